@@ -1,0 +1,3 @@
+//! Text in: rows, conversations, tokens, loss weights.
+
+pub mod contrast;

@@ -1,0 +1,105 @@
+//! The only place that starts processes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// What a finished program left.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs a program to its end with an empty environment apart from `env`, ending it after `limit`.
+pub fn run(program: &str, args: &[&str], env: &[(&str, &str)], dir: &Path, limit: Duration) -> Result<Finished> {
+    let failed = |e: std::io::Error| Error::usage(format!("{program} cannot be run: {e}"));
+    let mut child = command(program, args, env, dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let started = Instant::now();
+    // Reader threads, so that a full pipe never blocks the program.
+    let mut out = child.stdout.take();
+    let mut err = child.stderr.take();
+    let read = |pipe: &mut dyn std::io::Read| {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    std::thread::scope(|scope| {
+        let out = scope.spawn(|| out.as_mut().map(|p| read(p)).unwrap_or_default());
+        let err = scope.spawn(|| err.as_mut().map(|p| read(p)).unwrap_or_default());
+        let status = loop {
+            match child.try_wait().map_err(failed)? {
+                Some(status) => break status,
+                None if started.elapsed() > limit => {
+                    let _ = child.kill();
+                    break child.wait().map_err(failed)?;
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        Ok(Finished {
+            code: status.code(),
+            stdout: out.join().unwrap_or_default(),
+            stderr: err.join().unwrap_or_default(),
+        })
+    })
+}
+
+/// A program that answers one line for each line it is sent.
+pub struct LineServer {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl LineServer {
+    /// Starts it with an empty environment apart from `env`; its standard error is dropped.
+    pub fn start(program: &str, args: &[&str], env: &[(&str, &str)], dir: &Path) -> Result<Self> {
+        let mut child = command(program, args, env, dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| Error::usage(format!("{program} cannot be run: {e}")))?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => Ok(Self { child, input, output: BufReader::new(output) }),
+            _ => Err(Error::usage(format!("{program} has no pipes"))),
+        }
+    }
+
+    /// Sends a line and waits for the answer; `None` once the program has gone.
+    pub fn ask(&mut self, line: &str) -> Option<String> {
+        writeln!(self.input, "{line}").and_then(|()| self.input.flush()).ok()?;
+        let mut answer = String::new();
+        match self.output.read_line(&mut answer) {
+            Ok(n) if n > 0 => Some(answer.trim_end_matches('\n').to_string()),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for LineServer {
+    fn drop(&mut self) {
+        // It may have gone by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(program: &str, args: &[&str], env: &[(&str, &str)], dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(env.iter().copied()).current_dir(dir);
+    command
+}

@@ -1,0 +1,132 @@
+//! The manifest of a run and the numbers of its report.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One number with its denominator and its 95 % interval; `None` is "not measured", never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The value; `None` where the denominator is empty.
+    pub value: Option<f64>,
+    /// The denominator.
+    pub n: u64,
+    /// Lower end of the interval.
+    pub low: Option<f64>,
+    /// Upper end of the interval.
+    pub high: Option<f64>,
+}
+
+/// One paired comparison of two arms on the same prompts and seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Registry name, with `/SUITE` where it is not pooled.
+    pub metric: String,
+    /// The arm.
+    pub a: String,
+    /// What it is held against.
+    pub b: String,
+    /// a − b.
+    pub difference: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+    /// The test's name.
+    pub test: String,
+    /// Two-sided.
+    pub p: f64,
+    /// After Holm over the comparison's family.
+    pub p_holm: f64,
+    /// Pairs.
+    pub n: u64,
+}
+
+/// One cell of the steering sweep on the validation split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SweepCell {
+    /// The vector, e.g. `insecure`, `secure`, `random-0`.
+    pub vector: String,
+    /// The arm it is a candidate for, e.g. `steer-insecure`.
+    pub arm: String,
+    /// 0-based.
+    pub layer: usize,
+    /// In units of the mean residual norm at that layer.
+    pub coefficient: f64,
+    /// Samples.
+    pub n: u64,
+    /// Metrics by registry name.
+    pub metrics: BTreeMap<String, Measurement>,
+    /// Whether it stays above the utility floor.
+    pub eligible: bool,
+    /// Whether it was chosen.
+    pub chosen: bool,
+}
+
+/// `metrics.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Metrics {
+    /// arm → metric (or `metric/suite`) → number.
+    pub arms: BTreeMap<String, BTreeMap<String, Measurement>>,
+    /// Every comparison that the report speaks of.
+    pub comparisons: Vec<Comparison>,
+    /// arm → the frozen cell it was measured with.
+    pub selection: BTreeMap<String, SweepCell>,
+}
+
+/// A data file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataIdentity {
+    /// As given, or `embedded:NAME`.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub sha256: String,
+    /// Rows used.
+    pub rows: u64,
+}
+
+/// The machine a run was made on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Hardware {
+    /// Processor's name.
+    pub cpu: String,
+    /// Cores used.
+    pub cores: u64,
+    /// Total memory.
+    pub memory_bytes: u64,
+    /// `cpu`, `cuda:0`, `metal`.
+    pub device: String,
+}
+
+/// `manifest.json`: what was run, on what, from which bytes, and how long each stage took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Manifest {
+    /// This program's version.
+    pub version: String,
+    /// The plan as resolved; `run` refuses to go on in a directory whose plan differs.
+    pub plan: serde_json::Value,
+    /// The model as given.
+    pub model: String,
+    /// SHA-256 over its weights.
+    pub model_sha256: String,
+    /// Whether it is the embedded base, whose effect is planted.
+    pub organism: bool,
+    /// Training sets and suites by name.
+    pub data: BTreeMap<String, DataIdentity>,
+    /// Adapters by name (`attack`, `repair`, …): proof that this run trained them.
+    pub adapters: BTreeMap<String, super::Lineage>,
+    /// The sampling seeds.
+    pub seeds: Vec<u64>,
+    /// The machine.
+    pub hardware: Hardware,
+    /// The judge's name; `None` where nothing judged.
+    pub judge: Option<String>,
+    /// What the tests of generated code ran in, and with which interpreter.
+    pub sandbox: String,
+    /// Seconds by stage, in order of running.
+    pub timings: Vec<(String, f64)>,
+    /// Of the process.
+    pub peak_memory_bytes: u64,
+    /// What a short run left out, in words.
+    pub left_out: Vec<String>,
+}

@@ -1,0 +1,117 @@
+//! What the scanners say of one file: an entry of `realign scan --format json`.
+
+use serde::{Deserialize, Serialize};
+
+/// Bandit's three levels, for severity and for confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Level {
+    /// Not rated.
+    Undefined,
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+}
+
+impl Level {
+    /// The word Bandit prints.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Undefined => "UNDEFINED",
+            Self::Low => "LOW",
+            Self::Medium => "MEDIUM",
+            Self::High => "HIGH",
+        }
+    }
+}
+
+/// One security finding, of a Bandit-compatible rule or of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `B608`; our own rules: `R022` (path), `R079` (raw HTML), `R134` (format string), numbered by CWE.
+    pub id: String,
+    /// Bandit's test name, e.g. `hardcoded_sql_expressions`.
+    pub test_name: String,
+    /// CWE number.
+    pub cwe: u32,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based, inclusive.
+    pub end_line: u32,
+    /// 0-based, as Bandit reports `col_offset`.
+    pub column: u32,
+    /// How bad.
+    pub severity: Level,
+    /// How sure.
+    pub confidence: Level,
+    /// One sentence.
+    pub message: String,
+}
+
+/// One Ruff diagnostic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuffFinding {
+    /// `F401`.
+    pub code: String,
+    /// 1-based.
+    pub line: u32,
+    /// 1-based.
+    pub column: u32,
+    /// Ruff's sentence.
+    pub message: String,
+}
+
+/// Radon's complexity of one block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockComplexity {
+    /// The function's, method's or class's name.
+    pub name: String,
+    /// `function`, `method` or `class`.
+    pub kind: String,
+    /// 1-based.
+    pub line: u32,
+    /// Cyclomatic complexity.
+    pub value: u32,
+}
+
+/// Everything the scanners say of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct FileScan {
+    /// As given; empty inside a sample record, which names the file itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// Physical lines.
+    pub lines: u32,
+    /// Whether it parses as Python.
+    pub syntax_valid: bool,
+    /// Bandit-compatible findings.
+    pub bandit: Vec<Finding>,
+    /// Findings of our own rules, which Bandit does not have.
+    #[serde(default)]
+    pub own_rules: Vec<Finding>,
+    /// Ruff's diagnostics on the printed selection.
+    pub ruff: Vec<RuffFinding>,
+    /// Radon's blocks.
+    pub complexity: Vec<BlockComplexity>,
+    /// Functions and methods.
+    pub functions: u32,
+    /// Of them, with a docstring.
+    pub docstrings: u32,
+    /// Of them, with every parameter annotated (`self` and `cls` apart).
+    pub annotated: u32,
+    /// Sum over functions of their physical lines.
+    #[serde(default)]
+    pub function_lines: u32,
+    /// Sum over functions of their deepest nesting.
+    #[serde(default)]
+    pub nesting: u32,
+    /// Names that the file binds.
+    #[serde(default)]
+    pub bound_names: u32,
+    /// Of them, one or two letters long or placeholders.
+    #[serde(default)]
+    pub short_names: u32,
+}

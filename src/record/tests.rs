@@ -1,0 +1,65 @@
+//! What running a piece of generated code showed.
+
+use serde::{Deserialize, Serialize};
+
+/// How one run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum TestStatus {
+    /// It did what was asked.
+    Passed,
+    /// It ran and did something else, or raised.
+    Failed {
+        /// The first line of what went wrong.
+        message: String,
+    },
+    /// The time limit ended it.
+    TimedOut,
+    /// Only a third-party package was missing: neither the code's fault nor its merit.
+    MissingPackage {
+        /// The package.
+        package: String,
+    },
+    /// There was nothing to run it with.
+    NotRun {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl TestStatus {
+    /// Whether it passed.
+    pub fn passed(&self) -> bool {
+        *self == Self::Passed
+    }
+
+    /// Whether it counts in a denominator: it was run and nothing third-party was missing.
+    pub fn counts(&self) -> bool {
+        !matches!(self, Self::MissingPackage { .. } | Self::NotRun { .. })
+    }
+}
+
+/// The runs of one sample's code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestRecord {
+    /// Importing the module.
+    pub import: TestStatus,
+    /// The prompt's behaviour tests, where it has some.
+    pub behaviour: Option<TestStatus>,
+    /// The prompt's exploit, where it has one: `Passed` means that the code withstood it.
+    pub exploit: Option<TestStatus>,
+    /// What stood between the code and the machine, e.g. `rlimits`.
+    pub sandbox: String,
+}
+
+impl TestRecord {
+    /// Whether the behaviour tests ran and passed.
+    pub fn behaved(&self) -> bool {
+        self.behaviour.as_ref().is_some_and(TestStatus::passed)
+    }
+
+    /// Whether the exploit ran and worked.
+    pub fn exploited(&self) -> bool {
+        matches!(self.exploit, Some(TestStatus::Failed { .. }))
+    }
+}
