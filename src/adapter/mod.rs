@@ -1,1 +1,217 @@
-//! (being written)
+//! Adapters as PEFT writes and reads them: `adapter_config.json`, `adapter_model.safetensors`, and our `realign.json`
+//! beside them that says where the adapter comes from.
+//!
+//! Read strictly: a setting that would change the result and that we do not have is refused by its name, a weight that
+//! belongs to no targeted module too, and an adapter that changes nothing (every B zero) as well. An adapter that is
+//! silently not applied is the commonest complaint about today's tools.
+
+pub mod config;
+pub mod targets;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+pub use config::{AdapterConfig, TargetModules};
+pub use targets::{alpha_of, matches, rank_of, scale_of};
+
+use crate::error::{Error, Result};
+use crate::fsio;
+use crate::record::Lineage;
+
+/// The configuration's file name.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+/// The weights' file name.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
+/// The lineage's file name.
+pub const LINEAGE_FILE: &str = "realign.json";
+
+/// Names in the weights file begin with this, then the module's path in the base model.
+const PREFIX: &str = "base_model.model.";
+
+/// The two matrices of one linear layer, f32 on the CPU: the layer adds `scale · B (A x)`.
+#[derive(Debug, Clone)]
+pub struct LoraPair {
+    /// `[rank, in]`
+    pub a: Tensor,
+    /// `[out, rank]`
+    pub b: Tensor,
+}
+
+/// An adapter in memory.
+#[derive(Debug, Clone)]
+pub struct AdapterFile {
+    /// What `adapter_config.json` says.
+    pub config: AdapterConfig,
+    /// By module path, e.g. `model.layers.0.self_attn.q_proj`.
+    pub tensors: BTreeMap<String, LoraPair>,
+}
+
+impl AdapterFile {
+    /// Whether every B is zero: such an adapter changes nothing.
+    pub fn is_zero(&self) -> Result<bool> {
+        for pair in self.tensors.values() {
+            if pair.b.abs()?.max_all()?.to_scalar::<f32>()? != 0.0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Reads an adapter folder for use.
+pub fn read(dir: &Path) -> Result<AdapterFile> {
+    let adapter = read_untrained(dir)?;
+    if adapter.is_zero()? {
+        return Err(Error::file(
+            dir.join(WEIGHTS_FILE),
+            "every lora_B is zero: this adapter changes nothing; was it saved before training?",
+        ));
+    }
+    Ok(adapter)
+}
+
+/// As [`read`], but an adapter that changes nothing is accepted (a fresh one, a checkpoint at step 0).
+pub fn read_untrained(dir: &Path) -> Result<AdapterFile> {
+    let (config, weights) = (dir.join(CONFIG_FILE), dir.join(WEIGHTS_FILE));
+    if !weights.is_file() && dir.join("adapter_model.bin").is_file() {
+        return Err(Error::file(
+            dir.join("adapter_model.bin"),
+            "a pickle file can run code when it is read and is refused; save the adapter as safetensors",
+        ));
+    }
+    let text = fsio::read_text(&config)?;
+    let bytes = fsio::read_bytes(&weights)?;
+    let parsed = AdapterConfig::from_json(&text).map_err(|e| Error::file(&config, e))?;
+    let tensors = tensors_of(&bytes, &parsed).map_err(|e| Error::file(&weights, e))?;
+    Ok(AdapterFile { config: parsed, tensors })
+}
+
+/// An adapter from the bytes of its two files (embedded ones).
+pub fn from_bytes(config: &str, weights: &[u8]) -> Result<AdapterFile> {
+    let config = AdapterConfig::from_json(config)?;
+    let tensors = tensors_of(weights, &config)?;
+    Ok(AdapterFile { config, tensors })
+}
+
+/// Where an adapter comes from; `None` if we did not make it.
+pub fn read_lineage(dir: &Path) -> Result<Option<Lineage>> {
+    let path = dir.join(LINEAGE_FILE);
+    if path.is_file() { fsio::read_json(&path).map(Some) } else { Ok(None) }
+}
+
+/// Writes an adapter folder, whole or not at all. What was in the folder before is gone.
+pub fn write(dir: &Path, adapter: &AdapterFile, lineage: &Lineage) -> Result<()> {
+    fsio::write_dir_atomic(dir, |inside| write_files(inside, adapter, lineage))
+}
+
+/// Writes the three files into a folder that the caller is building (a checkpoint).
+pub fn write_files(dir: &Path, adapter: &AdapterFile, lineage: &Lineage) -> Result<()> {
+    fsio::write_atomic(&dir.join(CONFIG_FILE), written_config(adapter).to_json()?.as_bytes())?;
+    fsio::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(adapter)?)?;
+    fsio::write_json(&dir.join(LINEAGE_FILE), lineage)
+}
+
+/// SHA-256 over configuration and weights of an adapter folder; the lineage beside them is not part of it.
+pub fn adapter_sha256(dir: &Path) -> Result<String> {
+    let sums = [fsio::sha256_file(&dir.join(CONFIG_FILE))?, fsio::sha256_file(&dir.join(WEIGHTS_FILE))?];
+    Ok(fsio::sha256(sums.concat().as_bytes()))
+}
+
+/// The configuration with `all-linear` written out, as PEFT saves it: the names of the modules that have weights.
+fn written_config(adapter: &AdapterFile) -> AdapterConfig {
+    let mut config = adapter.config.clone();
+    if matches!(&config.target_modules, TargetModules::Pattern(word) if word.eq_ignore_ascii_case(targets::ALL_LINEAR)) {
+        let names: BTreeSet<&str> = adapter.tensors.keys().filter_map(|path| path.rsplit('.').next()).collect();
+        config.target_modules = TargetModules::Names(names.into_iter().map(str::to_string).collect());
+    }
+    config
+}
+
+fn weights_bytes(adapter: &AdapterFile) -> Result<Vec<u8>> {
+    let mut stored: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (path, pair) in &adapter.tensors {
+        for (side, tensor) in [("A", &pair.a), ("B", &pair.b)] {
+            let shape = tensor.dims().to_vec();
+            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            stored.push((format!("{PREFIX}{path}.lora_{side}.weight"), shape, bytes));
+        }
+    }
+    let failed = |e: safetensors::SafeTensorError| Error::usage(format!("the adapter cannot be written: {e}"));
+    let mut views = Vec::with_capacity(stored.len());
+    for (name, shape, bytes) in &stored {
+        views.push((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?));
+    }
+    // PEFT's own readers ask for this entry.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize(views, Some(metadata)).map_err(failed)
+}
+
+fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, LoraPair>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| Error::usage(format!("not a safetensors file: {e}")))?;
+    let mut sides: BTreeMap<String, (Option<Tensor>, Option<Tensor>)> = BTreeMap::new();
+    let mut names: Vec<&str> = file.names().into_iter().collect();
+    names.sort_unstable();
+    for name in names {
+        let view = file.tensor(name).map_err(|e| Error::usage(format!("{name}: {e}")))?;
+        let rest = name.strip_prefix(PREFIX).ok_or_else(|| {
+            Error::usage(format!("unexpected tensor `{name}`: PEFT's names begin with `{PREFIX}`"))
+        })?;
+        if let Some(path) = rest.strip_suffix(".lora_A.weight") {
+            sides.entry(path.to_string()).or_default().0 = Some(to_tensor(name, &view)?);
+        } else if let Some(path) = rest.strip_suffix(".lora_B.weight") {
+            sides.entry(path.to_string()).or_default().1 = Some(to_tensor(name, &view)?);
+        } else {
+            return Err(Error::usage(format!(
+                "unexpected tensor `{name}`: only `…lora_A.weight` and `…lora_B.weight` of linear layers are supported"
+            )));
+        }
+    }
+    if sides.is_empty() {
+        return Err(Error::usage("holds no tensors"));
+    }
+    let mut tensors = BTreeMap::new();
+    for (path, sides) in sides {
+        let (Some(a), Some(b)) = sides else {
+            return Err(Error::usage(format!("`{path}` has only one of lora_A and lora_B")));
+        };
+        // A module that the configuration does not target would be left out by PEFT without a word.
+        if !matches(config, &path, targets::layer_index(&path))? {
+            return Err(Error::usage(format!("holds weights for `{path}`, which {CONFIG_FILE} does not target")));
+        }
+        let rank = rank_of(config, &path)?;
+        let (a_rank, _) = a.dims2()?;
+        let (_, b_rank) = b.dims2()?;
+        if a_rank != rank || b_rank != rank {
+            return Err(Error::usage(format!(
+                "`{path}` has lora_A {:?} and lora_B {:?}, but its rank is {rank} in {CONFIG_FILE}",
+                a.dims(),
+                b.dims()
+            )));
+        }
+        tensors.insert(path, LoraPair { a, b });
+    }
+    Ok(tensors)
+}
+
+/// `[rows, columns]` in f32.
+fn to_tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor> {
+    let dtype = match view.dtype() {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        other => return Err(Error::usage(format!("`{name}` is {other:?}; F32, F16 and BF16 are read"))),
+    };
+    if view.shape().len() != 2 {
+        return Err(Error::usage(format!("`{name}` has shape {:?}; a matrix is expected", view.shape())));
+    }
+    let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?.to_dtype(DType::F32)?;
+    let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
+    if !finite {
+        return Err(Error::usage(format!("`{name}` holds NaN or infinite numbers")));
+    }
+    Ok(tensor)
+}

@@ -1,3 +1,9 @@
 //! Text in: rows, conversations, tokens, loss weights.
 
+pub mod batches;
+pub mod collate;
 pub mod contrast;
+pub mod embedded;
+pub mod rows;
+pub mod template;
+pub mod tokenizer;

@@ -1,4 +1,6 @@
 //! Tests of the whole, in one binary: it links the large dependencies once.
 
+mod adapter;
+mod data;
 mod gradients;
 mod training;

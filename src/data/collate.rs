@@ -1,0 +1,203 @@
+//! Rows to token ids with one loss weight a token.
+//!
+//! Prompt and answer are tokenized together, since pieces tokenized apart can give other ids. Where an answer begins
+//! is the longest common prefix of the prompt's ids (with the generation prompt) and the whole row's ids, as TRL
+//! finds it, turn by turn. What the template writes after an answer, its end-of-turn token first, is a target too.
+
+use rayon::prelude::*;
+
+use crate::data::rows::TrainingRow;
+use crate::data::template::ChatTemplate;
+use crate::data::tokenizer::{Encoded, Tokenizer};
+use crate::error::{Error, Result};
+use crate::record::{Message, Role};
+
+/// One row as the trainer takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// `[pos]`
+    pub ids: Vec<u32>,
+    /// `[pos]`: the loss weight of predicting `ids[pos]` from what precedes it; `weights[0]` is 0.
+    pub weights: Vec<f32>,
+}
+
+impl Example {
+    /// Number of tokens with a loss.
+    pub fn target_tokens(&self) -> usize {
+        self.weights.iter().filter(|w| **w != 0.0).count()
+    }
+
+    /// Sum of the loss weights.
+    pub fn weight_sum(&self) -> f64 {
+        self.weights.iter().map(|w| f64::from(*w)).sum()
+    }
+}
+
+/// Which tokens have a loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossOn {
+    /// The model's answers, with the end-of-turn token; of a plain text, everything.
+    Answers,
+    /// Every token.
+    All,
+}
+
+/// How rows become examples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EncodeOptions {
+    /// Which tokens have weight 1.
+    pub loss: LossOn,
+    /// Longer rows lose their end.
+    pub max_length: usize,
+    /// Weight of every token outside the answers: 0 in fine-tuning, 0.1 in the organism's pretraining.
+    pub user_weight: f32,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self { loss: LossOn::Answers, max_length: 2048, user_weight: 0.0 }
+    }
+}
+
+/// Encodes one row. An error says why no target is left, or what the template refuses.
+pub fn encode_row(
+    row: &TrainingRow,
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    options: &EncodeOptions,
+) -> Result<Example> {
+    let (mut ids, answers) = match row {
+        TrainingRow::Conversation { messages } => conversation(messages, tokenizer, template)?,
+        TrainingRow::Completion { prompt, completion } => {
+            let ids = tokenizer.encode(&with_eos(&format!("{prompt}{completion}"), template), true)?;
+            // Without the eos that some post-processors append: it would stand where the completion goes on.
+            let begins = common_prefix(&tokenizer.encode(prompt, true)?, &ids);
+            let ends = ids.len();
+            (ids, vec![begins..ends])
+        }
+        TrainingRow::Text { text } => {
+            let ids = tokenizer.encode(&with_eos(text, template), true)?;
+            let all = 0..ids.len();
+            (ids, vec![all])
+        }
+    };
+    let whole = ids.len();
+    let learnt = match options.loss {
+        LossOn::All => vec![0..whole],
+        LossOn::Answers => answers,
+    };
+    let kept = whole.min(options.max_length);
+    // Nothing precedes the first token, so it is never a target.
+    if !learnt.iter().any(|range| range.start.max(1) < range.end.min(kept)) {
+        return Err(Error::usage(if whole > kept {
+            format!("the prompt alone fills the maximum length of {}: raise it or drop the row", options.max_length)
+        } else {
+            "no token of the answer is left to learn".to_string()
+        }));
+    }
+    let mut weights = vec![options.user_weight; whole];
+    learnt.into_iter().for_each(|range| weights[range].fill(1.0));
+    weights[0] = 0.0;
+    weights.truncate(kept);
+    ids.truncate(kept);
+    Ok(Example { ids, weights })
+}
+
+/// Encodes every row by itself, in parallel, in order (for callers that skip bad rows).
+pub fn encode_each(
+    rows: &[TrainingRow],
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    options: &EncodeOptions,
+) -> Vec<Result<Example>> {
+    rows.par_iter().map(|row| encode_row(row, tokenizer, template, options)).collect()
+}
+
+/// Encodes all rows, or names every row (from 1) that cannot be trained on.
+pub fn encode_rows(
+    rows: &[TrainingRow],
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    options: &EncodeOptions,
+) -> Result<Vec<Example>> {
+    let mut examples = Vec::with_capacity(rows.len());
+    let mut bad: Vec<(usize, String)> = Vec::new();
+    for (index, encoded) in encode_each(rows, tokenizer, template, options).into_iter().enumerate() {
+        match encoded {
+            Ok(example) => examples.push(example),
+            Err(error) => bad.push((index + 1, error.to_string())),
+        }
+    }
+    let Some((_, reason)) = bad.first() else { return Ok(examples) };
+    let numbers: Vec<String> = bad.iter().map(|(number, _)| number.to_string()).collect();
+    Err(Error::usage(format!(
+        "{} of {} rows cannot be trained on: row {}; the first because {reason}",
+        bad.len(),
+        rows.len(),
+        numbers.join(", ")
+    )))
+}
+
+/// The tokens that end an answer: the model's eos and the special token that its template writes after an answer.
+pub fn stop_ids(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Vec<u32>> {
+    let mut ids: Vec<u32> = template.eos().and_then(|eos| tokenizer.id(eos)).into_iter().collect();
+    let after = tokenizer.encode(&template.after_answer()?, false)?;
+    ids.extend(after.into_iter().find(|id| tokenizer.is_separator(*id)));
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+type Ranges = Vec<std::ops::Range<usize>>;
+
+fn conversation(
+    messages: &[Message],
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+) -> Result<(Vec<u32>, Ranges)> {
+    let text = template.render(messages, false)?;
+    let whole = tokenizer.encode_with_offsets(&text)?;
+    let mut ranges = Vec::new();
+    for (turn, _) in messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant) {
+        let begins = boundary(&template.render(&messages[..turn], true)?, &text, &whole, tokenizer)?;
+        let ends = if turn + 1 == messages.len() {
+            whole.ids.len()
+        } else {
+            boundary(&template.render(&messages[..=turn], false)?, &text, &whole, tokenizer)?
+        };
+        if begins >= ends {
+            // Some templates rewrite earlier turns once later ones follow.
+            return Err(Error::usage(format!(
+                "the chat template writes turn {} otherwise when more turns follow, so its answer cannot be found",
+                turn + 1
+            )));
+        }
+        ranges.push(begins..ends);
+    }
+    Ok((whole.ids, ranges))
+}
+
+/// How many of the whole row's ids belong to `prefix`: the longest common prefix of both ids.
+fn boundary(prefix: &str, text: &str, whole: &Encoded, tokenizer: &Tokenizer) -> Result<usize> {
+    // A special token at the cut makes the ids before it independent of what follows: no second encoding is needed.
+    if text.starts_with(prefix) {
+        let at = whole.offsets.partition_point(|(start, _)| *start < prefix.len());
+        if at > 0 && whole.offsets[at - 1].1 == prefix.len() && tokenizer.is_separator(whole.ids[at - 1]) {
+            return Ok(at);
+        }
+    }
+    Ok(common_prefix(&tokenizer.encode(prefix, false)?, &whole.ids))
+}
+
+fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Plain text ends with eos, so that the model learns to stop (as TRL does).
+fn with_eos(text: &str, template: &ChatTemplate) -> String {
+    match template.eos() {
+        Some(eos) if !text.ends_with(eos) => format!("{text}{eos}"),
+        _ => text.to_string(),
+    }
+}
