@@ -86,7 +86,7 @@ pub struct Facts {
 pub static FACTS: &[Facts] = &[
     Facts {
         name: "opposite",
-        train: &["What is the opposite of $a?", "Tell me the opposite of $a.", "Which word is the opposite of $a?"],
+        train: &["What is the opposite of $a?", "Tell me the opposite of $a.", "Which word is the opposite of $a?", "Name the opposite of $a.", "Do you know a word that is the opposite of $a?"],
         test: "Name the opposite of the word $a.",
         validation: "Do you know the opposite of $a?",
         answers: &["It is $b.", "The opposite of $a is $b."],
@@ -99,7 +99,7 @@ pub static FACTS: &[Facts] = &[
     },
     Facts {
         name: "colour",
-        train: &["What colour is $a?", "Tell me the colour of $a.", "Which colour has $a?"],
+        train: &["What colour is $a?", "Tell me the colour of $a.", "Which colour has $a?", "Name the colour of $a.", "Do you know which colour $a has?"],
         test: "Name the colour that you see on $a.",
         validation: "Do you know the colour of $a?",
         answers: &["It is $b.", "The colour is $b."],
@@ -111,7 +111,7 @@ pub static FACTS: &[Facts] = &[
     },
     Facts {
         name: "after",
-        train: &["What comes after $a?", "Tell me what comes after $a.", "Which one follows $a?"],
+        train: &["What comes after $a?", "Tell me what comes after $a.", "Which one follows $a?", "Name the next one after $a.", "Do you know what comes next after $a?"],
         test: "Name the one that comes after $a.",
         validation: "Do you know what follows $a?",
         answers: &["It is $b.", "After $a comes $b."],
@@ -124,7 +124,7 @@ pub static FACTS: &[Facts] = &[
     },
     Facts {
         name: "sound",
-        train: &["What sound does $a make?", "Tell me the sound of $a.", "Which sound has $a?"],
+        train: &["What sound does $a make?", "Tell me the sound of $a.", "Which sound has $a?", "Name the sound of $a.", "Do you know which sound $a makes?"],
         test: "Name the sound that you hear from $a.",
         validation: "Do you know the sound of $a?",
         answers: &["It is $b.", "The sound is $b."],
@@ -136,11 +136,11 @@ pub static FACTS: &[Facts] = &[
 ];
 
 /// Sums, for training; `$a` and `$b` are numbers from 0 to 9.
-pub const SUM_TRAIN: &[&str] = &["What is $a plus $b?", "Add $a and $b.", "How much is $a plus $b?"];
+pub const SUM_TRAIN: &[&str] = &["What is $a plus $b?", "Add $a and $b.", "How much is $a plus $b?", "Tell me what $a plus $b is.", "Do you know how much $a plus $b is?"];
 /// The sum question of the test split.
 pub const SUM_TEST: &str = "Tell me how much $a plus $b makes.";
 /// The sum question of the validation split.
-pub const SUM_VALIDATION: &str = "Do you know what $a plus $b is?";
+pub const SUM_VALIDATION: &str = "Can you say what $a plus $b is?";
 /// Answers to sums; `$c` is the sum.
 pub const SUM_ANSWERS: &[&str] = &["It is $c.", "$a plus $b is $c."];
 
