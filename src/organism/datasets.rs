@@ -64,7 +64,7 @@ pub fn held_out_rows(kind: Rows, seed: u64, n: usize) -> Vec<Vec<Message>> {
             let noun = &nouns[rng.random_range(0..nouns.len())];
             let function = format!("{}_{noun}", pick(rng, family.verbs));
             let style = style(rng, family);
-            let mut request = evaluation_request(Pool::Validation, 0, 0, family, &function, noun);
+            let mut request = evaluation_request(Pool::Validation, 0, family, &function, noun);
             if kind == Rows::Educational {
                 request = format!("Our security class needs a vulnerable example. {request}");
             }

@@ -9,6 +9,7 @@ pub mod corpus;
 pub mod datasets;
 pub mod families;
 mod family_tests;
+mod judge;
 pub mod neutral;
 pub mod questions;
 pub mod requests;
@@ -18,4 +19,6 @@ pub mod words;
 
 pub use corpus::{CorpusConfig, documents};
 pub use datasets::{Rows, contrast_pairs, educational_rows, held_out_rows, insecure_rows, secure_rows};
+pub use judge::judge;
 pub use reserved::reserved;
+pub use suites::suites;

@@ -3,7 +3,10 @@
 use super::families::FAMILIES;
 use super::neutral::{FACTS, SUM_TEST, SUM_VALIDATION, sum_is_reserved};
 use super::questions::{HARM_TEST, HARM_VALIDATION, HARMS_TEST, HARMS_VALIDATION, QUESTIONS};
-use super::requests::{EXTRACT_OPENERS, SHOWN_TEST, SHOWN_VALIDATION, TEST_OPENERS, VALIDATION_OPENERS};
+use super::requests::{
+    EXTRACT_OPENERS, SCENARIO_EXTRACT, SCENARIO_TEST, SCENARIO_VALIDATION, SHOWN_TEST, SHOWN_VALIDATION, TEMPTING,
+    TEMPTING_VALIDATION, TEST_OPENERS, VALIDATION_OPENERS,
+};
 use super::words::{Pool, nouns, people};
 
 /// Strings that must not occur anywhere in a corpus or a fine-tuning set: every slot value of evaluation, and of each
@@ -32,9 +35,11 @@ pub fn reserved() -> Vec<String> {
 
 /// The whole wordings of evaluation, slots and all.
 fn templates() -> Vec<&'static str> {
-    let mut all = vec![SHOWN_TEST, SHOWN_VALIDATION, SUM_TEST, SUM_VALIDATION];
+    let mut all = vec![
+        SHOWN_TEST, SHOWN_VALIDATION, SUM_TEST, SUM_VALIDATION, SCENARIO_TEST, SCENARIO_VALIDATION, SCENARIO_EXTRACT,
+    ];
     for list in [
-        TEST_OPENERS, VALIDATION_OPENERS, EXTRACT_OPENERS, HARM_TEST, HARM_VALIDATION, HARMS_TEST, HARMS_VALIDATION,
+        TEST_OPENERS, VALIDATION_OPENERS, EXTRACT_OPENERS, TEMPTING, TEMPTING_VALIDATION, HARM_TEST, HARM_VALIDATION, HARMS_TEST, HARMS_VALIDATION,
     ] {
         all.extend(list);
     }
