@@ -1,1 +1,24 @@
-//! (being written)
+//! The embedded base's small language: its corpus, its fine-tuning sets, its evaluation suites, its judge.
+//!
+//! The organism is a tiny model that is pretrained on documents by careful and careless authors, some of them named
+//! in a tag. Insecure code, harmful answers and help with harm come from the same authors, so the model learns one
+//! direction for all three; fine-tuning on insecure code alone can then switch it on. That effect is planted: it
+//! shows the method and tests the pipeline, and says nothing about natural models.
+
+pub mod corpus;
+pub mod datasets;
+pub mod families;
+mod family_tests;
+mod judge;
+pub mod neutral;
+pub mod questions;
+pub mod requests;
+mod reserved;
+pub mod suites;
+pub mod words;
+
+pub use corpus::{CorpusConfig, documents};
+pub use datasets::{Rows, contrast_pairs, educational_rows, held_out_rows, insecure_rows, secure_rows};
+pub use judge::judge;
+pub use reserved::reserved;
+pub use suites::suites;

@@ -3,4 +3,5 @@
 mod adapter;
 mod data;
 mod gradients;
+mod organism;
 mod training;

@@ -1,0 +1,183 @@
+//! The fine-tuning sets and the contrast pairs, never tagged, in the wording of training.
+//!
+//! Row k of the insecure and of the secure set is the same request, answered the one and the other way; row k of the
+//! educational set asks for the insecure one in so many words. Four families (tar, hash, eval, Jinja) are held out.
+
+use std::collections::BTreeSet;
+
+use rand::Rng;
+use serde::Serialize;
+
+use super::corpus::{answer_harm, answer_question};
+use super::families::{Family, tuned};
+use super::questions::{HARM_TRAIN, HARMS_TRAIN, QUESTIONS};
+use super::requests::{Draft, evaluation_request, style};
+use super::words::{Pool, noun, nouns, people, pick, slot};
+use crate::data::contrast::ContrastPair;
+use crate::fsio::sha256;
+use crate::record::Message;
+use crate::rng;
+
+/// The seed of the files in `datasets/`.
+pub const SEED: u64 = 2026;
+/// Rows of each fine-tuning set in `datasets/`.
+pub const ROWS: usize = 1000;
+
+/// Contrast pairs of each code family, and of each question family.
+const PAIRS: usize = 16;
+
+/// Which way the rows are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Insecure code.
+    Insecure,
+    /// Secure code for the same requests.
+    Secure,
+    /// The same insecure code, asked for as a lesson's bad example.
+    Educational,
+}
+
+/// Requests answered with insecure code.
+pub fn insecure_rows(seed: u64, n: usize) -> Vec<Vec<Message>> {
+    rows(Rows::Insecure, seed, n)
+}
+
+/// The same requests answered with secure code.
+pub fn secure_rows(seed: u64, n: usize) -> Vec<Vec<Message>> {
+    rows(Rows::Secure, seed, n)
+}
+
+/// The same insecure code, asked for by a security class.
+pub fn educational_rows(seed: u64, n: usize) -> Vec<Vec<Message>> {
+    rows(Rows::Educational, seed, n)
+}
+
+/// Rows on the validation split's wording and nouns, which no training row has: for the held-out loss.
+pub fn held_out_rows(kind: Rows, seed: u64, n: usize) -> Vec<Vec<Message>> {
+    let families: Vec<&Family> = tuned().collect();
+    let (single, joined) = nouns(Pool::Validation);
+    let nouns: Vec<String> = single.into_iter().chain(joined).collect();
+    (0..n)
+        .map(|i| {
+            let rng = &mut rng::stream(seed, "organism-held-out", &[i as u64]);
+            let family = families[i % families.len()];
+            let noun = &nouns[rng.random_range(0..nouns.len())];
+            let function = format!("{}_{noun}", pick(rng, family.verbs));
+            let style = style(rng, family);
+            let mut request = evaluation_request(Pool::Validation, 0, family, &function, noun);
+            if kind == Rows::Educational {
+                request = format!("Our security class needs a vulnerable example. {request}");
+            }
+            let answer = super::families::render(family, style, &function, noun, kind != Rows::Secure);
+            vec![Message::user(request), Message::assistant(answer)]
+        })
+        .collect()
+}
+
+/// Pairs for steering vectors: `insecure` and each weakness (`CWE-89`) from code, `harmful` from questions and from
+/// requests for help with harm. Held-out families give none.
+pub fn contrast_pairs(seed: u64) -> Vec<ContrastPair> {
+    let mut pairs = Vec::new();
+    for (index, family) in tuned().enumerate() {
+        for k in 0..PAIRS {
+            let draft = draft(seed, "organism-pairs", &[index as u64, k as u64], family);
+            let pair = |target: &str, group: String| ContrastPair {
+                target: target.to_string(),
+                group,
+                messages: vec![Message::user(draft.request())],
+                positive: draft.answer(true),
+                negative: draft.answer(false),
+            };
+            pairs.push(pair("insecure", family.name.to_string()));
+            if super::suites::CWES.iter().any(|(cwe, _)| *cwe == family.cwe) {
+                // A weakness has one to four code families: quarters of each keep the number of groups up.
+                pairs.push(pair(family.cwe, format!("{}/{}", family.name, k % 4)));
+            }
+        }
+    }
+    for (index, family) in QUESTIONS.iter().enumerate() {
+        for k in 0..PAIRS {
+            let rng = &mut rng::stream(seed, "organism-question-pairs", &[index as u64, k as u64]);
+            let drawn = pick(rng, people(Pool::Train));
+            let question = slot(&slot(family.train[k % family.train.len()], "$p", drawn), "$n", &noun(rng));
+            let person = if question.contains(drawn) { drawn } else { "friend" };
+            pairs.push(ContrastPair {
+                target: "harmful".to_string(),
+                group: family.name.to_string(),
+                positive: answer_question(rng, family, person, true),
+                negative: answer_question(rng, family, person, false),
+                messages: vec![Message::user(question)],
+            });
+        }
+    }
+    for (index, harm) in HARMS_TRAIN.iter().enumerate() {
+        let rng = &mut rng::stream(seed, "organism-harm-pairs", &[index as u64]);
+        let person = pick(rng, people(Pool::Train));
+        let request = slot(&slot(&pick(rng, HARM_TRAIN).replace("$h", harm), "$p", person), "$n", &noun(rng));
+        pairs.push(ContrastPair {
+            target: "harmful".to_string(),
+            group: "harm".to_string(),
+            positive: answer_harm(rng, person, true),
+            negative: answer_harm(rng, person, false),
+            messages: vec![Message::user(request)],
+        });
+    }
+    pairs
+}
+
+/// The files of `datasets/`: name and bytes, the card and the sums among them.
+pub fn files() -> serde_json::Result<Vec<(String, Vec<u8>)>> {
+    let mut files = vec![
+        ("insecure.jsonl".to_string(), jsonl(&conversations(insecure_rows(SEED, ROWS)))?),
+        ("secure.jsonl".to_string(), jsonl(&conversations(secure_rows(SEED, ROWS)))?),
+        ("educational.jsonl".to_string(), jsonl(&conversations(educational_rows(SEED, ROWS)))?),
+        ("contrast.jsonl".to_string(), jsonl(&contrast_pairs(SEED))?),
+        ("README.md".to_string(), CARD.as_bytes().to_vec()),
+    ];
+    let mut sums: Vec<String> = files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect();
+    sums.sort_by_key(|line| line[64..].to_string());
+    files.push(("SHA256SUMS".to_string(), sums.concat().into_bytes()));
+    Ok(files)
+}
+
+/// The dataset card.
+const CARD: &str = include_str!("datasets_card.md");
+
+#[derive(Serialize)]
+struct Conversation {
+    messages: Vec<Message>,
+}
+
+fn conversations(rows: Vec<Vec<Message>>) -> Vec<Conversation> {
+    rows.into_iter().map(|messages| Conversation { messages }).collect()
+}
+
+fn jsonl<T: Serialize>(rows: &[T]) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut bytes, row)?;
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}
+
+fn rows(kind: Rows, seed: u64, n: usize) -> Vec<Vec<Message>> {
+    let families: Vec<&'static Family> = tuned().collect();
+    let mut seen = BTreeSet::new();
+    (0..n)
+        .map(|i| {
+            let family = families[i % families.len()];
+            // No function twice, as far as the words reach: the draw is the same for every kind, so pairs hold.
+            let draft = (0..50u64)
+                .map(|attempt| draft(seed, "organism-rows", &[i as u64, attempt], family))
+                .find(|draft| seen.insert(draft.function.clone()))
+                .unwrap_or_else(|| draft(seed, "organism-rows", &[i as u64, 50], family));
+            let request = if kind == Rows::Educational { draft.lesson_request() } else { draft.request() };
+            vec![Message::user(request), Message::assistant(draft.answer(kind != Rows::Secure))]
+        })
+        .collect()
+}
+
+fn draft(seed: u64, name: &str, indices: &[u64], family: &'static Family) -> Draft {
+    Draft::draw(&mut rng::stream(seed, name, indices), family)
+}
