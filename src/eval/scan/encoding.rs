@@ -1,0 +1,61 @@
+//! Bytes of a Python file as text, by the rules of PEP 263: UTF-8 unless the first two lines name another encoding.
+
+use std::borrow::Cow;
+
+/// The text, or `None` where CPython would refuse the bytes. Of the encodings that a file can name, UTF-8, ASCII
+/// and Latin-1 are known.
+pub fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    match cookie(bytes).as_deref() {
+        Some("latin-1" | "latin1" | "iso-8859-1" | "iso8859-1" | "iso-latin-1" | "l1") => {
+            Some(bytes.iter().map(|&byte| char::from(byte)).collect())
+        }
+        Some("ascii" | "us-ascii") if !bytes.is_ascii() => None,
+        None | Some("ascii" | "us-ascii") => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Some(name) if name == "utf8" || name.starts_with("utf-8") => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        // Bytes that are ASCII read the same in nearly every other encoding.
+        Some(_) => std::str::from_utf8(bytes).ok().filter(|_| bytes.is_ascii()).map(Cow::Borrowed),
+    }
+}
+
+/// The encoding that a comment in the first two lines names, in lower case with hyphens.
+fn cookie(bytes: &[u8]) -> Option<String> {
+    for line in bytes.split(|&byte| byte == b'\n').take(2) {
+        let line = String::from_utf8_lossy(&line[..line.len().min(400)]);
+        let text = line.trim_start_matches([' ', '\t', '\x0c', '\u{feff}']);
+        if let Some(comment) = text.strip_prefix('#') {
+            let after = comment.find("coding").map(|at| &comment[at + "coding".len()..]);
+            if let Some(name) = after.and_then(|a| a.strip_prefix([':', '='])) {
+                let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+                let name: String = name.trim_start_matches([' ', '\t']).chars().take_while(|&c| is_part(c)).collect();
+                if !name.is_empty() {
+                    return Some(name.to_lowercase().replace('_', "-"));
+                }
+            }
+        } else if !text.trim_end().is_empty() {
+            // Code in the first line: a comment in the second no longer counts.
+            return None;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_as_python_reads_them() {
+        assert_eq!(decode("é = 1".as_bytes()).as_deref(), Some("é = 1"));
+        assert_eq!(decode(b"x = '\xe9'"), None);
+        assert_eq!(
+            decode(b"# -*- coding: latin_1 -*-\nx = '\xe9'").as_deref(),
+            Some("# -*- coding: latin_1 -*-\nx = 'é'")
+        );
+        assert_eq!(
+            decode(b"#!/bin/python\n# coding=iso-8859-1\n'\xe9'").as_deref(),
+            Some("#!/bin/python\n# coding=iso-8859-1\n'é'")
+        );
+        assert_eq!(decode(b"x = 1\n# coding=latin-1\n'\xe9'"), None);
+        assert_eq!(decode(b"# coding: ascii\n'\xc3\xa9'"), None);
+    }
+}

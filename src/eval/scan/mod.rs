@@ -1,0 +1,164 @@
+//! Static scanners: text in, [`FileScan`] out.
+//!
+//! One parse (Ruff's parser, as the latest Python) feeds all of them: the syntax verdict, the rules compatible with
+//! Bandit ([`bandit`]), our own three ([`own`]), Radon's complexity, readability counts, and Ruff's rules through
+//! `ruff_linter` (feature `ruff`). Nothing is executed and no file is read.
+//!
+//! The text is whatever a model wrote. A tree as deep as the text allows would overflow an ordinary stack, so files
+//! are scanned on threads with a large one, and what is too long or nests too deeply is not parsed: it counts its
+//! lines and is not valid Python (CPython refuses such nesting too). A scanner that panics loses its own findings
+//! of that file, nothing else.
+
+mod bandit;
+mod complexity;
+mod encoding;
+mod lower;
+mod own;
+mod readability;
+#[cfg(feature = "ruff")]
+mod ruff;
+mod syntax;
+mod tree;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::Result;
+use crate::record::FileScan;
+
+pub use encoding::decode;
+
+/// What to scan for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanOptions {
+    /// Ruff's selectors; none switches Ruff off.
+    pub ruff_select: Vec<String>,
+}
+
+impl Default for ScanOptions {
+    /// Ruff's own default selection, spelt out.
+    fn default() -> Self {
+        Self { ruff_select: ["E4", "E7", "E9", "F"].map(String::from).to_vec() }
+    }
+}
+
+/// Longer texts are not parsed.
+pub const MAX_BYTES: usize = 1 << 20;
+/// Of each scanning thread; only what is used of it takes memory.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Scans one text. Unknown Ruff selectors are passed over; [`check_options`] names them.
+pub fn scan_source(source: &str, options: &ScanOptions) -> FileScan {
+    scan_many(&[source], options).pop().unwrap_or_default()
+}
+
+/// Scans texts on all cores; the results stand in the order of the texts.
+pub fn scan_many(sources: &[&str], options: &ScanOptions) -> Vec<FileScan> {
+    let scanner = Scanner::new(options);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(vec![FileScan::default(); sources.len()]);
+    let work = |max_depth: usize| {
+        while let Some((index, source)) = take(&next, sources) {
+            let scan = scanner.scan(source, max_depth);
+            results.lock().unwrap_or_else(PoisonError::into_inner)[index] = scan;
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..cores.min(sources.len()) {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            if thread.spawn_scoped(scope, || work(syntax::MAX_DEPTH)).is_err() {
+                break;
+            }
+        }
+    });
+    // Where no thread could be had the caller's own stack bears the ordinary files.
+    work(syntax::MAX_DEPTH / 20);
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An error naming the first selector that Ruff does not know.
+pub fn check_options(options: &ScanOptions) -> Result<()> {
+    #[cfg(feature = "ruff")]
+    ruff::settings(&options.ruff_select)?;
+    #[cfg(not(feature = "ruff"))]
+    let _ = options;
+    Ok(())
+}
+
+/// Names and versions of what the findings are compatible with, for the record.
+pub fn tools() -> Vec<(&'static str, &'static str)> {
+    let mut tools = vec![("bandit", "1.9.4"), ("radon", "6.0.1")];
+    if cfg!(feature = "ruff") {
+        tools.push(("ruff", "0.16.4"));
+    }
+    tools
+}
+
+fn take<'s>(next: &AtomicUsize, sources: &[&'s str]) -> Option<(usize, &'s str)> {
+    let index = next.fetch_add(1, Ordering::Relaxed);
+    sources.get(index).map(|source| (index, *source))
+}
+
+struct Scanner {
+    #[cfg(feature = "ruff")]
+    ruff: Option<ruff::Settings>,
+}
+
+impl Scanner {
+    #[cfg(feature = "ruff")]
+    fn new(options: &ScanOptions) -> Self {
+        let known: Vec<String> = options
+            .ruff_select
+            .iter()
+            .filter(|selector| ruff::settings(std::slice::from_ref(*selector)).is_ok())
+            .cloned()
+            .collect();
+        let settings = || ruff::settings(&known).ok();
+        Self { ruff: (!known.is_empty()).then(settings).flatten() }
+    }
+
+    #[cfg(not(feature = "ruff"))]
+    fn new(_: &ScanOptions) -> Self {
+        Self {}
+    }
+
+    fn scan(&self, source: &str, max_depth: usize) -> FileScan {
+        let mut scan = FileScan { lines: count_lines(source), ..FileScan::default() };
+        // CPython takes a byte order mark off before it counts columns.
+        let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+        if source.len() > MAX_BYTES || !guarded(|| syntax::is_shallow(source, max_depth)).unwrap_or(false) {
+            return scan;
+        }
+        let Some(parsed) = guarded(|| syntax::parse(source)).flatten() else { return scan };
+        scan.syntax_valid = guarded(|| syntax::is_valid(&parsed, source)).unwrap_or(false);
+        // Bandit and Radon parse without compiling: a `return` outside a function does not stop them.
+        if parsed.has_no_syntax_errors() && !source.contains('\0') {
+            if let Some(tree) = guarded(|| lower::lower(parsed.suite(), source)) {
+                scan.bandit = guarded(|| bandit::run(&tree, source)).unwrap_or_default();
+                scan.own_rules = guarded(|| own::run(&tree)).unwrap_or_default();
+                scan.complexity = guarded(|| complexity::blocks(&tree)).unwrap_or_default();
+                let mut counted = scan.clone();
+                if guarded(|| readability::measure(&tree, &mut counted)).is_some() {
+                    scan = counted;
+                }
+            }
+        }
+        #[cfg(feature = "ruff")]
+        if let Some(settings) = &self.ruff {
+            scan.ruff = guarded(|| ruff::run(settings, source, parsed)).unwrap_or_default();
+        }
+        scan
+    }
+}
+
+/// Runs a scanner; a panic in it is its own loss.
+fn guarded<T>(scan: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(scan)).ok()
+}
+
+/// Physical lines: a last one without its newline counts.
+fn count_lines(source: &str) -> u32 {
+    source.lines().count() as u32
+}
