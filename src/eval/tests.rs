@@ -154,8 +154,11 @@ impl Runner {
                 }
                 Err(how) => gone = how,
             }
+            if gone == Gone::Hung {
+                break; // it had all the time there is
+            }
         }
-        // Twice with this code and never otherwise: the code does it.
+        // A server that ends twice on the same code, or stands still on it, was ended or stopped by that code.
         let status = match gone {
             Gone::Died => TestStatus::Failed { message: "ended the process that tests it".into() },
             Gone::Hung => TestStatus::TimedOut,

@@ -136,7 +136,8 @@ class _Reader:
             return self.sequence(indent)
         if _split_key(text):
             return self.mapping(indent)
-        return self.value_after(text, indent, False)
+        # A lone scalar or tag: what follows it may stand as far left as it does.
+        return self.value_after(text, indent - 1, False)
 
     def sequence(self, indent):
         items = []
@@ -185,7 +186,6 @@ class _Reader:
         return self.tagged(tag, value) if tag else value
 
     def literal(self, mark, indent, number):
-        lines = []
         while self.at < len(self.rows) and self.rows[self.at][0] > indent:
             self.at += 1
         end = self.rows[self.at][2] if self.at < len(self.rows) else len(self.raw)
@@ -245,6 +245,8 @@ def _plain(text):
         return True
     if text.lower() in ("false", "no", "off"):
         return False
+    if re.fullmatch(r"[-+]?0[0-7]+", text):
+        return int(text, 8)  # YAML 1.1, as PyYAML has it
     if re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", text):
         return int(text.replace("_", ""))
     if re.fullmatch(r"[-+]?(\d+\.\d*|\.\d+)([eE][-+]\d+)?", text):
