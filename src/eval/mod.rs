@@ -1,3 +1,18 @@
 //! (being written)
 
 pub mod scan;
+//! What is asked and what the answers are worth: suites, code extraction, outcomes, tests of generated code, judging.
+//!
+//! This module sees text, never a model; a judge backed by a model is handed in.
+
+mod answers;
+pub mod extract;
+pub mod judge;
+mod node;
+pub mod outcome;
+mod python;
+pub mod sandbox;
+pub mod suite;
+pub mod tests;
+
+pub use answers::{Tools, score_answers};

@@ -5,3 +5,6 @@ mod data;
 mod gradients;
 mod organism;
 mod training;
+//! Tests of the crate as its users see it.
+
+mod eval;

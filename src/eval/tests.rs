@@ -1,0 +1,203 @@
+//! Tests of generated code: import, behaviour, exploit, on a pool of warm Python servers, each result made once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
+
+use serde::{Deserialize, Serialize};
+
+use super::sandbox::{Check, Gone, Harness, LEVEL, Limits, Server};
+use crate::error::Result;
+use crate::fsio;
+use crate::record::{TestRecord, TestStatus};
+
+/// One piece of code and what to do with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestJob {
+    /// The module, importable as `solution`.
+    pub code: String,
+    /// Behaviour tests.
+    pub tests: Option<String>,
+    /// An attack: a failed assertion says that it worked, running to the end that the code withstood it.
+    pub exploit: Option<String>,
+}
+
+/// A pool of servers. They start when first needed, one for each worker, and end with the runner.
+pub struct Runner {
+    harness: Result<Harness, String>,
+    servers: Vec<Mutex<Option<Server>>>,
+    limits: Limits,
+    known: Mutex<BTreeMap<String, TestRecord>>,
+    cache: Option<Mutex<fsio::JsonlAppender>>,
+}
+
+/// A line of the cache.
+#[derive(Serialize, Deserialize)]
+struct Cached {
+    key: String,
+    record: TestRecord,
+}
+
+impl Runner {
+    /// Finds the interpreter. Without a usable one every test is [`TestStatus::NotRun`], with the reason.
+    pub fn start(python: &str, workers: usize) -> Result<Self> {
+        Self::start_with(python, workers, Limits::default(), None)
+    }
+
+    /// With other limits, and with results kept in `tests.jsonl` of a folder for the next time.
+    pub fn start_with(python: &str, workers: usize, limits: Limits, cache: Option<&Path>) -> Result<Self> {
+        let harness = Harness::prepare(python)?;
+        let mut known = BTreeMap::new();
+        let mut appender = None;
+        if let Some(folder) = cache {
+            let path = folder.join("tests.jsonl");
+            // Opened first: that cuts off what a crash left of a last line.
+            appender = Some(Mutex::new(fsio::JsonlAppender::open(&path)?));
+            known.extend(fsio::read_jsonl::<Cached>(&path)?.into_iter().map(|row| (row.key, row.record)));
+        }
+        let servers = (0..workers.max(1)).map(|_| Mutex::new(None)).collect();
+        Ok(Self { harness, servers, limits, known: Mutex::new(known), cache: appender })
+    }
+
+    /// What tests run in and with which interpreter, for the manifest; or why they do not run.
+    pub fn describe(&self) -> String {
+        match &self.harness {
+            Ok(harness) => format!("{LEVEL}; Python {}", harness.version),
+            Err(reason) => format!("not run: {reason}"),
+        }
+    }
+
+    /// Runs every job, equal ones once. `progress` is told how many are done.
+    pub fn run_all(&self, jobs: &[TestJob], progress: &dyn Fn(usize)) -> Vec<TestRecord> {
+        let harness = match &self.harness {
+            Ok(harness) => harness,
+            Err(reason) => {
+                progress(jobs.len());
+                return jobs.iter().map(|job| not_run(job, reason)).collect();
+            }
+        };
+        let fingerprint = harness.fingerprint(self.limits);
+        let keys: Vec<String> = jobs.iter().map(|job| key(&fingerprint, job)).collect();
+        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in &keys {
+            *times.entry(key).or_default() += 1;
+        }
+        let mut found = BTreeMap::new();
+        let mut work = Vec::new();
+        let mut done = 0;
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            for (key, job) in keys.iter().zip(jobs) {
+                if let Some(record) = known.get(key) {
+                    found.insert(key.as_str(), record.clone());
+                    done += 1;
+                } else if let Some(count) = times.remove(key.as_str()) {
+                    work.push((key.as_str(), job, count));
+                }
+            }
+        }
+        progress(done);
+        let next = AtomicUsize::new(0);
+        let (sender, results) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for slot in self.servers.iter().take(work.len()) {
+                let (sender, next, work) = (sender.clone(), &next, &work);
+                scope.spawn(move || {
+                    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                    while let Some((key, job, count)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let record = self.run_one(harness, &mut slot, job);
+                        if sender.send((*key, *count, record)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            for (key, count, record) in results {
+                self.remember(key, &record);
+                found.insert(key, record);
+                done += count;
+                progress(done);
+            }
+        });
+        let lost = "the thread that ran it ended early";
+        keys.iter().zip(jobs).map(|(k, job)| found.get(k.as_str()).cloned().unwrap_or_else(|| not_run(job, lost))).collect()
+    }
+
+    /// One job; a server that ended in the middle is replaced and the job tried once more.
+    fn run_one(&self, harness: &Harness, slot: &mut Option<Server>, job: &TestJob) -> TestRecord {
+        let check = Check {
+            code: &job.code,
+            tests: job.tests.as_deref(),
+            exploit: job.exploit.as_deref(),
+            seconds: self.limits.seconds,
+            memory_bytes: self.limits.memory_bytes,
+        };
+        let mut gone = Gone::Died;
+        for _ in 0..2 {
+            let mut server = match slot.take().map_or_else(|| Server::start(harness), Ok) {
+                Ok(server) => server,
+                Err(e) => return not_run(job, &e.to_string()),
+            };
+            match server.check(&check) {
+                Ok(reply) => {
+                    *slot = Some(server);
+                    let stand_ins = reply.stand_ins.join(", ");
+                    let note = if stand_ins.is_empty() { String::new() } else { format!("; stand-ins: {stand_ins}") };
+                    return TestRecord {
+                        import: reply.import,
+                        behaviour: reply.behaviour,
+                        exploit: reply.exploit,
+                        sandbox: format!("{LEVEL}{note}"),
+                    };
+                }
+                Err(how) => gone = how,
+            }
+            if gone == Gone::Hung {
+                break; // it had all the time there is
+            }
+        }
+        // A server that ends twice on the same code, or stands still on it, was ended or stopped by that code.
+        let status = match gone {
+            Gone::Died => TestStatus::Failed { message: "ended the process that tests it".into() },
+            Gone::Hung => TestStatus::TimedOut,
+        };
+        TestRecord {
+            import: status.clone(),
+            behaviour: job.tests.as_ref().map(|_| status),
+            exploit: job.exploit.as_ref().map(|_| TestStatus::NotRun { reason: "the module does not import".into() }),
+            sandbox: LEVEL.into(),
+        }
+    }
+
+    fn remember(&self, key: &str, record: &TestRecord) {
+        let statuses = [Some(&record.import), record.behaviour.as_ref(), record.exploit.as_ref()];
+        // A busy machine or a missing interpreter says nothing about the code: try again next time.
+        if statuses.into_iter().flatten().any(|s| matches!(s, TestStatus::TimedOut | TestStatus::NotRun { .. })) {
+            return;
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into(), record.clone());
+        if let Some(cache) = &self.cache {
+            // A cache that cannot be written costs time later and nothing else.
+            let row = Cached { key: key.into(), record: record.clone() };
+            let _ = cache.lock().unwrap_or_else(PoisonError::into_inner).append(&[row]);
+        }
+    }
+}
+
+fn key(fingerprint: &str, job: &TestJob) -> String {
+    // JSON keeps the three parts apart: no text of one can pass for another.
+    let parts = serde_json::json!([fingerprint, job.code, job.tests, job.exploit]);
+    fsio::sha256(parts.to_string().as_bytes())
+}
+
+fn not_run(job: &TestJob, reason: &str) -> TestRecord {
+    let status = TestStatus::NotRun { reason: reason.into() };
+    TestRecord {
+        import: status.clone(),
+        behaviour: job.tests.as_ref().map(|_| status.clone()),
+        exploit: job.exploit.as_ref().map(|_| status),
+        sandbox: "none".into(),
+    }
+}
