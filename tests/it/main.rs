@@ -1,0 +1,5 @@
+//! Integration tests, one file an area.
+
+mod report;
+mod score;
+mod synthetic;
