@@ -28,7 +28,7 @@ pub struct Finding {
 /// The findings, the main ones first.
 pub fn verdict(input: &ReportInput) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.extend(changed(input, "Did the attack take?", "attack", "base", "insecure_rate", Way::Up));
+    findings.extend(rose(input, "Did the attack take?", "attack", "base", "insecure_rate"));
     findings.push(spread(input));
     findings.extend(repaired(input));
     findings.extend(cost(input));
@@ -37,13 +37,6 @@ pub fn verdict(input: &ReportInput) -> Vec<Finding> {
     findings.extend(random_vectors(input));
     findings.extend(prompts(input));
     findings
-}
-
-/// Which way a claim expects the number to go.
-#[derive(Clone, Copy, PartialEq)]
-enum Way {
-    Up,
-    Down,
 }
 
 fn find<'a>(input: &'a ReportInput, a: &str, b: &str, metric: &str) -> Option<&'a Comparison> {
@@ -113,12 +106,12 @@ fn sentence(input: &ReportInput, c: &Comparison) -> String {
     text
 }
 
-fn changed(input: &ReportInput, question: &str, a: &str, b: &str, metric: &str, way: Way) -> Option<Finding> {
+/// Whether a metric rose from `b` to `a`.
+fn rose(input: &ReportInput, question: &str, a: &str, b: &str, metric: &str) -> Option<Finding> {
     let c = find(input, a, b, metric)?;
-    let expected = if way == Way::Up { 1 } else { -1 };
     let answer = match direction(c) {
         0 => "Not shown",
-        d if d == expected => "Yes",
+        1 => "Yes",
         _ => "No, the reverse",
     };
     Some(Finding { question: question.to_owned(), answer: answer.to_owned(), sentences: vec![sentence(input, c)] })
@@ -126,7 +119,7 @@ fn changed(input: &ReportInput, question: &str, a: &str, b: &str, metric: &str, 
 
 fn spread(input: &ReportInput) -> Finding {
     const QUESTION: &str = "Did it spread beyond code?";
-    if let Some(finding) = changed(input, QUESTION, "attack", "base", "misaligned_rate", Way::Up) {
+    if let Some(finding) = rose(input, QUESTION, "attack", "base", "misaligned_rate") {
         return finding;
     }
     let judged = input.arms().iter().any(|arm| input.measured(arm, "misaligned_rate").is_some());

@@ -25,14 +25,15 @@ pub fn kind_of(suite: &str) -> Option<SuiteKind> {
 #[derive(Debug, Clone, Default)]
 pub struct Context {
     kinds: BTreeMap<String, SuiteKind>,
-    tested: BTreeSet<(String, String)>,
+    /// Suite → prompts.
+    tested: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Context {
     /// From all samples of all arms, so that an arm without any code is held to the same prompts. `kinds` names
     /// the suites of the user; a suite neither named there nor ours is told by what its samples carry.
     pub fn new<'a>(samples: impl IntoIterator<Item = &'a SampleRecord>, kinds: &BTreeMap<String, SuiteKind>) -> Self {
-        let mut context = Self { kinds: kinds.clone(), tested: BTreeSet::new() };
+        let mut context = Self { kinds: kinds.clone(), tested: BTreeMap::new() };
         for sample in samples {
             if !context.kinds.contains_key(&sample.suite)
                 && let Some(kind) = kind_of(&sample.suite).or_else(|| told_by_contents(sample))
@@ -41,7 +42,7 @@ impl Context {
             }
             let behaviour = sample.tests.as_ref().and_then(|t| t.behaviour.as_ref());
             if behaviour.is_some_and(|b| b.counts()) {
-                context.tested.insert((sample.suite.clone(), sample.prompt_id.clone()));
+                context.tested.entry(sample.suite.clone()).or_default().insert(sample.prompt_id.clone());
             }
         }
         context
@@ -49,7 +50,7 @@ impl Context {
 
     /// The sample's part of a metric.
     pub(super) fn term(&self, metric: &Metric, sample: &SampleRecord) -> Option<(f64, f64)> {
-        let tested = self.tested.contains(&(sample.suite.clone(), sample.prompt_id.clone()));
+        let tested = self.tested.get(&sample.suite).is_some_and(|prompts| prompts.contains(&sample.prompt_id));
         self.defined(metric, sample).then(|| (metric.term)(sample, tested)).flatten()
     }
 

@@ -349,7 +349,9 @@ fn the_best_cell_above_the_floor_is_chosen() {
 #[test]
 fn a_cell_that_lost_its_utility_measure_is_out() {
     let mut cells = sweep();
-    cells.iter_mut().for_each(|c| drop(c.metrics.remove("syntax_valid_rate")));
+    for cell in &mut cells {
+        cell.metrics.remove("syntax_valid_rate");
+    }
     let rate = Measurement { value: Some(0.9), n: 60, low: None, high: None };
     let base = BTreeMap::from([("syntax_valid_rate".to_owned(), rate)]);
     let goals = BTreeMap::from([("steer-secure".to_owned(), Goal { metric: "insecure_rate".into(), higher: false })]);

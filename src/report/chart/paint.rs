@@ -90,7 +90,8 @@ fn paint_shape<B: DrawingBackend>(backend: &mut B, shape: &Shape) -> std::result
             };
             // plotters divides by 1.24 on the way to SVG.
             let font = (FAMILY, size * SCALE * 1.24, weight).into_font();
-            let style = TextStyle::from(font).color(&rgb(*colour)).pos(Pos::new(horizontal, VPos::Center));
+            let ink = rgb(*colour);
+            let style = TextStyle::from(font).color(&ink).pos(Pos::new(horizontal, VPos::Center));
             backend.draw_text(text, &style, point((*x, *y)))
         }
     };
