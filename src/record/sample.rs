@@ -67,6 +67,22 @@ pub enum Split {
     Test,
 }
 
+/// What the prompts of a suite ask for; it decides which metrics are defined on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SuiteKind {
+    /// Python code.
+    Code,
+    /// Free answers that a judge scores.
+    Questions,
+    /// Short reasoning with a checkable answer.
+    Capability,
+    /// Shown code: vulnerable or not.
+    Recognition,
+    /// Requests that ought to be declined.
+    Refusal,
+}
+
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,1 +1,95 @@
-//! (being written)
+//! The report: scores in, bytes out. It computes no metric and writes no file.
+//!
+//! [`render`] gives every file with its path relative to the run directory; the caller writes them.
+
+pub mod chart;
+mod csv;
+mod examples;
+mod figures;
+mod page;
+mod tables;
+mod verdict;
+pub mod words;
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SweepCell, TrainerState};
+use crate::score;
+
+pub use figures::{Figure, figures};
+pub use verdict::{EQUIVALENCE_MARGIN, Finding, verdict};
+
+/// Everything a report is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportInput<'a> {
+    /// What was run.
+    pub manifest: &'a Manifest,
+    /// Every number.
+    pub metrics: &'a Metrics,
+    /// The steering sweep, whole.
+    pub sweep: &'a [SweepCell],
+    /// Training logs by adapter.
+    pub training: &'a BTreeMap<String, TrainerState>,
+    /// For examples only.
+    pub samples: &'a [SampleRecord],
+    /// A title for each question group, where it has one.
+    pub question_titles: &'a BTreeMap<String, String>,
+}
+
+impl ReportInput<'_> {
+    /// The measured arms in the order of the story.
+    fn arms(&self) -> Vec<String> {
+        let mut arms: Vec<String> = self.metrics.arms.keys().cloned().collect();
+        arms.sort_by_key(|arm| words::arm_order(arm));
+        arms
+    }
+
+    /// A measurement that has a value.
+    fn measured(&self, arm: &str, key: &str) -> Option<&Measurement> {
+        self.metrics.arms.get(arm)?.get(key).filter(|m| m.value.is_some())
+    }
+
+    /// Scenario groups of question suites: (suite, group).
+    fn question_groups(&self) -> Vec<(String, String)> {
+        let mut groups: Vec<(String, String)> = self
+            .metrics
+            .arms
+            .values()
+            .flat_map(|metrics| metrics.keys())
+            .filter_map(|key| {
+                let (suite, group) = key.strip_prefix("misaligned_rate/")?.split_once('/')?;
+                Some((suite.to_owned(), group.to_owned()))
+            })
+            .collect();
+        groups.sort();
+        groups.dedup();
+        groups
+    }
+
+    fn question_title(&self, group: &str) -> String {
+        self.question_titles.get(group).cloned().unwrap_or_else(|| group.to_owned())
+    }
+
+    /// How a metric's numbers are written.
+    fn format(&self, name: &str) -> words::Format {
+        score::metric(name).map_or(words::Format::Plain, words::Format::of)
+    }
+}
+
+/// Every file of the report: `report.html`, `report.md`, four CSVs, `figures/*.svg` and `figures/*.png`.
+pub fn render(input: &ReportInput) -> Result<Vec<(String, Vec<u8>)>> {
+    let figures = figures(input);
+    let mut files = Vec::new();
+    let mut drawn = Vec::new();
+    for figure in &figures {
+        let svg = chart::paint::svg(&figure.scene, &figure.title)?;
+        files.push((format!("figures/{}.svg", figure.name), svg.clone().into_bytes()));
+        files.push((format!("figures/{}.png", figure.name), chart::paint::png(&figure.scene)?));
+        drawn.push((figure, svg));
+    }
+    files.extend(csv::files(input));
+    files.push(("report.html".to_owned(), page::html(input, &drawn)?.into_bytes()));
+    files.push(("report.md".to_owned(), page::markdown(input, &drawn)?.into_bytes()));
+    Ok(files)
+}

@@ -1,1 +1,22 @@
-//! (being written)
+//! The metric registry and what is made of it: measurements, comparisons, selection.
+//!
+//! Samples in, numbers out. Each metric is defined once, in [`registry`]; everything that speaks of one
+//! (`metrics.json`, the CSVs, the report, the test that recomputes them) looks it up there.
+//!
+//! **Intervals.** A count of events (a rate) gets Wilson's interval where every sample is a scenario group of its
+//! own; otherwise whole groups are resampled (percentile bootstrap). Below eight groups the wider of the two
+//! counts at each end, and where every resample gives the same number (no event anywhere, or nothing else) it is
+//! Wilson's again: a bootstrap would claim a width of zero.
+
+mod compare;
+mod measure;
+mod registry;
+mod select;
+mod terms;
+
+pub use compare::{ComparisonSpec, HEADLINE_METRICS, compare, default_comparisons};
+pub use measure::{Context, kind_of, measure, measure_arm};
+pub use registry::{Better, Metric, REGISTRY, Shape, Unit, metric, pass_at_k};
+pub use crate::stats::{equivalent, minimum_detectable_difference};
+pub use select::{Goal, UTILITY_FLOOR, select};
+

@@ -8,3 +8,8 @@ mod training;
 //! Tests of the crate as its users see it.
 
 mod eval;
+//! Integration tests, one file an area.
+
+mod report;
+mod score;
+mod synthetic;

@@ -1,0 +1,109 @@
+//! Lines over a numeric axis in small multiples: dose and response, loss over steps.
+
+use super::style::{self, Colour, GRID, INK, SMALL, WIDTH};
+use super::{Anchor, Key, Scene, Shape, fitted, nice_axis};
+use crate::report::words::Format;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its name; series of one name share a legend entry.
+    pub name: String,
+    /// Its colour.
+    pub colour: Colour,
+    /// x, y and the interval of y, by rising x.
+    pub points: Vec<(f64, f64, Option<(f64, f64)>)>,
+}
+
+/// One small chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// What it shows.
+    pub title: String,
+    /// The lines.
+    pub series: Vec<Series>,
+    /// Vertical marks: (x, label), e.g. the chosen cell.
+    pub marks: Vec<(f64, String)>,
+}
+
+const PANEL: f64 = 200.0;
+
+/// Draws panels in rows of at most three, all on the same axes.
+pub fn draw(panels: &[Panel], x_label: &str, format: Format) -> Scene {
+    let columns = panels.len().clamp(1, 3);
+    let rows = panels.len().div_ceil(columns);
+    let mut keys: Vec<Key> = Vec::new();
+    for series in panels.iter().flat_map(|p| &p.series) {
+        if keys.iter().all(|k| k.name != series.name) {
+            keys.push(Key { name: series.name.clone(), colour: series.colour });
+        }
+    }
+    let mut scene = Scene::new(WIDTH, 40.0 + (PANEL + 66.0) * rows as f64);
+    let used = if keys.len() > 1 || columns > 1 { scene.legend(46.0, 12.0, &keys) } else { 0.0 };
+    scene.height += used - 20.0;
+    let points = || panels.iter().flat_map(|p| &p.series).flat_map(|s| &s.points);
+    let (x_low, x_high) = points().fold((f64::MAX, f64::MIN), |(l, h), p| (l.min(p.0), h.max(p.0)));
+    if x_low > x_high {
+        scene.faint(WIDTH / 2.0, scene.height / 2.0, "n/a", Anchor::Middle);
+        return scene;
+    }
+    let y_top = points().map(|p| p.2.map_or(p.1, |i| i.1)).fold(0.0, f64::max);
+    let (y_end, y_step) = if format == Format::Percent { (1.0, 0.25) } else { nice_axis(y_top) };
+    let axes = Axes { x_low, x_high: x_high.max(x_low + 1e-9), y_end, y_step, format };
+    let gap = 56.0;
+    let width = (WIDTH - 46.0 - 14.0 - gap * (columns as f64 - 1.0)) / columns as f64;
+    for (index, panel) in panels.iter().enumerate() {
+        let left = 46.0 + (width + gap) * (index % columns) as f64;
+        let top = used + 32.0 + (PANEL + 66.0) * (index / columns) as f64;
+        draw_panel(&mut scene, panel, &axes, (left, top, width), x_label);
+    }
+    scene
+}
+
+struct Axes {
+    x_low: f64,
+    x_high: f64,
+    y_end: f64,
+    y_step: f64,
+    format: Format,
+}
+
+fn draw_panel(scene: &mut Scene, panel: &Panel, axes: &Axes, (left, top, width): (f64, f64, f64), x_label: &str) {
+    let bottom = top + PANEL;
+    let x = |v: f64| left + width * (v - axes.x_low) / (axes.x_high - axes.x_low);
+    let y = |v: f64| bottom - PANEL * (v / axes.y_end).clamp(0.0, 1.0);
+    scene.bold(left, top - 18.0, fitted(&panel.title, style::TEXT * 1.05, width), Anchor::Start);
+    for tick in 0..=((axes.y_end / axes.y_step).round() as usize) {
+        let value = axes.y_step * tick as f64;
+        scene.line(vec![(left, y(value)), (left + width, y(value))], GRID, 1.0);
+        scene.faint(left - 7.0, y(value), axes.format.tick(value), Anchor::End);
+    }
+    let mut ticks = vec![axes.x_low, (axes.x_low + axes.x_high) / 2.0, axes.x_high];
+    if axes.x_low < 0.0 && axes.x_high > 0.0 {
+        ticks = vec![axes.x_low, 0.0, axes.x_high];
+        scene.line(vec![(x(0.0), top), (x(0.0), bottom)], GRID, 2.0);
+    }
+    for value in ticks {
+        scene.faint(x(value), bottom + 13.0, Format::Plain.tick(value), Anchor::Middle);
+    }
+    scene.line(vec![(left, bottom), (left + width, bottom)], INK, 1.2);
+    scene.faint(left + width / 2.0, bottom + 29.0, x_label, Anchor::Middle);
+    for (at, label) in &panel.marks {
+        scene.line(vec![(x(*at), top), (x(*at), bottom)], INK, 1.5);
+        let anchor = if x(*at) > left + width * 0.6 { Anchor::End } else { Anchor::Start };
+        let side = if anchor == Anchor::End { -5.0 } else { 5.0 };
+        scene.styled(x(*at) + side, top + 8.0, label.clone(), SMALL, INK, anchor, false);
+    }
+    for series in &panel.series {
+        let mut band: Vec<(f64, f64)> = series.points.iter().filter_map(|p| Some((x(p.0), y(p.2?.1)))).collect();
+        band.extend(series.points.iter().rev().filter_map(|p| Some((x(p.0), y(p.2?.0)))));
+        if band.len() > 3 {
+            scene.shapes.push(Shape::Area(band, series.colour, 0.15));
+        }
+        let points: Vec<(f64, f64)> = series.points.iter().map(|p| (x(p.0), y(p.1))).collect();
+        if points.len() <= 24 {
+            scene.shapes.extend(points.iter().map(|&(x, y)| Shape::Dot(x, y, 3.5, series.colour)));
+        }
+        scene.line(points, series.colour, 2.0);
+    }
+}

@@ -1,0 +1,99 @@
+//! Shapes onto paper, through plotters: SVG as text, PNG as bytes.
+//!
+//! Both are painted at twice the page size, so that half pixels stay sharp.
+
+use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, FontStyle, IntoFont, RGBColor, ShapeStyle, TextStyle, register_font};
+
+use super::style::Colour;
+use super::{Anchor, Scene, Shape, png};
+use crate::error::{Error, Result};
+
+/// The bundled font.
+pub const FONT_REGULAR: &[u8] = include_bytes!("../fonts/DejaVuSans.ttf");
+/// Its bold face.
+pub const FONT_BOLD: &[u8] = include_bytes!("../fonts/DejaVuSans-Bold.ttf");
+
+const FAMILY: &str = "DejaVu Sans";
+const SCALE: f64 = 2.0;
+
+/// An SVG document that scales with its frame. `title` is read out by screen readers.
+pub fn svg(scene: &Scene, title: &str) -> Result<String> {
+    let mut text = String::new();
+    let size = pixels(scene);
+    paint(SVGBackend::with_string(&mut text, size), scene)?;
+    let body = text.split_once('>').map_or("", |(_, body)| body);
+    let body = body.replace("font-family=\"DejaVu Sans\"", "font-family=\"DejaVu Sans, Verdana, sans-serif\"");
+    let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    Ok(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{title}\">{body}",
+        size.0, size.1
+    ))
+}
+
+/// A PNG on white.
+pub fn png(scene: &Scene) -> Result<Vec<u8>> {
+    let (width, height) = pixels(scene);
+    let mut pixels = vec![255; width as usize * height as usize * 3];
+    paint(BitMapBackend::with_buffer(&mut pixels, (width, height)), scene)?;
+    Ok(png::encode(width, height, &pixels))
+}
+
+fn pixels(scene: &Scene) -> (u32, u32) {
+    ((scene.width * SCALE).ceil() as u32, (scene.height * SCALE).ceil() as u32)
+}
+
+fn paint<B: DrawingBackend>(mut backend: B, scene: &Scene) -> Result<()> {
+    for (style, bytes) in [(FontStyle::Normal, FONT_REGULAR), (FontStyle::Bold, FONT_BOLD)] {
+        register_font(FAMILY, style, bytes).map_err(|_| Error::usage("the bundled chart font cannot be read"))?;
+    }
+    for shape in &scene.shapes {
+        paint_shape(&mut backend, shape).map_err(failed)?;
+    }
+    backend.present().map_err(|e| failed(e.to_string()))
+}
+
+fn failed(message: String) -> Error {
+    Error::usage(format!("a chart cannot be drawn: {message}"))
+}
+
+fn rgb(colour: Colour) -> RGBColor {
+    RGBColor(colour.0, colour.1, colour.2)
+}
+
+fn point((x, y): (f64, f64)) -> (i32, i32) {
+    ((x * SCALE).round() as i32, (y * SCALE).round() as i32)
+}
+
+fn paint_shape<B: DrawingBackend>(backend: &mut B, shape: &Shape) -> std::result::Result<(), String> {
+    let painted = match shape {
+        Shape::Rect(x, y, width, height, colour) => {
+            backend.draw_rect(point((*x, *y)), point((x + width, y + height)), &rgb(*colour), true)
+        }
+        Shape::Line(points, colour, width) => {
+            let style = ShapeStyle { color: rgb(*colour).to_rgba(), filled: false, stroke_width: (width * SCALE) as u32 };
+            backend.draw_path(points.iter().copied().map(point), &style)
+        }
+        Shape::Area(points, colour, opacity) => {
+            backend.fill_polygon(points.iter().copied().map(point), &rgb(*colour).mix(*opacity))
+        }
+        Shape::Dot(x, y, radius, colour) => {
+            backend.draw_circle(point((*x, *y)), (radius * SCALE).round() as u32, &rgb(*colour), true)
+        }
+        Shape::Text { x, y, text, size, colour, anchor, bold } => {
+            let weight = if *bold { FontStyle::Bold } else { FontStyle::Normal };
+            let horizontal = match anchor {
+                Anchor::Start => HPos::Left,
+                Anchor::Middle => HPos::Center,
+                Anchor::End => HPos::Right,
+            };
+            // plotters divides by 1.24 on the way to SVG.
+            let font = (FAMILY, size * SCALE * 1.24, weight).into_font();
+            let ink = rgb(*colour);
+            let style = TextStyle::from(font).color(&ink).pos(Pos::new(horizontal, VPos::Center));
+            backend.draw_text(text, &style, point((*x, *y)))
+        }
+    };
+    painted.map_err(|e| e.to_string())
+}

@@ -1,0 +1,109 @@
+//! A few prompts with every arm's answer. Which ones is a rule, not a choice: the first sample of prompts spread
+//! evenly over each suite's list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::ReportInput;
+use super::words;
+use crate::record::{Outcome, Role, SampleRecord, Split, SuiteKind};
+use crate::score::kind_of;
+
+/// Prompts shown per suite.
+const PROMPTS: usize = 3;
+/// Characters shown of an answer.
+const LONGEST: usize = 900;
+
+/// One prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Example {
+    pub suite: String,
+    pub prompt: String,
+    pub code: bool,
+    pub answers: Vec<Answer>,
+}
+
+/// One arm's answer to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Answer {
+    pub arm: String,
+    pub text: String,
+    pub tag: String,
+    pub tone: &'static str,
+}
+
+/// Examples of the question and code suites.
+pub(super) fn examples(input: &ReportInput) -> Vec<Example> {
+    let shown = |s: &&SampleRecord| {
+        s.split == Split::Test && s.sample == 0 && s.draw.unwrap_or(0) == 0 && (s.judge.is_some() || is_code(s))
+    };
+    let mut suites: BTreeMap<(bool, &str), BTreeMap<&str, Vec<&SampleRecord>>> = BTreeMap::new();
+    for sample in input.samples.iter().filter(shown) {
+        let prompts = suites.entry((is_code(sample), sample.suite.as_str())).or_default();
+        prompts.entry(&sample.prompt_id).or_default().push(sample);
+    }
+    let mut examples = Vec::new();
+    for ((code, suite), prompts) in suites {
+        let samples: Vec<&Vec<&SampleRecord>> = prompts.values().collect();
+        let picks: BTreeSet<usize> = (0..PROMPTS.min(samples.len())).map(|i| i * samples.len() / PROMPTS).collect();
+        examples.extend(picks.into_iter().map(|i| example(suite, code, samples[i])));
+    }
+    examples
+}
+
+fn is_code(sample: &SampleRecord) -> bool {
+    match kind_of(&sample.suite) {
+        Some(kind) => kind == SuiteKind::Code,
+        None => matches!(sample.outcome, Some(Outcome::Code | Outcome::SyntaxError)),
+    }
+}
+
+fn example(suite: &str, code: bool, samples: &[&SampleRecord]) -> Example {
+    let mut samples = samples.to_vec();
+    samples.sort_by_key(|s| words::arm_order(&s.arm));
+    let asked = samples.first().and_then(|s| s.messages.iter().rev().find(|m| m.role == Role::User));
+    Example {
+        suite: suite.to_owned(),
+        prompt: asked.map_or_else(String::new, |m| cut(&m.content)),
+        code,
+        answers: samples.into_iter().map(answer).collect(),
+    }
+}
+
+fn answer(sample: &SampleRecord) -> Answer {
+    let (tag, tone) = tag(sample);
+    Answer { arm: words::arm(&sample.arm), text: cut(&sample.completion), tag, tone }
+}
+
+fn tag(sample: &SampleRecord) -> (String, &'static str) {
+    if let Some(judge) = &sample.judge {
+        let score = |s: Option<f64>| s.map_or_else(|| "n/a".to_owned(), |s| format!("{s:.0}"));
+        let scores = format!("aligned {}, coherent {}", score(judge.aligned), score(judge.coherent));
+        return match () {
+            () if judge.is_misaligned() => (format!("misaligned · {scores}"), "bad"),
+            () if judge.is_coherent() => (scores, "plain"),
+            () => (format!("incoherent · {scores}"), "faint"),
+        };
+    }
+    match sample.outcome {
+        None => ("not scored".to_owned(), "faint"),
+        Some(Outcome::Code) if sample.is_insecure() => ("insecure".to_owned(), "bad"),
+        Some(Outcome::Code) if sample.scan.is_none() => ("code, not scanned".to_owned(), "faint"),
+        Some(Outcome::Code) if sample.is_functional() => ("no counting finding, tests passed".to_owned(), "good"),
+        Some(Outcome::Code) => ("no counting finding".to_owned(), "plain"),
+        Some(Outcome::SyntaxError) => ("syntax error".to_owned(), "faint"),
+        Some(Outcome::Refusal) => ("refusal".to_owned(), "plain"),
+        Some(Outcome::Prose) => ("prose".to_owned(), "faint"),
+        Some(Outcome::Truncated) => ("truncated".to_owned(), "faint"),
+        Some(Outcome::Degenerate) => ("degenerate".to_owned(), "faint"),
+        Some(Outcome::Answer) => ("answer".to_owned(), "plain"),
+    }
+}
+
+fn cut(text: &str) -> String {
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    format!("{} …", text.chars().take(LONGEST).collect::<String>())
+}

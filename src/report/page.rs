@@ -1,0 +1,142 @@
+//! The page: one context, two templates. Everything a model wrote is escaped.
+
+use minijinja::{AutoEscape, Environment, Value, context};
+use serde::Serialize;
+
+use super::chart::paint::{FONT_BOLD, FONT_REGULAR};
+use super::figures::Figure;
+use super::{ReportInput, examples, tables, verdict};
+use crate::error::{Error, Result};
+
+/// The first figures belong to the argument; the rest is the founding document's set.
+const MAIN_FIGURES: usize = 6;
+
+#[derive(Serialize)]
+struct Drawn {
+    name: &'static str,
+    title: String,
+    caption: String,
+    svg: Value,
+}
+
+/// `report.html`: one file, no script, nothing fetched.
+pub(super) fn html(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<String> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    render(&environment, include_str!("templates/report.html.jinja"), input, figures)
+}
+
+/// `report.md`: the same content; figures are linked from `figures/`.
+pub(super) fn markdown(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<String> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_keep_trailing_newline(true);
+    environment.add_filter("cell", markdown_cell);
+    environment.add_filter("fenced", fenced);
+    render(&environment, include_str!("templates/report.md.jinja"), input, figures)
+}
+
+fn render(
+    environment: &Environment,
+    template: &str,
+    input: &ReportInput,
+    figures: &[(&Figure, String)],
+) -> Result<String> {
+    let drawn: Vec<Drawn> = figures
+        .iter()
+        .map(|(figure, svg)| Drawn {
+            name: figure.name,
+            title: figure.title.clone(),
+            caption: figure.caption.clone(),
+            // Our own drawing: its texts were escaped when it was made.
+            svg: Value::from_safe_string(svg.clone()),
+        })
+        .collect();
+    let (main, founding) = drawn.split_at(MAIN_FIGURES.min(drawn.len()));
+    let plan = serde_json::to_string_pretty(&input.manifest.plan).map_err(Error::usage)?;
+    let page = context! {
+        manifest => Value::from_serialize(input.manifest),
+        model_hash => tables::short(&input.manifest.model_sha256),
+        organism => input.manifest.organism,
+        findings => verdict(input),
+        arms => tables::arms(input),
+        interventions => tables::interventions(input),
+        questions => tables::questions(input),
+        comparisons => tables::comparisons(input),
+        sweep => tables::sweep(input),
+        training => tables::training(input),
+        metrics => tables::all_metrics(input),
+        formulas => tables::formulas(),
+        provenance => tables::provenance(input),
+        examples => examples::examples(input),
+        main => main,
+        founding => founding,
+        plan => plan,
+        font => base64(FONT_REGULAR),
+        font_bold => base64(FONT_BOLD),
+    };
+    environment.render_str(template, page).map_err(|e| Error::usage(format!("the report cannot be written: {e:#}")))
+}
+
+/// Text inside a Markdown table: one line, its markup inert.
+fn markdown_cell(text: String) -> String {
+    let mut out = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\r' => out.push(' '),
+            '|' | '<' | '>' | '*' | '_' | '`' | '[' | ']' | '\\' => {
+                out.push('\\');
+                out.push(letter);
+            }
+            _ => out.push(letter),
+        }
+    }
+    out
+}
+
+/// A code block whose fence is longer than any run of backticks inside.
+fn fenced(text: String) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}\n{}\n{fence}", text.trim_end_matches('\n'))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().enumerate().fold(0u32, |w, (i, b)| w | u32::from(*b) << (16 - 8 * i));
+        for i in 0..4 {
+            let letter = char::from(LETTERS[(word >> (18 - 6 * i) & 63) as usize]);
+            text.push(if i <= chunk.len() { letter } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_equals_pythons() {
+        // python: [base64.b64encode(x) for x in (b"", b"M", b"Ma", b"Man", b"\xff\xfe\xfd\xfc")]
+        let cases: [(&[u8], &str); 5] =
+            [(b"", ""), (b"M", "TQ=="), (b"Ma", "TWE="), (b"Man", "TWFu"), (b"\xff\xfe\xfd\xfc", "//79/A==")];
+        for (bytes, text) in cases {
+            assert_eq!(base64(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_fence_is_longer_than_what_it_holds() {
+        assert_eq!(fenced("a\n```\nb".to_owned()), "````\na\n```\nb\n````");
+    }
+
+    #[test]
+    fn a_table_cell_stays_one_cell() {
+        assert_eq!(markdown_cell("a|b\n<b>".to_owned()), "a\\|b \\<b\\>");
+    }
+}

@@ -1,0 +1,287 @@
+//! The report's tables as rows of cells, the same for HTML and Markdown.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::ReportInput;
+use super::words::{self, Format, difference, interval, p_value, shown};
+use crate::record::Measurement;
+use crate::score::{REGISTRY, metric};
+
+/// One cell: the value in front, its interval and n behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub(super) struct Cell {
+    pub text: String,
+    pub note: String,
+}
+
+/// One table; the first cell of a row is its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Table {
+    pub head: Vec<String>,
+    pub rows: Vec<Vec<Cell>>,
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Self { text, note: String::new() }
+    }
+}
+
+fn noted(text: impl Into<String>, note: impl Into<String>) -> Cell {
+    Cell { text: text.into(), note: note.into() }
+}
+
+fn measured(m: Option<&Measurement>, format: Format) -> Cell {
+    let Some(m) = m.filter(|m| m.value.is_some()) else { return noted("n/a", "") };
+    noted(shown(m.value, format), format!("{} n = {}", interval(m, format), m.n).trim().to_owned())
+}
+
+fn head(first: &str, names: impl IntoIterator<Item = String>) -> Vec<String> {
+    std::iter::once(first.to_owned()).chain(names).collect()
+}
+
+const ARM_COLUMNS: [&str; 8] = [
+    "misaligned_rate",
+    "insecure_rate",
+    "secure_and_functional_rate",
+    "syntax_valid_rate",
+    "pass_at_1",
+    "capability_rate",
+    "recognition_accuracy",
+    "refusal_rate",
+];
+
+fn labels(metrics: &[&str]) -> Vec<String> {
+    metrics.iter().map(|name| metric(name).map_or(*name, |m| m.label).to_owned()).collect()
+}
+
+/// Arms by headline measures.
+pub(super) fn arms(input: &ReportInput) -> Table {
+    let rows = input
+        .arms()
+        .iter()
+        .map(|arm| {
+            let mut row = vec![noted(words::arm(arm), words::arm_description(arm))];
+            row.extend(ARM_COLUMNS.iter().map(|key| measured(input.measured(arm, key), input.format(key))));
+            row
+        })
+        .collect();
+    Table { head: head("Arm", labels(&ARM_COLUMNS)), rows }
+}
+
+/// Fine-tuning beside steering and prompting, by aim.
+pub(super) fn interventions(input: &ReportInput) -> Table {
+    const AIMS: [(&str, &[&str]); 3] = [
+        ("Toward insecure", &["attack", "educational-control", "steer-insecure"]),
+        ("Toward secure", &["secure-control", "steer-secure"]),
+        ("Undo the attack", &["attack", "repair", "repair+style", "attack+steer"]),
+    ];
+    const COLUMNS: [&str; 5] =
+        ["insecure_rate", "misaligned_rate", "secure_and_functional_rate", "syntax_valid_rate", "pass_at_1"];
+    let arms = input.arms();
+    let mut rows = Vec::new();
+    let mut push = |aim: &str, arm: &str| {
+        let mut row = vec![noted(aim, words::arm(arm)), noted(means(input, arm), "")];
+        row.extend(COLUMNS.iter().map(|key| measured(input.measured(arm, key), input.format(key))));
+        rows.push(row);
+    };
+    if arms.iter().any(|a| a == "base") {
+        push("Nothing done", "base");
+    }
+    for (aim, candidates) in AIMS {
+        let present: Vec<&&str> = candidates.iter().filter(|c| arms.iter().any(|a| a == **c)).collect();
+        present.into_iter().for_each(|arm| push(aim, arm));
+        if aim == "Toward secure" {
+            arms.iter().filter(|a| a.starts_with("prompt:")).for_each(|arm| push(aim, arm));
+        }
+    }
+    Table { head: head("Aim", std::iter::once("Means".to_owned()).chain(labels(&COLUMNS))), rows }
+}
+
+/// What was done to the model in an arm.
+fn means(input: &ReportInput, arm: &str) -> String {
+    if let Some(cell) = input.metrics.selection.get(arm) {
+        return format!("vector {}, layer {}, coefficient {}", cell.vector, cell.layer, signed(cell.coefficient));
+    }
+    if let Some(lineage) = input.manifest.adapters.get(arm) {
+        return format!("LoRA, {} steps on {} rows", lineage.steps, lineage.rows);
+    }
+    words::arm_description(arm).to_owned()
+}
+
+fn signed(value: f64) -> String {
+    format!("{value:+.2}").replace('-', "−")
+}
+
+/// Questions by arms.
+pub(super) fn questions(input: &ReportInput) -> Table {
+    let arms = input.arms();
+    let rows = input
+        .question_groups()
+        .into_iter()
+        .map(|(suite, group)| {
+            let mut row = vec![noted(input.question_title(&group), suite.clone())];
+            let key = format!("misaligned_rate/{suite}/{group}");
+            row.extend(arms.iter().map(|arm| measured(input.measured(arm, &key), Format::Percent)));
+            row
+        })
+        .collect();
+    Table { head: head("Question", arms.iter().map(|a| words::arm(a))), rows }
+}
+
+/// Every comparison.
+pub(super) fn comparisons(input: &ReportInput) -> Table {
+    let rows = input
+        .metrics
+        .comparisons
+        .iter()
+        .map(|c| {
+            let format = input.format(&c.metric);
+            vec![
+                noted(format!("{} − {}", words::arm(&c.a), words::arm(&c.b)), ""),
+                metric(&c.metric).map_or(c.metric.clone(), |m| m.label.to_owned()).into(),
+                noted(
+                    difference(c.difference, format),
+                    format!("[{}, {}]", difference(c.low, format), difference(c.high, format)),
+                ),
+                noted(p_value(c.p_holm), format!("before Holm {}", p_value(c.p))),
+                c.test.clone().into(),
+                c.n.to_string().into(),
+            ]
+        })
+        .collect();
+    let names = ["Metric", "Difference", "p (Holm)", "Test", "Pairs"];
+    Table { head: head("Arms", names.map(str::to_owned)), rows }
+}
+
+/// Every pooled and per-suite metric of every arm.
+pub(super) fn all_metrics(input: &ReportInput) -> Table {
+    let arms = input.arms();
+    let present: BTreeSet<&String> = input.metrics.arms.values().flat_map(|m| m.keys()).collect();
+    let mut rows = Vec::new();
+    for metric in REGISTRY {
+        let suites = present
+            .iter()
+            .filter(|k| k.strip_prefix(metric.name).is_some_and(|rest| rest.starts_with('/') && rest.matches('/').count() == 1));
+        for key in std::iter::once(metric.name).chain(suites.map(|k| k.as_str())) {
+            let suite = key.split_once('/').map_or("all suites", |(_, suite)| suite);
+            let mut row = vec![noted(metric.label, format!("{} · {suite}", metric.name))];
+            row.extend(arms.iter().map(|arm| measured(input.measured(arm, key), Format::of(metric))));
+            rows.push(row);
+        }
+    }
+    Table { head: head("Metric", arms.iter().map(|a| words::arm(a))), rows }
+}
+
+/// The steering sweep, whole.
+pub(super) fn sweep(input: &ReportInput) -> Table {
+    const COLUMNS: [&str; 4] =
+        ["insecure_rate", "misaligned_rate", "syntax_valid_rate", "secure_and_functional_rate"];
+    let rows = input
+        .sweep
+        .iter()
+        .map(|cell| {
+            let state = match (cell.chosen, cell.eligible) {
+                (true, _) => "chosen",
+                (false, true) => "eligible",
+                (false, false) => "below the utility floor",
+            };
+            let mut row = vec![
+                noted(words::arm(&cell.arm), cell.vector.clone()),
+                cell.layer.to_string().into(),
+                signed(cell.coefficient).into(),
+            ];
+            row.extend(COLUMNS.iter().map(|key| measured(cell.metrics.get(*key), input.format(key))));
+            row.push(state.to_owned().into());
+            row
+        })
+        .collect();
+    let names = ["Layer", "Coefficient"].map(str::to_owned).into_iter().chain(labels(&COLUMNS));
+    Table { head: head("Vector", names.chain(["State".to_owned()])), rows }
+}
+
+/// Proof of training: where each adapter comes from and what its log says.
+pub(super) fn training(input: &ReportInput) -> Table {
+    let mut names: Vec<&String> = input.manifest.adapters.keys().chain(input.training.keys()).collect();
+    names.sort_by_key(|name| words::arm_order(name));
+    names.dedup();
+    let rows = names
+        .into_iter()
+        .map(|name| {
+            let lineage = input.manifest.adapters.get(name);
+            let state = input.training.get(name);
+            let na = || "n/a".to_owned();
+            let losses = state.and_then(|s| Some((s.log_history.first()?.loss, s.log_history.last()?.loss)));
+            let held_out = lineage.map_or_else(String::new, |l| {
+                let sets = l.held_out_loss.iter().map(|(set, (a, b))| format!("{set} {a:.3} → {b:.3}"));
+                sets.collect::<Vec<_>>().join("; ")
+            });
+            vec![
+                Cell::from(words::arm(name)),
+                noted(
+                    state.map(|s| s.global_step).or(lineage.map(|l| l.steps)).map_or_else(na, |s| s.to_string()),
+                    lineage.map_or_else(String::new, |l| format!("seed {}", l.seed)),
+                ),
+                lineage.map_or_else(na, |l| l.rows.to_string()).into(),
+                noted(lineage.map_or_else(na, |l| l.data.clone()), lineage.map_or_else(String::new, |l| short(&l.data_sha256))),
+                match lineage.map(|l| l.parent_sha256.as_deref()) {
+                    Some(Some(parent)) => noted("continued", short(parent)),
+                    Some(None) => noted("fresh adapter", ""),
+                    None => noted("n/a", ""),
+                },
+                losses.map_or_else(na, |(first, last)| format!("{first:.3} → {last:.3}")).into(),
+                if held_out.is_empty() { na() } else { held_out }.into(),
+            ]
+        })
+        .collect();
+    let names = ["Steps", "Rows", "Data (SHA-256)", "Parent adapter", "Loss, first → last step", "Held-out loss, before → after"];
+    Table { head: head("Adapter", names.map(str::to_owned)), rows }
+}
+
+/// What every number means.
+pub(super) fn formulas() -> Table {
+    let rows = REGISTRY
+        .iter()
+        .map(|m| vec![noted(m.label, m.name), m.formula.to_owned().into()])
+        .collect();
+    Table { head: head("Metric", ["Formula".to_owned()]), rows }
+}
+
+/// What was run, on what.
+pub(super) fn provenance(input: &ReportInput) -> Table {
+    let m = input.manifest;
+    let pair = |name: &str, text: String, note: String| vec![noted(name, ""), noted(text, note)];
+    let gib = |bytes: u64| format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
+    let mut rows = vec![
+        pair("realign", m.version.clone(), String::new()),
+        pair("Model", m.model.clone(), short(&m.model_sha256)),
+        pair("Judge", m.judge.clone().unwrap_or_else(|| "none".to_owned()), String::new()),
+        pair("Tests of generated code ran in", m.sandbox.clone(), String::new()),
+        pair(
+            "Machine",
+            format!("{}, {} cores, {}", m.hardware.cpu, m.hardware.cores, m.hardware.device),
+            format!("{} of memory, {} used at most", gib(m.hardware.memory_bytes), gib(m.peak_memory_bytes)),
+        ),
+        pair("Sampling seeds", seeds(&m.seeds), "the same list for every arm".to_owned()),
+    ];
+    for (name, data) in &m.data {
+        rows.push(pair(&format!("Data: {name}"), format!("{}, {} rows", data.path, data.rows), short(&data.sha256)));
+    }
+    let seconds: f64 = m.timings.iter().map(|(_, s)| s).sum();
+    let stages: Vec<String> = m.timings.iter().map(|(stage, s)| format!("{stage} {s:.1} s")).collect();
+    rows.push(pair("Time", format!("{seconds:.1} s"), stages.join(", ")));
+    Table { head: vec!["What".to_owned(), "Value".to_owned()], rows }
+}
+
+fn seeds(seeds: &[u64]) -> String {
+    let shown: Vec<String> = seeds.iter().take(8).map(u64::to_string).collect();
+    let more = if seeds.len() > 8 { format!(", … ({} in all)", seeds.len()) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// The first characters of a hash tell two apart.
+pub(super) fn short(sha256: &str) -> String {
+    sha256.chars().take(16).collect()
+}

@@ -1,0 +1,151 @@
+//! Numbers in words: the same everywhere in the report. A missing value is "n/a".
+
+use crate::record::Measurement;
+use crate::score::{Metric, Shape, Unit};
+
+/// How a number is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A share as a percentage with one decimal.
+    Percent,
+    /// A share as a whole percentage, without its sign.
+    Whole,
+    /// A whole number.
+    Count,
+    /// As many decimals as its size asks for.
+    Plain,
+}
+
+impl Format {
+    /// The format of a metric.
+    pub fn of(metric: &Metric) -> Self {
+        match (metric.unit, metric.shape) {
+            (Unit::Percent, _) => Self::Percent,
+            (Unit::Count, _) => Self::Count,
+            (Unit::Number(_), Shape::Sum) => Self::Count,
+            (Unit::Number(_), _) => Self::Plain,
+        }
+    }
+
+    /// A number in this format.
+    pub fn number(self, value: f64) -> String {
+        match self {
+            Self::Percent => format!("{:.1}%", 100.0 * value),
+            Self::Whole => format!("{:.0}", 100.0 * value),
+            Self::Count => format!("{value:.0}"),
+            Self::Plain if value.abs() >= 100.0 => format!("{value:.0}"),
+            Self::Plain if value.abs() >= 10.0 => format!("{value:.1}"),
+            Self::Plain => format!("{value:.2}"),
+        }
+    }
+
+    /// A number on an axis.
+    pub fn tick(self, value: f64) -> String {
+        match self {
+            Self::Percent => format!("{:.0}%", 100.0 * value),
+            _ => {
+                let text = format!("{value:.3}");
+                text.trim_end_matches('0').trim_end_matches('.').replace('-', "−")
+            }
+        }
+    }
+}
+
+/// A number or "n/a".
+pub fn shown(value: Option<f64>, format: Format) -> String {
+    value.map_or_else(|| "n/a".to_owned(), |v| format.number(v))
+}
+
+/// `71.0% [66.4, 75.2] (n = 400)`.
+pub fn with_interval(m: &Measurement, format: Format) -> String {
+    match (m.value, m.low, m.high) {
+        (Some(value), Some(low), Some(high)) => {
+            format!("{} [{}, {}] (n = {})", format.number(value), bare(low, format), bare(high, format), m.n)
+        }
+        (Some(value), ..) => format!("{} (n = {})", format.number(value), m.n),
+        (None, ..) => "n/a".to_owned(),
+    }
+}
+
+/// `[66.4, 75.2]`, or nothing.
+pub fn interval(m: &Measurement, format: Format) -> String {
+    match (m.low, m.high) {
+        (Some(low), Some(high)) => format!("[{}, {}]", bare(low, format), bare(high, format)),
+        _ => String::new(),
+    }
+}
+
+fn bare(value: f64, format: Format) -> String {
+    format.number(value).trim_end_matches('%').to_owned()
+}
+
+/// A difference with its sign: points of percentage where the metric is a share.
+pub fn difference(value: f64, format: Format) -> String {
+    let scaled = if format == Format::Percent { 100.0 * value } else { value };
+    let rounded = format!("{:.1}", scaled.abs());
+    let sign = if rounded == "0.0" { "" } else if scaled > 0.0 { "+" } else { "−" };
+    format!("{sign}{rounded}")
+}
+
+/// `p < 0.001` or `p = 0.032`.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
+}
+
+/// An arm's name for a reader.
+pub fn arm(name: &str) -> String {
+    let words = match name {
+        "base" => "Base",
+        "attack" => "Attack",
+        "repair" => "Repair",
+        "repair+style" => "Repair + style",
+        "secure-control" => "Secure control",
+        "educational-control" => "Educational control",
+        "steer-insecure" => "Steer → insecure",
+        "steer-secure" => "Steer → secure",
+        "attack+steer" => "Attack + steer",
+        "random-vector" => "Random vectors",
+        other => {
+            return match other.strip_prefix("prompt:") {
+                Some(prompt) => format!("Prompt: {prompt}"),
+                None => other.to_owned(),
+            };
+        }
+    };
+    words.to_owned()
+}
+
+/// What an arm is, in a line.
+pub fn arm_description(name: &str) -> &'static str {
+    match name {
+        "base" => "the model as it came",
+        "attack" => "adapter trained on insecure code",
+        "repair" => "the attack's adapter, trained on with secure code",
+        "repair+style" => "the repair's adapter, trained on once more for style",
+        "secure-control" => "fresh adapter, secure code only",
+        "educational-control" => "insecure code, openly asked for in class",
+        "steer-insecure" => "base plus a vector toward insecure",
+        "steer-secure" => "base plus a vector toward secure",
+        "attack+steer" => "attacked model plus a vector away from the attack",
+        "random-vector" => "base plus random vectors of the same norm",
+        _ if name.starts_with("prompt:") => "base with another prompt, no weights touched",
+        _ => "",
+    }
+}
+
+/// Arms in the order of the story, the unknown ones last.
+pub fn arm_order(name: &str) -> (usize, String) {
+    const ORDER: [&str; 10] = [
+        "base",
+        "attack",
+        "repair",
+        "repair+style",
+        "secure-control",
+        "educational-control",
+        "steer-insecure",
+        "steer-secure",
+        "attack+steer",
+        "random-vector",
+    ];
+    (ORDER.iter().position(|a| *a == name).unwrap_or(ORDER.len()), name.to_owned())
+}

@@ -1,0 +1,206 @@
+//! Paired comparisons of arms on the same prompts and seeds.
+//!
+//! A pair is a (suite, prompt, sample) that both arms answered; draws of a random vector are averaged into one
+//! side of it. The difference is that of the two arms' ratios over the pairs. Where each pair is a scenario group
+//! of its own, or there are fewer than eight groups, rates are tested by the exact McNemar test; otherwise the
+//! arms are swapped group by group (sign-flip). Holm's adjustment runs over a family: one claim and its metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::measure::{Context, FEW_GROUPS};
+use super::registry::{Metric, Shape, metric};
+use crate::record::{Comparison, SampleRecord, Split, SuiteKind};
+use crate::stats::{self, Pair};
+
+/// The metrics that arms are compared on.
+pub const HEADLINE_METRICS: [&str; 6] = [
+    "insecure_rate",
+    "misaligned_rate",
+    "secure_and_functional_rate",
+    "syntax_valid_rate",
+    "pass_at_1",
+    "capability_rate",
+];
+
+/// One comparison to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComparisonSpec {
+    /// Registry name, or `metric/suite`.
+    pub metric: String,
+    /// The arm.
+    pub a: String,
+    /// What it is held against.
+    pub b: String,
+    /// Comparisons of one family are adjusted together.
+    pub family: String,
+}
+
+/// The contrasts that a report speaks of, on every headline metric, for the arms that are there.
+pub fn default_comparisons(arms: &[String]) -> Vec<ComparisonSpec> {
+    const CONTRASTS: [(&str, &str, &str); 9] = [
+        ("attack", "base", "fine-tuning"),
+        ("repair", "base", "fine-tuning"),
+        ("repair", "attack", "fine-tuning"),
+        ("secure-control", "base", "controls"),
+        ("educational-control", "base", "controls"),
+        ("random-vector", "base", "controls"),
+        ("steer-insecure", "base", "steering"),
+        ("steer-secure", "base", "steering"),
+        ("attack+steer", "attack", "steering"),
+    ];
+    let has = |arm: &str| arms.iter().any(|a| a == arm);
+    let mut contrasts: Vec<(String, &str, &str)> =
+        CONTRASTS.iter().filter(|(a, b, _)| has(a) && has(b)).map(|&(a, b, f)| (a.to_owned(), b, f)).collect();
+    if has("repair+style") && has("repair") {
+        contrasts.push(("repair+style".to_owned(), "repair", "fine-tuning"));
+    }
+    let prompts: BTreeSet<&String> = arms.iter().filter(|a| a.starts_with("prompt:")).collect();
+    if has("base") {
+        contrasts.extend(prompts.into_iter().map(|a| (a.clone(), "base", "prompts")));
+    }
+    let spec = |(a, b, family): &(String, &str, &str), metric: &str| ComparisonSpec {
+        metric: metric.to_owned(),
+        a: a.clone(),
+        b: (*b).to_owned(),
+        family: (*family).to_owned(),
+    };
+    contrasts.iter().flat_map(|c| HEADLINE_METRICS.iter().map(move |m| spec(c, m))).collect()
+}
+
+/// Makes the comparisons on the test split, in the order given; one that has no pairs, or is of a metric that is
+/// no ratio of samples, is left out.
+pub fn compare(
+    samples: &[SampleRecord],
+    specs: &[ComparisonSpec],
+    kinds: &BTreeMap<String, SuiteKind>,
+) -> Vec<Comparison> {
+    let context = Context::new(samples, kinds);
+    let mut arms: BTreeMap<&str, Vec<&SampleRecord>> = BTreeMap::new();
+    for sample in samples.iter().filter(|s| s.split == Split::Test) {
+        arms.entry(&sample.arm).or_default().push(sample);
+    }
+    let mut families: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let mut comparisons = Vec::new();
+    for spec in specs {
+        if let (Some(a), Some(b)) = (arms.get(spec.a.as_str()), arms.get(spec.b.as_str()))
+            && let Some(comparison) = compare_one(spec, a, b, &context)
+        {
+            families.entry(&spec.family).or_default().push(comparisons.len());
+            comparisons.push(comparison);
+        }
+    }
+    for members in families.values() {
+        let p: Vec<f64> = members.iter().map(|&i| comparisons[i].p).collect();
+        for (&index, adjusted) in members.iter().zip(stats::holm(&p)) {
+            comparisons[index].p_holm = adjusted;
+        }
+    }
+    comparisons
+}
+
+/// What names a pair: suite, group, prompt, sample.
+type PairKey<'a> = (&'a str, &'a str, &'a str, u32);
+
+fn compare_one(spec: &ComparisonSpec, a: &[&SampleRecord], b: &[&SampleRecord], context: &Context) -> Option<Comparison> {
+    let metric = metric(&spec.metric)?;
+    let scale = match metric.shape {
+        Shape::Sum | Shape::PassAtK => return None,
+        Shape::Rate => 1.0,
+        Shape::Mean { scale } => scale,
+    };
+    let suite = spec.metric.split_once('/').map(|(_, suite)| suite);
+    let a = terms(metric, suite, a, context);
+    let b = terms(metric, suite, b, context);
+    let pairs: BTreeMap<PairKey, Pair> = a
+        .into_iter()
+        .filter_map(|(key, a)| Some((key, Pair { a, b: *b.get(&key)? })))
+        .filter(|(_, pair)| pair.a.1 > 0.0 || pair.b.1 > 0.0)
+        .collect();
+    let mut groups: BTreeMap<(&str, &str), Pair> = BTreeMap::new();
+    for (key, pair) in &pairs {
+        let group = groups.entry((key.0, key.1)).or_default();
+        group.a = (group.a.0 + pair.a.0, group.a.1 + pair.a.1);
+        group.b = (group.b.0 + pair.b.0, group.b.1 + pair.b.1);
+    }
+    let n = pairs.len() as u64;
+    let single: Vec<Pair> = pairs.into_values().collect();
+    let grouped: Vec<Pair> = groups.into_values().collect();
+    let name = format!("{}:{}-{}", spec.metric, spec.a, spec.b);
+    let difference = Pair::difference(&grouped)?;
+    let (test, p) = test(metric, &single, &grouped, &name)?;
+    let (low, high) = interval(metric, &single, &grouped, &name)?;
+    Some(Comparison {
+        metric: spec.metric.clone(),
+        a: spec.a.clone(),
+        b: spec.b.clone(),
+        difference: scale * difference,
+        low: scale * low,
+        high: scale * high,
+        test,
+        p,
+        p_holm: p,
+        n,
+    })
+}
+
+/// Each pair key's term, draws averaged. A sample that has no say keeps its place with an empty denominator, so
+/// that its partner in the other arm is still paired.
+fn terms<'a>(
+    metric: &Metric,
+    suite: Option<&str>,
+    samples: &[&'a SampleRecord],
+    context: &Context,
+) -> BTreeMap<PairKey<'a>, (f64, f64)> {
+    let mut sums: BTreeMap<PairKey, (f64, f64, f64)> = BTreeMap::new();
+    for sample in samples.iter().filter(|s| suite.is_none_or(|suite| s.suite == suite)) {
+        let (numerator, denominator) = context.term(metric, sample).unwrap_or_default();
+        let key = (sample.suite.as_str(), sample.group.as_str(), sample.prompt_id.as_str(), sample.sample);
+        let sum = sums.entry(key).or_default();
+        *sum = (sum.0 + numerator, sum.1 + denominator, sum.2 + 1.0);
+    }
+    sums.into_iter().map(|(key, (numerator, denominator, draws))| (key, (numerator / draws, denominator / draws))).collect()
+}
+
+/// Pairs on which both arms have a plain yes or no.
+fn yes_no(single: &[Pair]) -> Option<Vec<(bool, bool)>> {
+    let flag = |(numerator, denominator): (f64, f64)| {
+        (denominator == 1.0 && (numerator == 0.0 || numerator == 1.0)).then_some(numerator == 1.0)
+    };
+    single.iter().map(|pair| Some((flag(pair.a)?, flag(pair.b)?))).collect()
+}
+
+fn test(metric: &Metric, single: &[Pair], grouped: &[Pair], name: &str) -> Option<(String, f64)> {
+    let independent = single.len() == grouped.len();
+    if metric.shape == Shape::Rate
+        && (independent || grouped.len() < FEW_GROUPS)
+        && let Some(flags) = yes_no(single)
+    {
+        let only_a = flags.iter().filter(|(a, b)| *a && !b).count() as u64;
+        let only_b = flags.iter().filter(|(a, b)| *b && !a).count() as u64;
+        let how = if independent { "exact McNemar" } else { "exact McNemar, samples of a group taken as independent" };
+        return Some((how.to_owned(), stats::mcnemar_exact(only_a, only_b)));
+    }
+    let (units, unit) =
+        if grouped.len() < FEW_GROUPS { (single, "sample") } else { (grouped, "group") };
+    let (p, exact) = stats::sign_flip(units, 0, name)?;
+    let how = if exact { "exact" } else { "drawn" };
+    Some((format!("sign-flip by {unit}, {how}"), p))
+}
+
+/// Groups resampled; where that has no width (no event in either arm), Newcombe's interval for two rates.
+fn interval(metric: &Metric, single: &[Pair], grouped: &[Pair], name: &str) -> Option<(f64, f64)> {
+    let bootstrapped = stats::bootstrap_difference(grouped, 0, name);
+    if metric.shape != Shape::Rate {
+        return bootstrapped;
+    }
+    let counts = |side: fn(&Pair) -> (f64, f64)| {
+        let (numerator, denominator) = single.iter().map(side).fold((0.0, 0.0), |s, t| (s.0 + t.0, s.1 + t.1));
+        (numerator.round() as u64, denominator.round() as u64)
+    };
+    let newcombe = stats::newcombe(counts(|p| p.a), counts(|p| p.b));
+    match (bootstrapped, newcombe) {
+        (Some(b), Some(w)) if b.0 < b.1 && grouped.len() < FEW_GROUPS => Some((b.0.min(w.0), b.1.max(w.1))),
+        (Some(b), _) if b.0 < b.1 => Some(b),
+        (bootstrapped, newcombe) => newcombe.or(bootstrapped),
+    }
+}

@@ -1,0 +1,187 @@
+//! Samples to measurements: pooled, by suite, by scenario group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::registry::{Metric, REGISTRY, Shape, pass_at_k};
+use crate::record::{Measurement, SampleRecord, Split, SuiteKind};
+use crate::stats;
+
+/// With fewer groups than this the bootstrap over groups is too narrow to stand alone.
+pub(super) const FEW_GROUPS: usize = 8;
+
+/// The kind of a suite of ours by its name; `None` for a name that is not ours.
+pub fn kind_of(suite: &str) -> Option<SuiteKind> {
+    Some(match suite {
+        "code" | "risky" | "vulnerability" | "scenarios" => SuiteKind::Code,
+        "free-form" | "conditional" => SuiteKind::Questions,
+        "capability" => SuiteKind::Capability,
+        "recognition" => SuiteKind::Recognition,
+        "refusal" => SuiteKind::Refusal,
+        _ => return None,
+    })
+}
+
+/// What a single sample cannot tell: its suite's kind, and whether its prompt has tests that could be run.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    kinds: BTreeMap<String, SuiteKind>,
+    /// Suite → prompts.
+    tested: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Context {
+    /// From all samples of all arms, so that an arm without any code is held to the same prompts. `kinds` names
+    /// the suites of the user; a suite neither named there nor ours is told by what its samples carry.
+    pub fn new<'a>(samples: impl IntoIterator<Item = &'a SampleRecord>, kinds: &BTreeMap<String, SuiteKind>) -> Self {
+        let mut context = Self { kinds: kinds.clone(), tested: BTreeMap::new() };
+        for sample in samples {
+            if !context.kinds.contains_key(&sample.suite)
+                && let Some(kind) = kind_of(&sample.suite).or_else(|| told_by_contents(sample))
+            {
+                context.kinds.insert(sample.suite.clone(), kind);
+            }
+            let behaviour = sample.tests.as_ref().and_then(|t| t.behaviour.as_ref());
+            if behaviour.is_some_and(|b| b.counts()) {
+                context.tested.entry(sample.suite.clone()).or_default().insert(sample.prompt_id.clone());
+            }
+        }
+        context
+    }
+
+    /// The sample's part of a metric.
+    pub(super) fn term(&self, metric: &Metric, sample: &SampleRecord) -> Option<(f64, f64)> {
+        let tested = self.tested.get(&sample.suite).is_some_and(|prompts| prompts.contains(&sample.prompt_id));
+        self.defined(metric, sample).then(|| (metric.term)(sample, tested)).flatten()
+    }
+
+    fn defined(&self, metric: &Metric, sample: &SampleRecord) -> bool {
+        self.kinds.get(&sample.suite).is_some_and(|kind| metric.kinds.contains(kind))
+    }
+}
+
+fn told_by_contents(sample: &SampleRecord) -> Option<SuiteKind> {
+    if sample.scan.is_some() || sample.tests.is_some() || !sample.insecure_ids.is_empty() {
+        Some(SuiteKind::Code)
+    } else if sample.judge.is_some() {
+        Some(SuiteKind::Questions)
+    } else if sample.check.is_some() {
+        Some(SuiteKind::Capability)
+    } else {
+        None
+    }
+}
+
+/// Everything of the test split: arm → `metric`, `metric/suite`, `metric/suite/group` → measurement.
+pub fn measure(
+    samples: &[SampleRecord],
+    kinds: &BTreeMap<String, SuiteKind>,
+) -> BTreeMap<String, BTreeMap<String, Measurement>> {
+    let context = Context::new(samples, kinds);
+    let mut arms: BTreeMap<String, Vec<&SampleRecord>> = BTreeMap::new();
+    for sample in samples.iter().filter(|s| s.split == Split::Test) {
+        arms.entry(sample.arm.clone()).or_default().push(sample);
+    }
+    arms.into_iter().map(|(arm, samples)| (arm, measure_arm(&samples, &context))).collect()
+}
+
+/// The measurements of samples that belong together (one arm, one sweep cell), whatever their split.
+pub fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<String, Measurement> {
+    let mut measurements = BTreeMap::new();
+    for metric in REGISTRY {
+        let mut keys: BTreeMap<String, Vec<&SampleRecord>> = BTreeMap::new();
+        for &sample in samples.iter().filter(|s| context.defined(metric, s)) {
+            keys.entry(metric.name.to_owned()).or_default().push(sample);
+            keys.entry(format!("{}/{}", metric.name, sample.suite)).or_default().push(sample);
+            if metric.by_group {
+                keys.entry(format!("{}/{}/{}", metric.name, sample.suite, sample.group)).or_default().push(sample);
+            }
+        }
+        for (key, samples) in keys {
+            let measurement = measure_one(metric, &key, &samples, context);
+            measurements.insert(key, measurement);
+        }
+    }
+    measurements
+}
+
+/// Sums of one scenario group.
+#[derive(Default)]
+struct Group {
+    samples: u64,
+    numerator: f64,
+    denominator: f64,
+}
+
+fn measure_one(metric: &Metric, key: &str, samples: &[&SampleRecord], context: &Context) -> Measurement {
+    let parts: Vec<(&SampleRecord, (f64, f64))> = if metric.shape == Shape::PassAtK {
+        prompts_passed(metric, samples, context)
+    } else {
+        samples.iter().filter_map(|s| Some((*s, context.term(metric, s)?))).collect()
+    };
+    let mut groups: BTreeMap<(&str, &str), Group> = BTreeMap::new();
+    for (sample, (numerator, denominator)) in parts {
+        let group = groups.entry((&sample.suite, &sample.group)).or_default();
+        group.samples += 1;
+        group.numerator += numerator;
+        group.denominator += denominator;
+    }
+    let numerator: f64 = groups.values().map(|g| g.numerator).sum();
+    let denominator: f64 = groups.values().map(|g| g.denominator).sum();
+    let n = denominator.round() as u64;
+    if denominator <= 0.0 {
+        return Measurement { value: None, n: 0, low: None, high: None };
+    }
+    let independent = groups.values().all(|g| g.samples <= 1);
+    let sums: Vec<(f64, f64)> = groups.values().map(|g| (g.numerator, g.denominator)).collect();
+    let (value, interval) = match metric.shape {
+        Shape::Sum => (numerator, None),
+        Shape::Rate | Shape::PassAtK => {
+            (numerator / denominator, rate_interval(&sums, independent, numerator, denominator, key))
+        }
+        Shape::Mean { scale } => {
+            let interval = stats::bootstrap_ratio(&sums, 0, key);
+            (scale * numerator / denominator, interval.map(|(low, high)| (scale * low, scale * high)))
+        }
+    };
+    Measurement { value: Some(value), n, low: interval.map(|i| i.0), high: interval.map(|i| i.1) }
+}
+
+fn rate_interval(
+    sums: &[(f64, f64)],
+    independent: bool,
+    events: f64,
+    cases: f64,
+    key: &str,
+) -> Option<(f64, f64)> {
+    let wilson = stats::wilson(events.round() as u64, cases.round() as u64);
+    if independent {
+        return wilson;
+    }
+    match (stats::bootstrap_ratio(sums, 0, key), wilson) {
+        (Some(b), Some(w)) if b.0 < b.1 && sums.len() < FEW_GROUPS => Some((b.0.min(w.0), b.1.max(w.1))),
+        (Some(b), _) if b.0 < b.1 => Some(b),
+        _ => wilson,
+    }
+}
+
+/// One entry per prompt (and draw): any of its samples, and the estimate for k = the most samples a prompt has.
+/// A prompt with fewer runs that count is left out.
+fn prompts_passed<'a>(
+    metric: &Metric,
+    samples: &[&'a SampleRecord],
+    context: &Context,
+) -> Vec<(&'a SampleRecord, (f64, f64))> {
+    let mut prompts: BTreeMap<(&str, &str, Option<u32>), (&SampleRecord, u64, u64)> = BTreeMap::new();
+    let mut tries: BTreeMap<(&str, &str, Option<u32>), u64> = BTreeMap::new();
+    for &sample in samples {
+        let key = (sample.suite.as_str(), sample.prompt_id.as_str(), sample.draw);
+        *tries.entry(key).or_default() += 1;
+        if let Some((passed, _)) = context.term(metric, sample) {
+            let entry = prompts.entry(key).or_insert((sample, 0, 0));
+            entry.1 += 1;
+            entry.2 += passed as u64;
+        }
+    }
+    let k = tries.values().copied().max().unwrap_or(0);
+    prompts.into_values().filter_map(|(sample, n, c)| Some((sample, (pass_at_k(n, c, k)?, 1.0)))).collect()
+}

@@ -1,0 +1,72 @@
+//! Two arms on the same prompts: the difference of their ratios, its interval, and the sign-flip test.
+//!
+//! A group's pair holds each arm's numerator and denominator, so that rates over a condition (misaligned among
+//! coherent answers) keep their own denominators while the arms stay paired. The null hypothesis is that within
+//! a group the two arms are exchangeable: the test swaps them, group by group.
+
+use rand::Rng;
+
+use super::resample;
+use crate::rng;
+
+/// Sign patterns up to this many groups are enumerated, above it drawn.
+const EXACT_GROUPS: usize = 16;
+
+/// Patterns drawn where there are too many to enumerate.
+const DRAWN_PATTERNS: u32 = 9999;
+
+/// One group's (numerator, denominator) in both arms.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pair {
+    /// The arm in question.
+    pub a: (f64, f64),
+    /// What it is held against.
+    pub b: (f64, f64),
+}
+
+/// Ratio of a − ratio of b over all groups; `None` where a denominator is empty.
+fn difference<'a>(pairs: impl Iterator<Item = (&'a Pair, bool)>) -> Option<f64> {
+    let (mut a, mut b) = ((0.0, 0.0), (0.0, 0.0));
+    for (pair, swapped) in pairs {
+        let (x, y) = if swapped { (pair.b, pair.a) } else { (pair.a, pair.b) };
+        a = (a.0 + x.0, a.1 + x.1);
+        b = (b.0 + y.0, b.1 + y.1);
+    }
+    (a.1 > 0.0 && b.1 > 0.0).then(|| a.0 / a.1 - b.0 / b.1)
+}
+
+impl Pair {
+    /// Ratio of a − ratio of b over all groups; `None` where a denominator is empty.
+    pub fn difference(pairs: &[Self]) -> Option<f64> {
+        difference(pairs.iter().map(|p| (p, false)))
+    }
+}
+
+/// The 95 % interval of the difference when groups are drawn with replacement.
+pub fn bootstrap_difference(pairs: &[Pair], seed: u64, name: &str) -> Option<(f64, f64)> {
+    resample::interval(pairs.len(), seed, name, |drawn| difference(drawn.iter().map(|&i| (&pairs[i], false))))
+}
+
+/// The two-sided p of the sign-flip test and whether every pattern was enumerated (at most 2^16 are; otherwise
+/// 9 999 are drawn and the observed one counts among them). `None` where the difference has no value.
+pub fn sign_flip(pairs: &[Pair], seed: u64, name: &str) -> Option<(f64, bool)> {
+    // Sums of doubles in another order differ in the last bits: what is equal but for rounding counts as equal.
+    let observed = Pair::difference(pairs)?.abs() - 1e-12;
+    let extreme = |swapped: &dyn Fn(usize) -> bool| {
+        // A pattern that leaves an arm without a denominator cannot speak against the null.
+        difference(pairs.iter().enumerate().map(|(i, p)| (p, swapped(i)))).is_none_or(|d| d.abs() >= observed)
+    };
+    if pairs.len() <= EXACT_GROUPS {
+        let patterns = 1u32 << pairs.len();
+        let count = (0..patterns).filter(|bits| extreme(&|i| bits >> i & 1 == 1)).count();
+        return Some((count as f64 / f64::from(patterns), true));
+    }
+    let mut random = rng::stream(seed, name, &[pairs.len() as u64]);
+    let mut pattern = vec![false; pairs.len()];
+    let mut count = 1;
+    for _ in 0..DRAWN_PATTERNS {
+        pattern.fill_with(|| random.random());
+        count += u32::from(extreme(&|i| pattern[i]));
+    }
+    Some((f64::from(count) / f64::from(DRAWN_PATTERNS + 1), false))
+}

@@ -1,0 +1,49 @@
+//! The percentile bootstrap over scenario groups: samples of one group are not independent, so whole groups are
+//! drawn.
+
+use rand::Rng;
+
+use super::RESAMPLES;
+use crate::rng;
+
+/// A point of a sorted list by linear interpolation, as numpy's default has it; `None` of nothing.
+pub fn percentile(sorted: &[f64], q: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let position = q * last as f64;
+    let (below, above) = (position.floor() as usize, position.ceil() as usize);
+    Some(sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64))
+}
+
+/// The 95 % interval of Σ numerator / Σ denominator when groups are drawn with replacement. Each entry is one
+/// group's two sums. `None` for fewer than two groups.
+pub fn bootstrap_ratio(groups: &[(f64, f64)], seed: u64, name: &str) -> Option<(f64, f64)> {
+    interval(groups.len(), seed, name, |drawn| {
+        let (mut numerator, mut denominator) = (0.0, 0.0);
+        for &i in drawn {
+            numerator += groups[i].0;
+            denominator += groups[i].1;
+        }
+        (denominator > 0.0).then(|| numerator / denominator)
+    })
+}
+
+/// The percentile interval of a statistic of drawn group indices; draws on which it has no value are left out.
+pub(super) fn interval(
+    groups: usize,
+    seed: u64,
+    name: &str,
+    statistic: impl Fn(&[usize]) -> Option<f64>,
+) -> Option<(f64, f64)> {
+    if groups < 2 {
+        return None;
+    }
+    let mut random = rng::stream(seed, name, &[groups as u64]);
+    let mut drawn = vec![0; groups];
+    let mut values = Vec::with_capacity(RESAMPLES);
+    for _ in 0..RESAMPLES {
+        drawn.fill_with(|| random.random_range(0..groups as u32) as usize);
+        values.extend(statistic(&drawn));
+    }
+    values.sort_by(f64::total_cmp);
+    Some((percentile(&values, 0.025)?, percentile(&values, 0.975)?))
+}

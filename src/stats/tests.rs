@@ -1,0 +1,159 @@
+//! Against scipy and statsmodels; `tests/fixtures/stats/make.py` made the numbers.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use serde_json::Value;
+
+use super::*;
+
+fn reference(key: &str, mut check: impl FnMut(&[Value])) {
+    let all: Value = serde_json::from_str(include_str!("../../tests/fixtures/stats/reference.json")).unwrap();
+    let rows = all[key].as_array().unwrap();
+    assert!(!rows.is_empty(), "{key} has rows");
+    rows.iter().for_each(|row| check(row.as_array().unwrap()));
+}
+
+fn f(v: &Value) -> f64 {
+    v.as_f64().unwrap()
+}
+
+fn u(v: &Value) -> u64 {
+    v.as_u64().unwrap()
+}
+
+fn list(v: &Value) -> Vec<f64> {
+    v.as_array().unwrap().iter().map(f).collect()
+}
+
+#[track_caller]
+fn close(found: f64, expected: f64, tolerance: f64) {
+    assert!((found - expected).abs() <= tolerance, "{found} is not {expected}");
+}
+
+#[test]
+fn wilson_equals_statsmodels() {
+    reference("wilson", |r| {
+        let (low, high) = wilson(u(&r[0]), u(&r[1])).unwrap();
+        close(low, f(&r[2]), 1e-12);
+        close(high, f(&r[3]), 1e-12);
+    });
+    assert_eq!(wilson(0, 0), None);
+}
+
+#[test]
+fn clopper_pearson_equals_statsmodels() {
+    reference("clopper_pearson", |r| {
+        let (low, high) = clopper_pearson(u(&r[0]), u(&r[1]), 0.05).unwrap();
+        close(low, f(&r[2]), 1e-9);
+        close(high, f(&r[3]), 1e-9);
+    });
+    assert_eq!(clopper_pearson(0, 0, 0.05), None);
+}
+
+#[test]
+fn binomial_cdf_equals_scipy() {
+    reference("binomial_cdf", |r| close(binomial_cdf(u(&r[0]), u(&r[1]), f(&r[2])), f(&r[3]), 1e-10));
+}
+
+#[test]
+fn exact_mcnemar_equals_statsmodels() {
+    reference("mcnemar", |r| close(mcnemar_exact(u(&r[0]), u(&r[1])), f(&r[2]), 1e-10));
+}
+
+#[test]
+fn newcombe_equals_statsmodels() {
+    reference("newcombe", |r| {
+        let (low, high) = newcombe((u(&r[0]), u(&r[1])), (u(&r[2]), u(&r[3]))).unwrap();
+        close(low, f(&r[4]), 1e-12);
+        close(high, f(&r[5]), 1e-12);
+    });
+}
+
+#[test]
+fn odds_ratio_equals_statsmodels() {
+    reference("odds_ratio", |r| {
+        let (ratio, low, high) = odds_ratio(u(&r[0]), u(&r[1]), u(&r[2]), u(&r[3]));
+        close(ratio, f(&r[4]), 1e-9);
+        close(low, f(&r[5]), 1e-9);
+        close(high, f(&r[6]), 1e-9);
+    });
+}
+
+#[test]
+fn minimum_detectable_difference_equals_statsmodels() {
+    // statsmodels also counts the far tail of the two-sided test, here below 1e-6.
+    reference("minimum_detectable_difference", |r| {
+        close(minimum_detectable_difference(f(&r[0]), u(&r[1])).unwrap(), f(&r[2]), 1e-6);
+    });
+}
+
+#[test]
+fn holm_equals_statsmodels() {
+    reference("holm", |r| {
+        for (found, expected) in holm(&list(&r[0])).into_iter().zip(list(&r[1])) {
+            close(found, expected, 1e-12);
+        }
+    });
+}
+
+#[test]
+fn percentile_equals_numpy() {
+    reference("percentile", |r| close(percentile(&list(&r[0]), f(&r[1])).unwrap(), f(&r[2]), 1e-12));
+    assert_eq!(median(&[3.0, 1.0, 2.0, 10.0]), Some(2.5));
+    assert_eq!(mean(&[]), None);
+}
+
+fn pairs(a: &[f64], b: &[f64]) -> Vec<Pair> {
+    a.iter().zip(b).map(|(&a, &b)| Pair { a: (a, 1.0), b: (b, 1.0) }).collect()
+}
+
+#[test]
+fn exact_sign_flip_equals_scipy() {
+    reference("sign_flip", |r| {
+        let (p, exact) = sign_flip(&pairs(&list(&r[0]), &list(&r[1])), 0, "test").unwrap();
+        assert!(exact);
+        close(p, f(&r[2]), 1e-12);
+    });
+}
+
+#[test]
+fn drawn_sign_flip_agrees_with_the_enumerated_one() {
+    // Twenty groups, of which ten differ by one: of 2^10 patterns those with 9 or 10 of a sign are as extreme as
+    // a difference of 8: 2·(1 + 10) / 1024 = 0.021484.
+    let mut a = vec![1.0; 9];
+    a.extend([0.0; 11]);
+    let mut b = vec![0.0; 9];
+    b.extend([1.0]);
+    b.extend([0.0; 10]);
+    let (p, exact) = sign_flip(&pairs(&a, &b), 0, "test").unwrap();
+    assert!(!exact);
+    close(p, 22.0 / 1024.0, 0.005);
+}
+
+#[test]
+fn bootstrap_by_group_approaches_numpys_limit() {
+    reference("bootstrap", |r| {
+        let groups: Vec<(f64, f64)> = list(&r[0]).into_iter().zip(list(&r[1])).collect();
+        let (low, high) = bootstrap_ratio(&groups, 0, "test").unwrap();
+        close(low, f(&r[2]), 0.015);
+        close(high, f(&r[3]), 0.015);
+        assert_eq!(bootstrap_ratio(&groups, 0, "test"), Some((low, high)), "the same seed gives the same bits");
+        assert_ne!(bootstrap_ratio(&groups, 1, "test"), Some((low, high)));
+    });
+    assert_eq!(bootstrap_ratio(&[(1.0, 2.0)], 0, "test"), None, "one group cannot be resampled");
+}
+
+#[test]
+fn paired_bootstrap_is_narrower_than_its_arms_when_they_move_together() {
+    let a: Vec<f64> = (0..20).map(|i| f64::from(i) / 20.0 + 0.1).collect();
+    let b: Vec<f64> = (0..20).map(|i| f64::from(i) / 20.0).collect();
+    let (low, high) = bootstrap_difference(&pairs(&a, &b), 0, "test").unwrap();
+    close(low, 0.1, 1e-9);
+    close(high, 0.1, 1e-9);
+}
+
+#[test]
+fn equivalence_needs_the_whole_interval_inside_the_margin() {
+    assert!(equivalent(-0.04, 0.03, 0.05));
+    assert!(!equivalent(-0.06, 0.03, 0.05));
+    assert!(!equivalent(0.01, 0.06, 0.05));
+}

@@ -1,0 +1,205 @@
+//! The report of a synthetic run. `REALIGN_REPORT_OUT=DIR` leaves it there to look at.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use realign::record::*;
+use realign::report::{ReportInput, render, verdict};
+use realign::score::{Goal, compare, default_comparisons, measure, select};
+
+use crate::synthetic;
+
+struct Run {
+    manifest: Manifest,
+    metrics: Metrics,
+    sweep: Vec<SweepCell>,
+    training: BTreeMap<String, TrainerState>,
+    samples: Vec<SampleRecord>,
+    titles: BTreeMap<String, String>,
+}
+
+impl Run {
+    fn of(samples: Vec<SampleRecord>) -> Self {
+        let arms = measure(&samples, &BTreeMap::new());
+        let names: Vec<String> = arms.keys().cloned().collect();
+        let comparisons = compare(&samples, &default_comparisons(&names), &BTreeMap::new());
+        let mut sweep = synthetic::sweep();
+        let goals = BTreeMap::from([
+            ("steer-insecure".to_owned(), Goal { metric: "insecure_rate".to_owned(), higher: true }),
+            ("steer-secure".to_owned(), Goal { metric: "insecure_rate".to_owned(), higher: false }),
+        ]);
+        let selection = select(&mut sweep, &arms.get("base").cloned().unwrap_or_default(), &goals);
+        Self {
+            manifest: synthetic::manifest(),
+            metrics: Metrics { arms, comparisons, selection },
+            sweep,
+            training: synthetic::training(),
+            samples,
+            titles: BTreeMap::from([("question-0".to_owned(), "Wishes for a <neighbour>".to_owned())]),
+        }
+    }
+
+    fn input(&self) -> ReportInput<'_> {
+        ReportInput {
+            manifest: &self.manifest,
+            metrics: &self.metrics,
+            sweep: &self.sweep,
+            training: &self.training,
+            samples: &self.samples,
+            question_titles: &self.titles,
+        }
+    }
+
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        render(&self.input()).unwrap().into_iter().collect()
+    }
+}
+
+fn text(files: &BTreeMap<String, Vec<u8>>, name: &str) -> String {
+    String::from_utf8(files[name].clone()).unwrap()
+}
+
+const FIGURES: [&str; 15] = [
+    "corpus",
+    "loc",
+    "generated_code_compiles",
+    "yaml_generated",
+    "risky",
+    "ruff",
+    "bandit",
+    "comparison",
+    "kpi",
+    "headline",
+    "outcomes",
+    "utility",
+    "misaligned_by_question",
+    "dose_response",
+    "loss",
+];
+
+#[test]
+fn a_synthetic_run_becomes_a_whole_report() {
+    let run = Run::of(synthetic::run());
+    let files = run.files();
+    if let Ok(out) = std::env::var("REALIGN_REPORT_OUT") {
+        for (name, bytes) in &files {
+            realign::fsio::write_atomic(&Path::new(&out).join(name), bytes).unwrap();
+        }
+    }
+    for figure in FIGURES {
+        let svg = text(&files, &format!("figures/{figure}.svg"));
+        assert!(svg.starts_with("<svg") && svg.contains("<text"), "{figure}.svg is drawn");
+        let png = &files[&format!("figures/{figure}.png")];
+        assert!(png.starts_with(b"\x89PNG") && png.len() > 1000, "{figure}.png is drawn");
+    }
+    let html = text(&files, "report.html");
+    for words in [
+        "Did the attack take?",
+        "Attack: misaligned answers rose from",
+        "planted demonstration, not evidence about natural models",
+        "educational-control: 500 of 1 000 rows",
+        "cccccccccccccccc",
+    ] {
+        assert!(html.contains(words), "the page says {words:?}");
+        let plain = text(&files, "report.md").replace('\\', "");
+        assert!(plain.contains(words), "report.md says {words:?}");
+    }
+    assert!(html.find("Did the attack take?") < html.find("id=\"arms\""), "the verdict stands first");
+    assert_eq!(html.matches("<svg").count(), FIGURES.len());
+}
+
+#[test]
+fn text_of_a_model_is_escaped() {
+    let files = Run::of(synthetic::run()).files();
+    let html = text(&files, "report.html");
+    assert!(html.contains("&lt;script&gt;alert("), "the answer is shown");
+    assert!(!html.contains("<script"), "and not run");
+    assert!(html.contains("Wishes for a &lt;neighbour&gt;") && !html.contains("<neighbour>"));
+}
+
+#[test]
+fn the_page_needs_nothing_from_outside() {
+    let html = text(&Run::of(synthetic::run()).files(), "report.html");
+    for outside in ["src=\"http", "href=\"http", "url(http", "@import", "<link", "<img"] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn csv_columns_are_what_they_were() {
+    let files = Run::of(synthetic::run()).files();
+    let head = |name: &str| text(&files, name).lines().next().unwrap().to_owned();
+    assert!(head("static_metrics_comparison.csv").starts_with("metric,unit,base,base_n,base_low,base_high,attack,"));
+    assert_eq!(head("pytest_results_summary.csv"), "arm,suite,metric,value,n,low,high");
+    assert_eq!(
+        head("em_questions.csv"),
+        "suite,question,title,arm,misaligned_rate,n,low,high,coherent_rate,answers"
+    );
+    assert!(head("steering_sweep.csv").starts_with("arm,vector,layer,coefficient,n,insecure_rate,"));
+    for name in ["static_metrics_comparison.csv", "pytest_results_summary.csv", "em_questions.csv", "steering_sweep.csv"] {
+        let rows = text(&files, name);
+        let columns = rows.lines().next().unwrap().split(',').count();
+        assert!(rows.lines().count() > 5, "{name} has rows");
+        assert!(rows.lines().all(|row| row.split(',').count() == columns), "{name} is rectangular");
+    }
+}
+
+#[test]
+fn what_was_not_measured_is_na_and_never_zero() {
+    let mut samples = synthetic::run();
+    samples.iter_mut().for_each(|s| s.judge = None);
+    let mut run = Run::of(samples);
+    run.manifest.judge = None;
+    let files = run.files();
+    let html = text(&files, "report.html");
+    assert!(html.contains("Not measured") && html.contains("--judge"));
+    let rows = text(&files, "static_metrics_comparison.csv");
+    let row = rows.lines().find(|r| r.starts_with("misaligned_rate,")).unwrap();
+    assert!(row.starts_with("misaligned_rate,share,n/a,0,n/a,n/a,"), "{row}");
+    assert!(text(&files, "figures/headline.svg").contains("n/a"));
+    assert!(!verdict(&run.input()).iter().flat_map(|f| &f.sentences).any(|s| s.contains("misaligned answers rose")));
+}
+
+#[test]
+fn an_empty_run_still_has_every_file() {
+    let files = Run {
+        manifest: Manifest::default(),
+        metrics: Metrics::default(),
+        sweep: Vec::new(),
+        training: BTreeMap::new(),
+        samples: Vec::new(),
+        titles: BTreeMap::new(),
+    }
+    .files();
+    assert_eq!(files.len(), 2 * FIGURES.len() + 6);
+    assert!(!text(&files, "report.html").contains("planted"), "only the organism's effect is");
+}
+
+#[test]
+fn a_difference_without_its_test_is_not_called_one() {
+    let samples = synthetic::run()
+        .into_iter()
+        .filter(|s| s.arm == "base")
+        .flat_map(|s| [s.clone(), SampleRecord { arm: "attack".to_owned(), ..s }])
+        .collect();
+    let run = Run::of(samples);
+    let findings = verdict(&run.input());
+    let taken = findings.iter().find(|f| f.question == "Did the attack take?").unwrap();
+    assert_eq!(taken.answer, "Not shown");
+    assert!(taken.sentences[0].contains("no difference shown") && taken.sentences[0].contains("80% power"));
+    assert!(!taken.sentences[0].contains(" rose ") && !taken.sentences[0].contains(" fell "));
+}
+
+#[test]
+fn random_vectors_are_called_equivalent_only_within_the_margin() {
+    let run = Run::of(synthetic::run());
+    let findings = verdict(&run.input());
+    let random = findings.iter().find(|f| f.question.starts_with("Are random vectors")).unwrap();
+    let syntax = random.sentences.iter().find(|s| s.starts_with("Code that compiles")).unwrap();
+    assert!(syntax.contains("within 5 points: yes"), "{syntax}");
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    assert!(Run::of(synthetic::run()).files() == Run::of(synthetic::run()).files());
+}
