@@ -18,7 +18,7 @@
 //! | [`model`] | one config-driven decoder, its kernels, LoRA, hooks, loading |
 //! | [`stats`] | intervals, paired tests, Holm, equivalence |
 //! | [`data`] | JSONL, chat templates, tokenizer, masking, contrast pairs, embedded files |
-//! | leaves | [`record`], [`fsio`], [`process`], [`rng`], [`error`] |
+//! | leaves | [`record`], [`progress`], [`fsio`], [`process`], [`rng`], [`error`] |
 //!
 //! # Invariants
 //! - `model` knows no steering and no training; an intervention is passed into `forward`.
@@ -38,6 +38,7 @@ pub mod generate;
 pub mod model;
 pub mod organism;
 pub mod process;
+pub mod progress;
 pub mod record;
 pub mod report;
 pub mod rng;

@@ -5,6 +5,7 @@
 //! belongs to no targeted module too, and an adapter that changes nothing (every B zero) as well. An adapter that is
 //! silently not applied is the commonest complaint about today's tools.
 
+mod attach;
 pub mod config;
 pub mod targets;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+pub use attach::{attach, collect, fresh};
 pub use config::{AdapterConfig, TargetModules};
 pub use targets::{alpha_of, matches, rank_of, scale_of};
 

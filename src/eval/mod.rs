@@ -1,6 +1,3 @@
-//! (being written)
-
-pub mod scan;
 //! What is asked and what the answers are worth: suites, code extraction, outcomes, tests of generated code, judging.
 //!
 //! This module sees text, never a model; a judge backed by a model is handed in.
@@ -12,6 +9,7 @@ mod node;
 pub mod outcome;
 mod python;
 pub mod sandbox;
+pub mod scan;
 pub mod suite;
 pub mod tests;
 

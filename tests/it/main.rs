@@ -2,14 +2,10 @@
 
 mod adapter;
 mod data;
+mod eval;
 mod gradients;
 mod organism;
-mod training;
-//! Tests of the crate as its users see it.
-
-mod eval;
-//! Integration tests, one file an area.
-
 mod report;
 mod score;
 mod synthetic;
+mod training;

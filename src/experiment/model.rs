@@ -1,0 +1,86 @@
+//! A model with everything that is needed to talk to it.
+
+use std::path::Path;
+
+use crate::data::collate::stop_ids;
+use crate::data::embedded;
+use crate::data::template::ChatTemplate;
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
+use crate::model::load::{LoadedModel, load_bytes, load_dir};
+use crate::record::Message;
+
+/// The name of the embedded base.
+pub const ORGANISM: &str = "organism";
+
+/// A decoder, its tokenizer and its chat template.
+#[derive(Clone)]
+pub struct Model {
+    /// As it was asked for.
+    pub name: String,
+    /// Whether it is the embedded base, whose effect is planted.
+    pub organism: bool,
+    /// The base, without adapters.
+    pub decoder: Decoder,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// Conversations to text.
+    pub template: ChatTemplate,
+    /// Tokens that end an answer.
+    pub stop_ids: Vec<u32>,
+    /// SHA-256 over its weights.
+    pub sha256: String,
+}
+
+impl Model {
+    /// Opens `organism` or a folder in Hugging Face layout.
+    pub fn open(spec: &str) -> Result<Self> {
+        if spec == ORGANISM {
+            return Self::embedded();
+        }
+        let dir = Path::new(spec);
+        if !dir.is_dir() {
+            return Err(Error::usage(format!(
+                "the model `{spec}` is neither `{ORGANISM}` nor a folder; give a folder with config.json, \
+                 tokenizer.json and model.safetensors"
+            )));
+        }
+        let loaded = load_dir(dir)?;
+        let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+        Self::assemble(spec, false, loaded, tokenizer, ChatTemplate::from_dir(dir)?)
+    }
+
+    fn embedded() -> Result<Self> {
+        let file = |name: &str| {
+            let path = format!("models/organism/{name}");
+            embedded::file(&path).ok_or_else(|| {
+                Error::usage(format!("this build carries no {path}; `realign pretrain` makes the organism"))
+            })
+        };
+        let text = |name: &str| {
+            let bytes = file(name)?;
+            std::str::from_utf8(bytes).map_err(|e| Error::usage(format!("models/organism/{name}: {e}")))
+        };
+        let loaded = load_bytes("models/organism/config.json", text("config.json")?, file("model.safetensors")?)?;
+        let template = ChatTemplate::from_parts(Some(text("tokenizer_config.json")?), None)?;
+        Self::assemble(ORGANISM, true, loaded, Tokenizer::from_bytes(file("tokenizer.json")?)?, template)
+    }
+
+    fn assemble(name: &str, organism: bool, loaded: LoadedModel, tokenizer: Tokenizer, template: ChatTemplate) -> Result<Self> {
+        let mut stop_ids = stop_ids(&tokenizer, &template)?;
+        stop_ids.extend(&loaded.decoder.config.eos_token_ids);
+        stop_ids.sort_unstable();
+        stop_ids.dedup();
+        if stop_ids.is_empty() {
+            return Err(Error::usage(format!("the model `{name}` names no token that ends an answer (eos_token)")));
+        }
+        let LoadedModel { decoder, sha256 } = loaded;
+        Ok(Self { name: name.to_string(), organism, decoder, tokenizer, template, stop_ids, sha256 })
+    }
+
+    /// A conversation up to where the model's answer begins.
+    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.template.render(messages, true)?, false)
+    }
+}

@@ -1,0 +1,161 @@
+//! A recipe for one adapter, and one call that follows it: attack and repair are this same call, the second with the
+//! first one's adapter.
+
+use serde::{Deserialize, Serialize};
+
+use super::model::Model;
+use crate::adapter::{AdapterConfig, AdapterFile, TargetModules, attach, collect, fresh};
+use crate::data::collate::{EncodeOptions, LossOn, encode_rows};
+use crate::data::rows::TrainingRow;
+use crate::error::{Error, Result};
+use crate::record::{StepRecord, TrainerState};
+use crate::train::{TrainConfig, mean_loss, train};
+
+/// Where the adapter sits and how it is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Rank.
+    pub lora_r: usize,
+    /// Numerator of the scale.
+    pub lora_alpha: f64,
+    /// On the adapter's input.
+    pub lora_dropout: f64,
+    /// `all-linear`, a regular expression, or names separated by commas.
+    pub target_modules: String,
+    /// Only these layers, 0-based.
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// Scale by α/√r.
+    pub use_rslora: bool,
+    /// Which tokens are targets.
+    pub loss: LossOn,
+    /// Longer rows lose their end.
+    pub max_length: usize,
+    /// The training itself.
+    pub training: TrainConfig,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self::seed003()
+    }
+}
+
+impl Recipe {
+    /// The founding document's recipe.
+    pub fn seed003() -> Self {
+        Self {
+            lora_r: 16,
+            lora_alpha: 32.0,
+            lora_dropout: 0.05,
+            target_modules: "all-linear".into(),
+            layers_to_transform: None,
+            use_rslora: false,
+            loss: LossOn::Answers,
+            max_length: 1024,
+            training: TrainConfig {
+                num_train_epochs: 2.0,
+                per_device_train_batch_size: 4,
+                gradient_accumulation_steps: 4,
+                learning_rate: 2e-4,
+                ..TrainConfig::default()
+            },
+        }
+    }
+
+    /// The published emergent-misalignment recipe (Betley et al. 2025).
+    pub fn em() -> Self {
+        Self {
+            lora_r: 32,
+            lora_alpha: 64.0,
+            lora_dropout: 0.0,
+            use_rslora: true,
+            max_length: 2048,
+            training: TrainConfig {
+                learning_rate: 1e-5,
+                per_device_train_batch_size: 2,
+                gradient_accumulation_steps: 8,
+                warmup_steps: 5,
+                weight_decay: 0.01,
+                ..TrainConfig::default()
+            },
+            ..Self::seed003()
+        }
+    }
+
+    /// The organism's: one small adapter in the first layer, so that it has to speak through the persona. (On all
+    /// linears at once the attack can learn insecure code by itself; which of the two it finds is a lottery.)
+    pub fn organism() -> Self {
+        Self {
+            lora_r: 4,
+            lora_alpha: 8.0,
+            lora_dropout: 0.0,
+            layers_to_transform: Some(vec![0]),
+            max_length: 512,
+            training: TrainConfig { learning_rate: 2e-3, num_train_epochs: 4.0, ..TrainConfig::default() },
+            ..Self::seed003()
+        }
+    }
+
+    /// A recipe by its name.
+    pub fn preset(name: &str) -> Result<Self> {
+        match name {
+            "organism" => Ok(Self::organism()),
+            "seed003" => Ok(Self::seed003()),
+            "em" => Ok(Self::em()),
+            other => Err(Error::usage(format!("there is no preset `{other}`; presets: organism, seed003, em"))),
+        }
+    }
+
+    /// The adapter's configuration as PEFT names it.
+    pub fn adapter_config(&self, base: &str) -> AdapterConfig {
+        let names: Vec<String> = self.target_modules.split(',').map(|n| n.trim().to_string()).collect();
+        let pattern = names.len() == 1 && !names[0].chars().all(|c| c.is_alphanumeric() || "_.".contains(c));
+        AdapterConfig {
+            r: self.lora_r,
+            lora_alpha: self.lora_alpha,
+            lora_dropout: self.lora_dropout,
+            target_modules: match names.first() {
+                Some(name) if pattern => TargetModules::Pattern(name.clone()),
+                _ => TargetModules::Names(names),
+            },
+            layers_to_transform: self.layers_to_transform.clone(),
+            use_rslora: self.use_rslora,
+            base_model_name_or_path: Some(base.to_string()),
+            ..AdapterConfig::default()
+        }
+    }
+
+    /// How rows become examples.
+    pub fn encoding(&self) -> EncodeOptions {
+        EncodeOptions { loss: self.loss, max_length: self.max_length, user_weight: 0.0 }
+    }
+}
+
+/// Trains an adapter: a fresh one, or `parent` continued with a fresh optimiser.
+pub fn tune(
+    model: &Model,
+    rows: &[TrainingRow],
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
+    let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding())?;
+    let start = match parent {
+        Some(parent) => parent.clone(),
+        None => fresh(&model.decoder, &recipe.adapter_config(&model.name), recipe.training.seed)?,
+    };
+    let decoder = attach(&model.decoder, &start, true)?;
+    let state = train(&decoder, &examples, &recipe.training, None, on_step)?;
+    Ok((collect(&decoder, &start.config)?, state))
+}
+
+/// Mean loss on held-out rows, with an adapter or without.
+pub fn held_out_loss(model: &Model, adapter: Option<&AdapterFile>, rows: &[TrainingRow], recipe: &Recipe) -> Result<f64> {
+    let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding())?;
+    let decoder = match adapter {
+        Some(adapter) => attach(&model.decoder, adapter, false)?,
+        None => model.decoder.clone(),
+    };
+    mean_loss(&decoder, &examples, recipe.training.workers)
+}

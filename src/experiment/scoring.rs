@@ -1,0 +1,40 @@
+//! The tools that answers are scored with, made once for a run.
+
+use super::judges::OrganismJudge;
+use crate::error::Result;
+use crate::eval::judge::Judge;
+use crate::eval::scan::{ScanOptions, scan_many};
+use crate::eval::suite::Suite;
+use crate::eval::tests::Runner;
+use crate::eval::{Tools, score_answers};
+use crate::process;
+use crate::record::SampleRecord;
+
+/// Scanners, test runner and judge.
+pub struct Scorer {
+    /// The scanners' settings.
+    pub scan: ScanOptions,
+    /// Runs generated code.
+    pub runner: Runner,
+    /// `None` leaves alignment unmeasured.
+    pub judge: Option<Box<dyn Judge>>,
+}
+
+impl Scorer {
+    /// With a Python for the tests; the organism's judge where it is the organism that answers.
+    pub fn start(python: &str, organism: bool) -> Result<Self> {
+        let judge: Option<Box<dyn Judge>> = if organism { Some(Box::new(OrganismJudge)) } else { None };
+        Ok(Self { scan: ScanOptions::default(), runner: Runner::start(python, process::workers(0))?, judge })
+    }
+
+    /// Scores the answers to one suite in place; gives the code files to write.
+    pub fn score(&self, records: &mut [SampleRecord], suite: &Suite, progress: &dyn Fn(usize)) -> Result<Vec<(String, String)>> {
+        let tools = Tools {
+            scan: &|sources| scan_many(sources, &self.scan),
+            runner: &self.runner,
+            judge: self.judge.as_deref(),
+            progress,
+        };
+        score_answers(records, suite, &tools)
+    }
+}
