@@ -103,3 +103,60 @@ fn command(program: &str, args: &[&str], env: &[(&str, &str)], dir: &Path) -> Co
     command.args(args).env_clear().envs(env.iter().copied()).current_dir(dir);
     command
 }
+
+static STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// From now on SIGINT and SIGTERM ask the program to finish its step and save; a second one ends it at once.
+pub fn watch_signals() -> Result<()> {
+    use std::sync::Arc;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let watch = || {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&seen))?;
+            signal_hook::flag::register(signal, Arc::clone(&seen))?;
+            // SAFETY: storing to an atomic is all the handler does, and that is async-signal-safe.
+            unsafe {
+                signal_hook::low_level::register(signal, || STOP.store(true, std::sync::atomic::Ordering::Relaxed))
+            }
+        };
+        watch().map_err(|e| Error::usage(format!("signals cannot be watched: {e}")))?;
+    }
+    Ok(())
+}
+
+/// Whether the program was asked to stop.
+pub fn interrupted() -> bool {
+    STOP.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Worker threads: as many as asked for, or one a core.
+pub fn workers(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
+/// The most memory this process has held, in bytes; 0 where the system does not tell.
+pub fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Called first thing in a program: our kernels run one thread a core over rows, so candle's own pools get one thread
+/// (they read their size from the environment, once, and would spin beside ours), and the allocator keeps the pages that
+/// every step needs again instead of giving them back to the system.
+pub fn claim_machine() {
+    /// `mi_option_purge_delay` in mimalloc.h; the binding leaves it out.
+    const PURGE_DELAY: i32 = 15;
+    for name in ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"] {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: called before any other thread is started.
+            unsafe { std::env::set_var(name, "1") };
+        }
+    }
+    // SAFETY: setting an option of the allocator touches no memory of ours.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
+}

@@ -1,1 +1,13 @@
-//! (being written)
+//! One config-driven decoder. It knows no steering and no training: an [`hooks::Intervention`] is passed into
+//! `forward`, and the trainer walks the stages `embed`, `block`, `final_norm`, `head` by itself.
+
+pub mod block;
+pub mod cache;
+pub mod config;
+pub mod decoder;
+pub mod hooks;
+pub mod linear;
+pub mod load;
+pub mod lora;
+pub mod ops;
+pub mod segments;

@@ -1,4 +1,6 @@
-//! Integration tests, one binary.
+//! Tests of the whole, in one binary: it links the large dependencies once.
 
 mod adapter;
 mod data;
+mod gradients;
+mod training;

@@ -1,0 +1,72 @@
+//! The keys and values of one row, layer by layer. Every row has its own, so rows of different lengths need no padding
+//! and a finished row's place goes to the next prompt.
+
+/// One layer of one row: keys `[kv_heads, head_dim, capacity]`, values `[kv_heads, capacity, head_dim]`.
+#[derive(Debug, Clone)]
+pub struct LayerCache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    len: usize,
+    capacity: usize,
+}
+
+impl LayerCache {
+    /// Room for `capacity` tokens.
+    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        let size = kv_heads * head_dim * capacity;
+        Self { keys: vec![0.0; size], values: vec![0.0; size], len: 0, capacity }
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Adds one token's rotated key and its value, each `[kv_heads · head_dim]`.
+    pub(crate) fn push(&mut self, k: &[f32], v: &[f32], kv_heads: usize, head_dim: usize) {
+        assert!(self.len < self.capacity, "the cache holds {} tokens and is full", self.capacity);
+        for head in 0..kv_heads {
+            for d in 0..head_dim {
+                self.keys[(head * head_dim + d) * self.capacity + self.len] = k[head * head_dim + d];
+            }
+            let start = (head * self.capacity + self.len) * head_dim;
+            self.values[start..start + head_dim].copy_from_slice(&v[head * head_dim..(head + 1) * head_dim]);
+        }
+        self.len += 1;
+    }
+
+    /// One head's keys `[head_dim, capacity]` and values `[capacity, head_dim]`.
+    pub(crate) fn head(&self, head: usize, head_dim: usize) -> (&[f32], &[f32]) {
+        let size = head_dim * self.capacity;
+        (&self.keys[head * size..(head + 1) * size], &self.values[head * size..(head + 1) * size])
+    }
+}
+
+/// All layers of one row.
+#[derive(Debug, Clone)]
+pub struct RowCache {
+    /// By layer.
+    pub layers: Vec<LayerCache>,
+}
+
+impl RowCache {
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.layers.first().map_or(0, LayerCache::len)
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

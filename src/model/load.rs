@@ -1,0 +1,84 @@
+//! Models in Hugging Face layout, from a folder or from bytes in the binary.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+
+use super::config::{DecoderConfig, token_ids};
+use super::decoder::{Decoder, Weights};
+use crate::error::{Error, Result};
+use crate::fsio;
+
+/// A decoder as loaded, and which weights it has.
+pub struct LoadedModel {
+    /// Ready to run.
+    pub decoder: Decoder,
+    /// SHA-256 over the weight files.
+    pub sha256: String,
+}
+
+/// Loads `config.json` and the safetensors of a folder as f32.
+pub fn load_dir(dir: &Path) -> Result<LoadedModel> {
+    let config_path = dir.join("config.json");
+    let mut config = DecoderConfig::parse(&config_path, &fsio::read_text(&config_path)?)?;
+    let generation = dir.join("generation_config.json");
+    if generation.exists() {
+        let json: serde_json::Value = fsio::read_json(&generation)?;
+        for id in token_ids(&json["eos_token_id"]) {
+            if !config.eos_token_ids.contains(&id) {
+                config.eos_token_ids.push(id);
+            }
+        }
+    }
+    let files = weight_files(dir)?;
+    let mut weights = Weights::new();
+    let mut hashes = String::new();
+    for file in &files {
+        let bytes = fsio::read_bytes(file)?;
+        hashes += &fsio::sha256(&bytes);
+        read_weights(file, &bytes, &mut weights)?;
+    }
+    let sha256 = if files.len() == 1 { hashes } else { fsio::sha256(hashes.as_bytes()) };
+    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
+    Ok(LoadedModel { decoder, sha256 })
+}
+
+/// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.
+pub fn load_bytes(name: &str, config: &str, safetensors: &[u8]) -> Result<LoadedModel> {
+    let config = DecoderConfig::parse(Path::new(name), config)?;
+    let mut weights = Weights::new();
+    read_weights(Path::new(name), safetensors, &mut weights)?;
+    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
+    Ok(LoadedModel { decoder, sha256: fsio::sha256(safetensors) })
+}
+
+fn read_weights(file: &Path, bytes: &[u8], into: &mut Weights) -> Result<()> {
+    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| Error::file(file, e))?;
+    for (name, tensor) in tensors {
+        into.insert(name, tensor.to_dtype(DType::F32)?);
+    }
+    Ok(())
+}
+
+/// The safetensors of a folder: one file, or the shards of its index.
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
+    if index.exists() {
+        let json: serde_json::Value = fsio::read_json(&index)?;
+        let map = json["weight_map"].as_object().ok_or_else(|| Error::file(&index, "has no `weight_map`"))?;
+        let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        // A shard is a file of this folder: a name that leads elsewhere is not followed.
+        if let Some(bad) = names.iter().find(|name| name.contains(['/', '\\']) || name.contains("..")) {
+            return Err(Error::file(&index, format!("names the shard `{bad}`, which is not a file of this folder")));
+        }
+        return Ok(names.into_iter().map(|name| dir.join(name)).collect());
+    }
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    let pickle = dir.join("pytorch_model.bin").exists();
+    let why = if pickle { "; pickle files are refused, convert them to safetensors" } else { "" };
+    Err(Error::file(dir, format!("has no model.safetensors{why}")))
+}

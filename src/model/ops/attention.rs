@@ -1,0 +1,263 @@
+//! Causal attention over segments with grouped heads and rotary positions, as one node: inputs
+//! `q [tokens, heads · head_dim]`, `k` and `v [tokens, kv_heads · head_dim]`, before rotation; output like `q`.
+//!
+//! Scores are made for a block of query rows at a time and made again in the backward pass: the score matrix is never
+//! kept (Dao et al. 2022), and nothing beyond a block's last column is computed.
+
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
+
+use super::product::{Matrix, product};
+use super::rope::RopeTable;
+use super::simd::{dot, exp, max, vectorised};
+use super::{read, values};
+use crate::model::segments::{Segment, Segments};
+
+const BLOCK: usize = 64;
+
+/// The shape of the heads and how positions turn them.
+#[derive(Debug, Clone)]
+pub struct Heads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of each.
+    pub head_dim: usize,
+    /// Rotary angles.
+    pub rope: RopeTable,
+}
+
+impl Heads {
+    pub(crate) fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    /// Rotates whole rows of a packed tensor, each token by its position in its segment.
+    pub(crate) fn rotate(&self, x: &mut [f32], width: usize, segments: &Segments, backward: bool) {
+        for segment in segments.iter() {
+            for position in 0..segment.len {
+                let start = (segment.start + position) * width;
+                self.rope.rotate(&mut x[start..start + width], position, backward);
+            }
+        }
+    }
+}
+
+/// Attention within each segment. Tokens outside every segment (padding) come out as zeros.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &Segments) -> Result<Tensor> {
+    if segments.longest() > heads.rope.positions() {
+        candle_core::bail!(
+            "a sequence of {} tokens is longer than the model's {} positions",
+            segments.longest(),
+            heads.rope.positions()
+        );
+    }
+    if !q.device().is_cpu() {
+        return reference_attention(q, k, v, heads, segments);
+    }
+    let op = Attention { heads: heads.clone(), segments: segments.clone() };
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+}
+
+/// The same in candle's own ops, segment by segment.
+pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &Segments) -> Result<Tensor> {
+    let Heads { heads: n, kv_heads, head_dim, rope } = heads;
+    let mut parts: Vec<Tensor> = Vec::new();
+    let mut next = 0;
+    for segment in segments.iter() {
+        if segment.start > next {
+            parts.push(Tensor::zeros((segment.start - next, n * head_dim), q.dtype(), q.device())?);
+        }
+        next = segment.start + segment.len;
+        let (cos, sin) = rope.tables(segment.len);
+        let table = |t: &[f32]| Tensor::from_slice(t, (segment.len, 1, head_dim / 2), q.device())?.to_dtype(q.dtype());
+        let (cos, sin) = (table(cos)?, table(sin)?);
+        let turned = |x: &Tensor, n: usize| {
+            let x = x.narrow(0, segment.start, segment.len)?.reshape((segment.len, n, *head_dim))?;
+            let (low, high) = (x.narrow(2, 0, head_dim / 2)?, x.narrow(2, head_dim / 2, head_dim / 2)?);
+            let first = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+            let second = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+            Tensor::cat(&[first, second], 2)?.transpose(0, 1)?.contiguous() // [heads, len, head_dim]
+        };
+        let shared = |x: Tensor| {
+            let (kv, len, dim) = x.dims3()?;
+            x.unsqueeze(1)?.expand((kv, n / kv, len, dim))?.reshape((*n, len, dim))
+        };
+        let (q, k) = (turned(q, *n)?, shared(turned(k, *kv_heads)?)?);
+        let v = v.narrow(0, segment.start, segment.len)?.reshape((segment.len, *kv_heads, *head_dim))?;
+        let v = shared(v.transpose(0, 1)?.contiguous()?)?;
+        let scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(heads.scale()))?; // [heads, len, len]
+        let hidden: Vec<f32> = (0..segment.len * segment.len)
+            .map(|i| if i % segment.len > i / segment.len { f32::NEG_INFINITY } else { 0.0 })
+            .collect();
+        let hidden = Tensor::from_vec(hidden, (1, segment.len, segment.len), q.device())?.to_dtype(q.dtype())?;
+        let scores = scores.broadcast_add(&hidden)?.to_dtype(DType::F32)?;
+        let shares = candle_nn::ops::softmax(&scores, candle_core::D::Minus1)?.to_dtype(q.dtype())?;
+        let mixed = shares.matmul(&v)?.transpose(0, 1)?.contiguous()?; // [len, heads, head_dim]
+        parts.push(mixed.reshape((segment.len, n * head_dim))?);
+    }
+    let tokens = q.dim(0)?;
+    if tokens > next {
+        parts.push(Tensor::zeros((tokens - next, n * head_dim), q.dtype(), q.device())?);
+    }
+    Tensor::cat(&parts, 0)
+}
+
+struct Attention {
+    heads: Heads,
+    segments: Segments,
+}
+
+vectorised! {
+    /// Softmax of each row over its first `first + i + 1` columns; the rest become 0.
+    fn causal_softmax(scores: &mut [f32], columns: usize, first: usize) {
+        for (i, row) in scores.chunks_exact_mut(columns).enumerate() {
+            let (seen, hidden) = row.split_at_mut(first + i + 1);
+            let largest = max(seen);
+            for s in seen.iter_mut() {
+                *s = exp(*s - largest);
+            }
+            let inverse = 1.0 / super::simd::sum(seen);
+            for s in seen.iter_mut() {
+                *s *= inverse;
+            }
+            hidden.fill(0.0);
+        }
+    }
+}
+
+vectorised! {
+    /// dS = P ∘ (dP − ⟨P, dP⟩) · scale, in place of dP.
+    fn score_grad(shares: &[f32], grad: &mut [f32], columns: usize, scale: f32) {
+        for (p, dp) in shares.chunks_exact(columns).zip(grad.chunks_exact_mut(columns)) {
+            let mean = dot(p, dp);
+            for j in 0..columns {
+                dp[j] = p[j] * (dp[j] - mean) * scale;
+            }
+        }
+    }
+}
+
+/// One head of one segment: where its values lie.
+struct Place {
+    q: usize,
+    kv: usize,
+    len: usize,
+}
+
+impl Attention {
+    fn widths(&self) -> (usize, usize) {
+        (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim)
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let Heads { heads, kv_heads, head_dim, .. } = self.heads;
+        let (q_width, kv_width) = self.widths();
+        let place = move |(segment, head): (Segment, usize)| Place {
+            q: segment.start * q_width + head * head_dim,
+            kv: segment.start * kv_width + head / (heads / kv_heads) * head_dim,
+            len: segment.len,
+        };
+        self.segments.iter().copied().flat_map(move |s| (0..heads).map(move |h| (s, h))).map(place)
+    }
+
+    /// The softmax of a block of query rows, `[rows, last]`.
+    fn shares(&self, q: &[f32], k: &[f32], place: &Place, first: usize, last: usize) -> Vec<f32> {
+        let (q_width, kv_width) = self.widths();
+        let dim = self.heads.head_dim;
+        let rows = last - first;
+        let mut scores = vec![0.0; rows * last];
+        product(
+            Matrix::strided(&q[place.q + first * q_width..], rows, dim, q_width),
+            Matrix::strided(&k[place.kv..], last, dim, kv_width).t(),
+            &mut scores,
+            last,
+            self.heads.scale(),
+            false,
+        );
+        causal_softmax(&mut scores, last, first);
+        scores
+    }
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        ql: &Layout,
+        k: &CpuStorage,
+        kl: &Layout,
+        v: &CpuStorage,
+        vl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (q_width, kv_width) = self.widths();
+        let dim = self.heads.head_dim;
+        let (mut q, mut k) = (values(q, ql)?.to_vec(), values(k, kl)?.to_vec());
+        let v = values(v, vl)?;
+        self.heads.rotate(&mut q, q_width, &self.segments, false);
+        self.heads.rotate(&mut k, kv_width, &self.segments, false);
+        let mut out = vec![0.0; q.len()];
+        for place in self.places() {
+            for first in (0..place.len).step_by(BLOCK) {
+                let last = (first + BLOCK).min(place.len);
+                let shares = self.shares(&q, &k, &place, first, last);
+                product(
+                    Matrix::rows(&shares, last - first, last),
+                    Matrix::strided(&v[place.kv..], last, dim, kv_width),
+                    &mut out[place.q + first * q_width..],
+                    q_width,
+                    1.0,
+                    false,
+                );
+            }
+        }
+        Ok((CpuStorage::F32(out), ql.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (q_width, kv_width) = self.widths();
+        let dim = self.heads.head_dim;
+        let (dq, dk, dv) = read([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
+            let (mut q, mut k) = (q.to_vec(), k.to_vec());
+            self.heads.rotate(&mut q, q_width, &self.segments, false);
+            self.heads.rotate(&mut k, kv_width, &self.segments, false);
+            let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+            for place in self.places() {
+                for first in (0..place.len).step_by(BLOCK) {
+                    let last = (first + BLOCK).min(place.len);
+                    let rows = last - first;
+                    let shares = self.shares(&q, &k, &place, first, last);
+                    let query = place.q + first * q_width;
+                    let upstream = Matrix::strided(&dy[query..], rows, dim, q_width);
+                    let shares_t = Matrix::rows(&shares, rows, last).t();
+                    product(shares_t, upstream, &mut dv[place.kv..], kv_width, 1.0, true);
+                    let mut grad = vec![0.0; rows * last];
+                    let values_t = Matrix::strided(&v[place.kv..], last, dim, kv_width).t();
+                    product(upstream, values_t, &mut grad, last, 1.0, false);
+                    score_grad(&shares, &mut grad, last, self.heads.scale());
+                    let grad = Matrix::rows(&grad, rows, last);
+                    let keys = Matrix::strided(&k[place.kv..], last, dim, kv_width);
+                    product(grad, keys, &mut dq[query..], q_width, 1.0, false);
+                    let queries = Matrix::strided(&q[query..], rows, dim, q_width);
+                    product(grad.t(), queries, &mut dk[place.kv..], kv_width, 1.0, true);
+                }
+            }
+            self.heads.rotate(&mut dq, q_width, &self.segments, true);
+            self.heads.rotate(&mut dk, kv_width, &self.segments, true);
+            Ok((dq, dk, dv))
+        })?;
+        let grad = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);
+        Ok((grad(dq, q)?, grad(dk, k)?, grad(dv, v)?))
+    }
+}

@@ -1,0 +1,33 @@
+//! Dropout whose masks are counted, not drawn: keyed by (seed, step, row, layer, module), so that recomputation and
+//! any number of workers give the same mask.
+
+use crate::model::segments::Segments;
+use crate::rng;
+
+/// The masks of one linear's input in one forward pass.
+#[derive(Debug, Clone)]
+pub struct Mask {
+    /// Share of inputs set to zero.
+    pub probability: f32,
+    /// Key of (seed, step, layer, module).
+    pub key: u64,
+    /// Which row each token belongs to.
+    pub segments: Segments,
+}
+
+impl Mask {
+    /// A copy of `x` (`[tokens, width]`), masked and scaled by `1 / (1 − p)`.
+    pub fn apply(&self, x: &[f32], width: usize) -> Vec<f32> {
+        let mut out = x.to_vec();
+        let scale = 1.0 / (1.0 - self.probability);
+        for segment in self.segments.iter() {
+            let key = rng::key(self.key, "row", &[segment.row]);
+            let values = &mut out[segment.start * width..(segment.start + segment.len) * width];
+            for (counter, value) in values.iter_mut().enumerate() {
+                let kept = rng::unit(key, counter as u64) >= self.probability;
+                *value = if kept { *value * scale } else { 0.0 };
+            }
+        }
+        out
+    }
+}

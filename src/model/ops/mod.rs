@@ -1,0 +1,45 @@
+//! Differentiable kernels of our own. On the CPU each runs on raw `f32` slices, single-threaded, so that callers
+//! can give every core its own rows; on other devices, and in tests, the same function in plain candle ops.
+//!
+//! candle's own fast `rms_norm`, `softmax_last_dim` and `rope` return results without a graph, and its matmul
+//! computes the gradient of a frozen weight too: neither may stand on the training path.
+
+pub mod attention;
+pub mod cached_attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod linear;
+pub mod product;
+pub mod rms_norm;
+pub mod rope;
+pub mod simd;
+pub mod swiglu;
+
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+
+/// The values of a contiguous f32 CPU storage.
+pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
+        (CpuStorage::F32(_), None) => bail!("a kernel was handed a tensor that is not contiguous"),
+        _ => bail!("a CPU kernel was handed a dtype other than f32"),
+    }
+}
+
+/// Reads several contiguous f32 CPU tensors at once.
+pub(crate) fn read<const N: usize, R>(tensors: [&Tensor; N], body: impl FnOnce([&[f32]; N]) -> Result<R>) -> Result<R> {
+    let guards = tensors.map(Tensor::storage_and_layout);
+    let mut slices: [&[f32]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
+        *slice = match &**storage {
+            Storage::Cpu(storage) => values(storage, layout)?,
+            _ => bail!("a CPU kernel was handed a tensor of another device"),
+        };
+    }
+    body(slices)
+}
+
+/// The values of any tensor, copied out as f32.
+pub fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1()
+}

@@ -1,0 +1,175 @@
+//! Loops compiled several times, once for each vector unit, and chosen at run time.
+//!
+//! "Same bits" therefore holds per path: sums are made in lanes, and their order does not depend on the path, but a
+//! compiler may contract differently. Tests run every path of the machine through [`force`].
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// A vector unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Path {
+    /// What every processor of the target has.
+    Scalar = 1,
+    /// 256 bits.
+    Avx2 = 2,
+    /// 512 bits.
+    Avx512 = 3,
+}
+
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+/// The path in use: the widest that this processor has, unless `REALIGN_SIMD` (`scalar`, `avx2`, `avx512`) or
+/// [`force`] asks for a narrower one.
+pub fn path() -> Path {
+    match CHOSEN.load(Ordering::Relaxed) {
+        1 => Path::Scalar,
+        2 => Path::Avx2,
+        3 => Path::Avx512,
+        _ => {
+            let wanted = match std::env::var("REALIGN_SIMD").as_deref() {
+                Ok("scalar") => Path::Scalar,
+                Ok("avx2") => Path::Avx2,
+                _ => Path::Avx512,
+            };
+            force(wanted)
+        }
+    }
+}
+
+/// Uses a path from now on, or the widest below it that this processor has; returns the one taken.
+pub fn force(wanted: Path) -> Path {
+    let taken = wanted.min(widest());
+    CHOSEN.store(taken as u8, Ordering::Relaxed);
+    taken
+}
+
+fn widest() -> Path {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        if avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            return Path::Avx512;
+        }
+        if avx2 {
+            return Path::Avx2;
+        }
+    }
+    Path::Scalar
+}
+
+/// Defines a function whose body is compiled once for each path.
+macro_rules! vectorised {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                match $crate::model::ops::simd::path() {
+                    // SAFETY: `path` never answers with a unit that this processor lacks.
+                    $crate::model::ops::simd::Path::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::model::ops::simd::Path::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::model::ops::simd::Path::Scalar => {}
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use vectorised;
+
+const LANES: usize = 16;
+
+/// Σ a·b in sixteen lanes, so that the loop needs no reordering to run in a vector unit.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + tail
+}
+
+/// Σ values in sixteen lanes.
+#[inline(always)]
+pub(crate) fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let tail: f32 = chunks.remainder().iter().sum();
+    for x in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + tail
+}
+
+/// The largest value, in sixteen lanes; −∞ of an empty slice.
+#[inline(always)]
+pub(crate) fn max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let tail = chunks.remainder().iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+    for x in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = if x[lane] > lanes[lane] { x[lane] } else { lanes[lane] };
+        }
+    }
+    lanes.iter().fold(tail, |m, &x| if x > m { x } else { m })
+}
+
+/// eˣ to about two units in the last place, without a branch (Cody and Waite reduction, Cephes' polynomial).
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it leaves the nearest integer in the low mantissa bits
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_6e-1;
+    let p = p * r + 0.5;
+    let p = p * r * r + r + 1.0;
+    f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23)) * p
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_exact_to_a_few_units_in_the_last_place() {
+        for i in -8600..8700 {
+            let x = i as f32 * 0.01;
+            let expected = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / expected - 1.0).abs() < 4e-7, "exp({x}) = {} not {expected}", exp(x));
+        }
+        assert!(exp(-1e9) < 1e-37);
+    }
+
+    #[test]
+    fn lanes_sum_every_element_once() {
+        for n in 0..70 {
+            let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+            assert_eq!(sum(&values), (0..n).sum::<i32>() as f32);
+            assert_eq!(dot(&values, &values), (0..n).map(|i| i * i).sum::<i32>() as f32);
+            assert_eq!(max(&values), if n == 0 { f32::NEG_INFINITY } else { (n - 1) as f32 });
+        }
+    }
+}

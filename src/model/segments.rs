@@ -1,0 +1,60 @@
+//! Which tokens form a sequence. The decoder works on flat tokens, `[tokens, d_model]`; a segment is a run of them
+//! that attend to each other, counted from position 0. Packed rows, right padding and left padding are all this one
+//! thing: padding is whatever no segment covers, found by place and never by token id.
+
+use std::sync::Arc;
+
+/// One sequence within the flat tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first token.
+    pub start: usize,
+    /// Its tokens.
+    pub len: usize,
+    /// The row of the batch it is (keys the dropout masks).
+    pub row: u64,
+}
+
+/// The sequences of a pass, in order, without overlap. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segments(Arc<[Segment]>);
+
+impl Segments {
+    /// Sequences of these lengths, one behind the other; row numbers count from `first_row`.
+    pub fn packed(lengths: impl IntoIterator<Item = usize>, first_row: u64) -> Self {
+        let mut start = 0;
+        let segments = lengths.into_iter().enumerate().map(|(index, len)| {
+            let segment = Segment { start, len, row: first_row + index as u64 };
+            start += len;
+            segment
+        });
+        Self(segments.collect())
+    }
+
+    /// A batch `[batch, width]` whose row i has `pads[i]` tokens of padding before its sequence.
+    pub fn left_padded(width: usize, pads: &[usize]) -> Self {
+        let row =
+            |(row, &pad): (usize, &usize)| Segment { start: row * width + pad, len: width - pad, row: row as u64 };
+        Self(pads.iter().enumerate().map(row).collect())
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = &Segment> {
+        self.0.iter()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The longest one's length.
+    pub fn longest(&self) -> usize {
+        self.iter().map(|s| s.len).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,35 @@
+//! Learning-rate schedules with linear warm-up, as Hugging Face's trainer defines them.
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate falls after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    /// To 0 in a straight line.
+    Linear,
+    /// To 0 along half a cosine.
+    Cosine,
+    /// Not at all.
+    Constant,
+}
+
+/// The factor on the learning rate of optimiser step `step` (0-based) of `total`.
+///
+/// ```
+/// use realign::train::schedule::{Scheduler, factor};
+/// assert_eq!(factor(Scheduler::Linear, 0, 2, 10), 0.0);
+/// assert_eq!(factor(Scheduler::Linear, 2, 2, 10), 1.0);
+/// assert_eq!(factor(Scheduler::Linear, 6, 2, 10), 0.5);
+/// ```
+pub fn factor(scheduler: Scheduler, step: u64, warmup: u64, total: u64) -> f64 {
+    if step < warmup {
+        return step as f64 / warmup as f64;
+    }
+    let progress = (step - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
+    match scheduler {
+        Scheduler::Linear => (1.0 - progress).max(0.0),
+        Scheduler::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0),
+        Scheduler::Constant => 1.0,
+    }
+}

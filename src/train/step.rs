@@ -1,0 +1,172 @@
+//! Forward and backward of one chunk of rows, stage by stage: `embed`, each block, the last norm, the head with its
+//! loss. Each block is a graph of its own, cut at its input, so that its memory is given back as soon as its gradients
+//! are in their buffers, and so that it can be recomputed instead of kept.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
+
+use super::trainable::Trainable;
+use crate::data::collate::Example;
+use crate::model::block::{Attend, Pass};
+use crate::model::decoder::Decoder;
+use crate::model::hooks::Intervention;
+use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
+use crate::model::ops::to_vec;
+use crate::model::segments::Segments;
+
+/// Rows packed one behind the other: token t predicts `targets[t]` with weight `weights[t]`.
+pub struct Packed {
+    /// Every row's tokens.
+    pub ids: Vec<u32>,
+    /// The token after each.
+    pub targets: Vec<u32>,
+    /// 0 where nothing is to be predicted: the prompt, and each row's last token.
+    pub weights: Vec<f32>,
+    /// The rows.
+    pub segments: Segments,
+}
+
+impl Packed {
+    /// Packs rows whose numbers within the effective batch count from `first_row`; weights are multiplied by `scale`.
+    pub fn new(rows: &[&Example], first_row: u64, scale: f32) -> Self {
+        let (mut ids, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            ids.extend(&row.ids);
+            targets.extend(row.ids.iter().skip(1).chain([&0]));
+            weights.extend(row.weights.iter().skip(1).map(|w| w * scale).chain([0.0]));
+        }
+        let segments = Segments::packed(rows.iter().map(|r| r.ids.len()), first_row);
+        Self { ids, targets, weights, segments }
+    }
+}
+
+/// What a chunk gave.
+pub struct ChunkGrad {
+    /// Loss of every token; 0 where there is none.
+    pub losses: Vec<f32>,
+    /// Gradient of `Σ weight · loss` by trained weight, in [`Trainable`]'s order.
+    pub grads: Vec<Vec<f32>>,
+}
+
+/// How a chunk is run.
+pub struct StepOptions<'a> {
+    /// Key of (seed, step) for dropout.
+    pub dropout: Option<u64>,
+    /// Keep block inputs only.
+    pub recompute: bool,
+    /// Steering during training.
+    pub intervention: Option<&'a dyn Intervention>,
+}
+
+/// Losses of a chunk without gradients.
+pub fn forward(decoder: &Decoder, chunk: &Packed) -> Result<Vec<f32>> {
+    let hidden = decoder.blocks(decoder.embed(&chunk.ids)?, &mut Pass::sequences(&chunk.segments))?;
+    Ok(loss(decoder, &decoder.norm.forward(&hidden)?, chunk, false)?.losses)
+}
+
+/// Losses and gradients of a chunk.
+pub fn forward_backward(
+    decoder: &Decoder,
+    trained: &Trainable,
+    chunk: &Packed,
+    options: &StepOptions,
+) -> Result<ChunkGrad> {
+    let mut grads: Vec<Vec<f32>> = trained.vars.iter().map(|v| vec![0.0; v.elem_count()]).collect();
+    let run = |layer: usize, x: &Tensor| {
+        let attend = Attend::Sequences(&chunk.segments);
+        let mut pass = Pass { attend, intervention: options.intervention, dropout: options.dropout };
+        decoder.blocks[layer].forward(x, &mut pass)
+    };
+
+    let mut x = decoder.embed(&chunk.ids)?; // [tokens, d_model]
+    let mut kept: Vec<(Tensor, Option<Tensor>)> = Vec::new(); // (input, output with its graph) of each block
+    for layer in 0..decoder.blocks.len() {
+        let input = if trained.any_below(layer) { Var::from_tensor(&x)?.as_tensor().clone() } else { x };
+        let output = run(layer, &input)?;
+        x = output.detach();
+        kept.push((input, (!options.recompute).then_some(output)));
+    }
+
+    let last = Var::from_tensor(&x)?;
+    let normed = decoder.norm.forward(&last)?;
+    let loss = loss(decoder, &normed.detach(), chunk, trained.output.is_some())?;
+    if let (Some(index), Some(grad)) = (trained.output, &loss.weight_grad) {
+        add(&mut grads[index], grad)?;
+    }
+    let store = backward(&normed, loss.hidden_grad)?;
+    if let Some(index) = trained.in_final_norm {
+        add_from(&store, trained, index, &mut grads)?;
+    }
+    let mut upstream = store.get(&last).cloned();
+
+    for (layer, (input, output)) in kept.into_iter().enumerate().rev() {
+        let Some(grad) = upstream.take() else { break };
+        let needed = trained.any_below(layer);
+        if !needed && trained.in_block[layer].is_empty() {
+            break;
+        }
+        let output = match output {
+            Some(output) => output,
+            None => run(layer, &input)?,
+        };
+        let store = backward(&output, grad)?;
+        for &index in &trained.in_block[layer] {
+            add_from(&store, trained, index, &mut grads)?;
+        }
+        upstream = if needed { store.get(&input).cloned() } else { None };
+    }
+    if let (Some(index), Some(grad)) = (trained.embedding, upstream) {
+        let (grad, width) = (to_vec(&grad)?, decoder.config.hidden_size);
+        for (token, &id) in chunk.ids.iter().enumerate() {
+            let row = &mut grads[index][id as usize * width..(id as usize + 1) * width];
+            row.iter_mut().zip(&grad[token * width..(token + 1) * width]).for_each(|(sum, g)| *sum += g);
+        }
+    }
+    Ok(ChunkGrad { losses: loss.losses, grads })
+}
+
+fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {
+    cross_entropy(normed, &decoder.output.detach(), &chunk.targets, &chunk.weights, with_weight_grad)
+}
+
+/// Runs a graph backward from `output` with a given gradient.
+fn backward(output: &Tensor, grad: Tensor) -> Result<candle_core::backprop::GradStore> {
+    output.apply_op1(Upstream { grad })?.backward()
+}
+
+fn add_from(
+    store: &candle_core::backprop::GradStore,
+    trained: &Trainable,
+    index: usize,
+    grads: &mut [Vec<f32>],
+) -> Result<()> {
+    match store.get(&trained.vars[index]) {
+        Some(grad) => add(&mut grads[index], grad),
+        // A trained weight without a gradient means that an op cut the graph: the loss would stay flat in silence.
+        None => candle_core::bail!("`{}` got no gradient: an op on its path has no backward", trained.names[index]),
+    }
+}
+
+fn add(sum: &mut [f32], grad: &Tensor) -> Result<()> {
+    let grad = to_vec(grad)?;
+    sum.iter_mut().zip(grad).for_each(|(s, g)| *s += g);
+    Ok(())
+}
+
+/// A scalar whose gradient towards its argument is given: the seam between two stages.
+struct Upstream {
+    grad: Tensor,
+}
+
+impl CustomOp1 for Upstream {
+    fn name(&self) -> &'static str {
+        "upstream-gradient"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.grad.clone()))
+    }
+}

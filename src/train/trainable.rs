@@ -1,0 +1,73 @@
+//! What is being trained: the variables among a decoder's weights, in a fixed order, by stage.
+
+use candle_core::{Result, Tensor, Var};
+
+use crate::model::decoder::Decoder;
+
+/// The trained weights.
+pub struct Trainable {
+    /// `model.layers.0.mlp.up_proj.lora_A.weight`, or a checkpoint name while pretraining.
+    pub names: Vec<String>,
+    /// The variables.
+    pub vars: Vec<Var>,
+    /// By block: which of them it holds.
+    pub in_block: Vec<Vec<usize>>,
+    /// The last norm's weight.
+    pub in_final_norm: Option<usize>,
+    /// The embedding.
+    pub embedding: Option<usize>,
+    /// The output head; the embedding again where the two are tied.
+    pub output: Option<usize>,
+}
+
+impl Trainable {
+    /// Finds the variables of a decoder.
+    pub fn of(decoder: &Decoder) -> Result<Self> {
+        let mut all = Self {
+            names: Vec::new(),
+            vars: Vec::new(),
+            in_block: Vec::new(),
+            in_final_norm: None,
+            embedding: None,
+            output: None,
+        };
+        all.embedding = all.add("model.embed_tokens.weight".into(), &decoder.embedding)?;
+        all.output = match decoder.config.tie_word_embeddings {
+            true => all.embedding,
+            false => all.add("lm_head.weight".into(), &decoder.output)?,
+        };
+        for block in &decoder.blocks {
+            let mut here = Vec::new();
+            for norm in [&block.input_norm, &block.mlp_norm] {
+                here.extend(all.add(format!("{}.weight", norm.path), &norm.weight)?);
+            }
+            for linear in block.linears() {
+                here.extend(all.add(format!("{}.weight", linear.path), linear.weight.tensor())?);
+                if let Some(bias) = &linear.bias {
+                    here.extend(all.add(format!("{}.bias", linear.path), bias)?);
+                }
+                if let Some(lora) = &linear.lora {
+                    here.extend(all.add(format!("{}.lora_A.weight", linear.path), &lora.a)?);
+                    here.extend(all.add(format!("{}.lora_B.weight", linear.path), &lora.b)?);
+                }
+            }
+            all.in_block.push(here);
+        }
+        all.in_final_norm = all.add(format!("{}.weight", decoder.norm.path), &decoder.norm.weight)?;
+        Ok(all)
+    }
+
+    /// Whether any weight below block `layer` is trained: then the block's input needs a gradient.
+    pub fn any_below(&self, layer: usize) -> bool {
+        self.embedding.is_some() || self.in_block[..layer].iter().any(|b| !b.is_empty())
+    }
+
+    fn add(&mut self, name: String, tensor: &Tensor) -> Result<Option<usize>> {
+        if !tensor.is_variable() {
+            return Ok(None);
+        }
+        self.names.push(name);
+        self.vars.push(Var::from_tensor(tensor)?);
+        Ok(Some(self.vars.len() - 1))
+    }
+}

@@ -1,0 +1,161 @@
+//! Every differentiable op against finite differences and against plain candle, on every vector path.
+
+use candle_core::{Device, Result, Tensor, Var};
+use rand::Rng;
+use realign::model::ops::attention::{Heads, attention, reference_attention};
+use realign::model::ops::cross_entropy::cross_entropy;
+use realign::model::ops::dropout::Mask;
+use realign::model::ops::linear::{frozen_linear, lora_linear, reference_lora_linear, trainable_linear};
+use realign::model::ops::rms_norm::{reference_rms_norm, rms_norm};
+use realign::model::ops::rope::RopeTable;
+use realign::model::ops::simd::{Path, force};
+use realign::model::ops::swiglu::{reference_swiglu, swiglu};
+use realign::model::ops::to_vec;
+use realign::model::segments::Segments;
+use realign::rng::stream;
+
+type Op<'a> = &'a dyn Fn(&[&Tensor]) -> Result<Tensor>;
+
+fn random(shape: &[usize], index: u64) -> Tensor {
+    let mut rng = stream(3, "gradients", &[index]);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// The output, and the gradients of a fixed random projection of it towards every input.
+fn gradients(inputs: &[Tensor], op: Op) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let vars: Vec<Var> = inputs.iter().map(|t| Var::from_tensor(t).unwrap()).collect();
+    let y = op(&vars.iter().map(Var::as_tensor).collect::<Vec<_>>()).unwrap();
+    let store = (&y * random(y.dims(), 99)).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = vars.iter().map(|v| to_vec(store.get(v).expect("the op cut the graph")).unwrap()).collect();
+    (to_vec(&y).unwrap(), grads)
+}
+
+fn close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "{what}[{i}]: {a} against {b}");
+    }
+}
+
+fn check_differences(inputs: &[Tensor], op: Op) {
+    let (_, grads) = gradients(inputs, op);
+    let project = |inputs: &[Tensor]| {
+        let y = op(&inputs.iter().collect::<Vec<_>>()).unwrap();
+        let terms = to_vec(&(&y * random(y.dims(), 99)).unwrap()).unwrap();
+        terms.iter().map(|&t| f64::from(t)).sum::<f64>()
+    };
+    for (which, input) in inputs.iter().enumerate() {
+        let values = to_vec(input).unwrap();
+        for element in (0..values.len()).step_by(values.len().div_ceil(7)) {
+            let shifted = |by: f32| {
+                let mut values = values.clone();
+                values[element] += by;
+                let mut inputs = inputs.to_vec();
+                inputs[which] = Tensor::from_vec(values, input.shape(), &Device::Cpu).unwrap();
+                project(&inputs)
+            };
+            let step = 1e-2;
+            let numeric = (shifted(step) - shifted(-step)) / f64::from(2.0 * step);
+            let ours = f64::from(grads[which][element]);
+            assert!(
+                (numeric - ours).abs() < 4e-3 * (1.0 + ours.abs()),
+                "input {which}, element {element}: difference quotient {numeric}, gradient {ours}"
+            );
+        }
+    }
+}
+
+/// On every vector path: equal to plain candle, value and gradients, and to difference quotients.
+fn check(inputs: &[Tensor], op: Op, reference: Op) {
+    let (value, grads) = gradients(inputs, reference);
+    for path in [Path::Scalar, Path::Avx2, Path::Avx512] {
+        force(path);
+        let (ours, our_grads) = gradients(inputs, op);
+        close("value", &ours, &value, 2e-5);
+        for (i, (a, b)) in our_grads.iter().zip(&grads).enumerate() {
+            close(&format!("{path:?}, gradient of input {i}"), a, b, 5e-5);
+        }
+        check_differences(inputs, op);
+    }
+}
+
+fn heads() -> Heads {
+    Heads { heads: 4, kv_heads: 2, head_dim: 8, rope: RopeTable::new(8, 10_000.0, 256) }
+}
+
+#[test]
+fn rms_norm_matches_candle_and_difference_quotients() {
+    check(&[random(&[5, 19], 0), random(&[19], 1)], &|i| rms_norm(i[0], i[1], 1e-5), &|i| {
+        reference_rms_norm(i[0], i[1], 1e-5)
+    });
+}
+
+#[test]
+fn swiglu_matches_candle_and_difference_quotients() {
+    check(&[random(&[5, 19], 0), random(&[5, 19], 1)], &|i| swiglu(i[0], i[1]), &|i| reference_swiglu(i[0], i[1]));
+}
+
+#[test]
+fn linears_match_candle_and_difference_quotients() {
+    let weight = random(&[11, 19], 2);
+    check(&[random(&[5, 19], 0)], &|i| frozen_linear(i[0], &weight), &|i| i[0].matmul(&weight.t()?));
+    check(&[random(&[5, 19], 0), weight.clone()], &|i| trainable_linear(i[0], i[1]), &|i| i[0].matmul(&i[1].t()?));
+    check(
+        &[random(&[5, 19], 0), random(&[3, 19], 3), random(&[11, 3], 4)],
+        &|i| lora_linear(i[0], &weight, i[1], i[2], 0.7, None),
+        &|i| reference_lora_linear(i[0], &weight, i[1], i[2], 0.7),
+    );
+}
+
+#[test]
+fn dropped_lora_inputs_get_the_gradient_of_the_mask_they_had() {
+    let weight = random(&[11, 19], 2);
+    let mask = Mask { probability: 0.4, key: 5, segments: Segments::packed([2, 3], 0) };
+    check_differences(&[random(&[5, 19], 0), random(&[3, 19], 3), random(&[11, 3], 4)], &|i| {
+        lora_linear(i[0], &weight, i[1], i[2], 0.7, Some(mask.clone()))
+    });
+}
+
+#[test]
+fn attention_matches_candle_with_packed_padded_and_long_segments() {
+    let layouts = [
+        (9, Segments::packed([4, 5], 0)),
+        (12, Segments::left_padded(6, &[2, 0])),
+        (150, Segments::packed([149, 1], 0)), // more than one block of query rows
+    ];
+    for (tokens, segments) in layouts {
+        check(
+            &[random(&[tokens, 32], 0), random(&[tokens, 16], 1), random(&[tokens, 16], 2)],
+            &|i| attention(i[0], i[1], i[2], &heads(), &segments),
+            &|i| reference_attention(i[0], i[1], i[2], &heads(), &segments),
+        );
+    }
+}
+
+#[test]
+fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
+    let (tokens, width, vocab) = (300, 8, 13);
+    let (hidden, head) = (random(&[tokens, width], 0), random(&[vocab, width], 1));
+    let targets: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % vocab as u32).collect();
+    let weights: Vec<f32> = (0..tokens).map(|t| (t % 3) as f32 * 0.1).collect();
+    let (hidden_var, head_var) = (Var::from_tensor(&hidden).unwrap(), Var::from_tensor(&head).unwrap());
+    let logits = hidden_var.matmul(&head_var.t().unwrap()).unwrap();
+    let log_softmax = candle_nn::ops::log_softmax(&logits, 1).unwrap();
+    let wanted = Tensor::from_slice(&targets, (tokens, 1), &Device::Cpu).unwrap();
+    let losses = log_softmax.gather(&wanted, 1).unwrap().squeeze(1).unwrap().neg().unwrap();
+    let weighted = (&losses * Tensor::from_slice(&weights, tokens, &Device::Cpu).unwrap()).unwrap();
+    let store = weighted.sum_all().unwrap().backward().unwrap();
+    let losses = to_vec(&losses).unwrap();
+    for path in [Path::Scalar, Path::Avx2, Path::Avx512] {
+        force(path);
+        let ours = cross_entropy(&hidden, &head, &targets, &weights, true).unwrap();
+        close("hidden", &to_vec(&ours.hidden_grad).unwrap(), &to_vec(store.get(&hidden_var).unwrap()).unwrap(), 1e-5);
+        let head_grad = to_vec(&ours.weight_grad.unwrap()).unwrap();
+        close("head", &head_grad, &to_vec(store.get(&head_var).unwrap()).unwrap(), 1e-5);
+        for t in 0..tokens {
+            let expected = if weights[t] == 0.0 { 0.0 } else { losses[t] };
+            assert!((ours.losses[t] - expected).abs() < 1e-5, "token {t}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The trainer's identities.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use rand::Rng;
+use realign::data::collate::Example;
+use realign::model::config::{DecoderConfig, Mlp, Norm, Positions};
+use realign::model::decoder::{Decoder, Weights};
+use realign::model::lora::Lora;
+use realign::model::ops::to_vec;
+use realign::rng::stream;
+use realign::train::trainable::Trainable;
+use realign::train::{TrainConfig, train};
+
+fn config() -> DecoderConfig {
+    DecoderConfig {
+        architecture: "LlamaForCausalLM".into(),
+        vocab_size: 50,
+        hidden_size: 16,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 4,
+        intermediate_size: 24,
+        max_position_embeddings: 64,
+        norm: Norm::Rms { eps: 1e-5 },
+        positions: Positions::Rotary { theta: 10_000.0 },
+        mlp: Mlp::GatedSilu,
+        attention_bias: false,
+        mlp_bias: false,
+        tie_word_embeddings: true,
+        eos_token_ids: vec![1],
+    }
+}
+
+fn tiny(trainable: bool) -> Decoder {
+    let config = config();
+    let mut rng = stream(1, "weights", &[]);
+    let mut weights = Weights::new();
+    let mut add = |name: String, shape: &[usize]| {
+        let scale = if shape.len() == 1 { 0.0 } else { 0.3 };
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| if scale == 0.0 { 1.0 } else { rng.random_range(-scale..scale) })
+            .collect();
+        weights.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
+    };
+    add("model.embed_tokens.weight".into(), &[50, 16]);
+    add("model.norm.weight".into(), &[16]);
+    for layer in 0..3 {
+        let at = |name: &str| format!("model.layers.{layer}.{name}.weight");
+        for (name, shape) in [
+            ("input_layernorm", vec![16]),
+            ("post_attention_layernorm", vec![16]),
+            ("self_attn.q_proj", vec![16, 16]),
+            ("self_attn.k_proj", vec![8, 16]),
+            ("self_attn.v_proj", vec![8, 16]),
+            ("self_attn.o_proj", vec![16, 16]),
+            ("mlp.gate_proj", vec![24, 16]),
+            ("mlp.up_proj", vec![24, 16]),
+            ("mlp.down_proj", vec![16, 24]),
+        ] {
+            add(at(name), &shape);
+        }
+    }
+    Decoder::new(config, &weights, trainable).unwrap()
+}
+
+fn with_loras(mut decoder: Decoder, dropout: f32, layers: &[usize]) -> Decoder {
+    for (index, linear) in decoder.linears_mut().enumerate() {
+        if layers.contains(&(index / 7)) {
+            let mut rng = stream(2, "lora", &[index as u64]);
+            let lora = Lora::fresh(linear.shape().unwrap(), 2, 2.0, dropout, &mut rng).unwrap();
+            linear.lora = Some(lora.trainable().unwrap());
+        }
+    }
+    decoder
+}
+
+fn rows(count: usize) -> Vec<Example> {
+    let mut rng = stream(4, "rows", &[]);
+    let row = |_| {
+        let len = rng.random_range(3..20);
+        let ids = (0..len).map(|_| rng.random_range(0..50)).collect();
+        let weights = (0..len).map(|t| if t > 1 { 1.0 } else { 0.0 }).collect();
+        Example { ids, weights }
+    };
+    (0..count).map(row).collect()
+}
+
+fn trained(decoder: &Decoder) -> BTreeMap<String, Vec<f32>> {
+    let all = Trainable::of(decoder).unwrap();
+    all.names.into_iter().zip(all.vars.iter().map(|v| to_vec(v).unwrap())).collect()
+}
+
+fn run(decoder: &Decoder, config: &TrainConfig, rows: &[Example]) -> Vec<f64> {
+    let state = train(decoder, rows, config, None, &mut |_| Ok(())).unwrap();
+    state.log_history.iter().map(|r| r.loss).collect()
+}
+
+fn difference(a: &BTreeMap<String, Vec<f32>>, b: &BTreeMap<String, Vec<f32>>) -> f32 {
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    let pairs = a.values().flatten().zip(b.values().flatten());
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn after_two_steps_every_lora_weight_has_moved_and_no_frozen_one() {
+    let decoder = with_loras(tiny(false), 0.0, &[0, 1, 2]);
+    let before = (trained(&decoder), decoder.weights());
+    // B starts at zero, so that A's first gradient is zero: A moves from the second step on.
+    run(&decoder, &TrainConfig { max_steps: Some(2), learning_rate: 1e-2, ..TrainConfig::default() }, &rows(16));
+    let after = trained(&decoder);
+    assert_eq!(after.len(), 3 * 7 * 2);
+    for (name, values) in &after {
+        assert_ne!(values, &before.0[name], "{name} did not move");
+    }
+    for (name, tensor) in decoder.weights() {
+        assert_eq!(to_vec(&tensor).unwrap(), to_vec(&before.1[&name]).unwrap(), "{name} is frozen");
+    }
+}
+
+#[test]
+fn after_one_step_every_pretrained_weight_has_moved() {
+    let decoder = tiny(true);
+    let before: BTreeMap<_, _> = trained(&decoder);
+    run(&decoder, &TrainConfig { max_steps: Some(1), learning_rate: 1e-2, ..TrainConfig::default() }, &rows(16));
+    let after = trained(&decoder);
+    assert_eq!(after.len(), 2 + 3 * 9);
+    for (name, values) in &after {
+        assert_ne!(values, &before[name], "{name} did not move");
+    }
+}
+
+#[test]
+fn pretraining_gradients_match_difference_quotients() {
+    let decoder = tiny(true);
+    let rows = rows(3);
+    let all = Trainable::of(&decoder).unwrap();
+    let packed = realign::train::step::Packed::new(&rows.iter().collect::<Vec<_>>(), 0, 0.1);
+    let options = realign::train::step::StepOptions { dropout: None, recompute: false, intervention: None };
+    let grads = realign::train::step::forward_backward(&decoder, &all, &packed, &options).unwrap().grads;
+    let loss = || {
+        let losses = realign::train::step::forward(&decoder, &packed).unwrap();
+        losses.iter().zip(&packed.weights).map(|(&l, &w)| f64::from(l) * f64::from(w)).sum::<f64>()
+    };
+    for (index, var) in all.vars.iter().enumerate() {
+        let values = to_vec(var).unwrap();
+        // The largest gradient of each weight: the difference quotient's noise drowns small ones.
+        let element =
+            (0..values.len()).max_by(|&a, &b| grads[index][a].abs().total_cmp(&grads[index][b].abs())).unwrap();
+        let shifted = |by: f32| {
+            let mut moved = values.clone();
+            moved[element] += by;
+            var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
+            loss()
+        };
+        let numeric = (shifted(3e-3) - shifted(-3e-3)) / 6e-3;
+        shifted(0.0);
+        let ours = f64::from(grads[index][element]);
+        assert!((numeric - ours).abs() < 0.02 * ours.abs() + 2e-3, "{}: {numeric} against {ours}", all.names[index]);
+    }
+}
+
+#[test]
+fn micro_batches_equal_one_batch_and_recomputation_and_workers_change_nothing() {
+    let base = TrainConfig { learning_rate: 1e-2, max_steps: Some(6), ..TrainConfig::default() };
+    let result = |config: TrainConfig, dropout: f32| {
+        let decoder = with_loras(tiny(false), dropout, &[0, 1, 2]);
+        let losses = run(&decoder, &config, &rows(40));
+        (losses, trained(&decoder))
+    };
+    let (losses, one) = result(base.clone(), 0.0);
+    let micro = TrainConfig { per_device_train_batch_size: 4, gradient_accumulation_steps: 4, ..base.clone() };
+    let (micro_losses, many) = result(micro, 0.0);
+    assert!(difference(&one, &many) < 1e-5, "{}", difference(&one, &many));
+    for (a, b) in losses.iter().zip(micro_losses) {
+        assert!((a - b).abs() < 1e-5);
+    }
+    let dropped = result(base.clone(), 0.3);
+    assert_ne!(dropped.1, one);
+    assert_eq!(dropped, result(TrainConfig { gradient_checkpointing: true, ..base.clone() }, 0.3));
+    assert_eq!(dropped, result(TrainConfig { workers: 1, ..base.clone() }, 0.3));
+    assert_eq!(dropped, result(TrainConfig { workers: 3, ..base }, 0.3));
+}
+
+#[test]
+fn an_adapter_on_the_first_layer_alone_gets_its_gradient_through_the_others() {
+    let decoder = with_loras(tiny(false), 0.0, &[0]);
+    let losses =
+        run(&decoder, &TrainConfig { learning_rate: 3e-2, num_train_epochs: 30.0, ..TrainConfig::default() }, &rows(8));
+    assert!(losses[losses.len() - 1] < 0.8 * losses[0], "{} to {}", losses[0], losses[losses.len() - 1]);
+}
