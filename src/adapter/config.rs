@@ -137,7 +137,9 @@ impl AdapterConfig {
         };
         for (key, value) in &keys {
             if !WITHOUT_EFFECT.contains(&key.as_str()) && is_set(value) {
-                wrong.push(format!("`{key}` is set to {value} and is not supported: the adapter would compute something else"));
+                wrong.push(format!(
+                    "`{key}` is set to {value} and is not supported: the adapter would compute something else"
+                ));
             }
         }
         if config.r == 0 || config.rank_pattern.iter().any(|(_, r)| *r == 0) {
@@ -201,7 +203,8 @@ impl AdapterConfig {
             "use_rslora": self.use_rslora,
             "velora_config": null,
         });
-        serde_json::to_string_pretty(&value).map_err(|e| Error::usage(format!("the configuration cannot be written: {e}")))
+        serde_json::to_string_pretty(&value)
+            .map_err(|e| Error::usage(format!("the configuration cannot be written: {e}")))
     }
 }
 

@@ -125,7 +125,8 @@ pub fn adapter_sha256(dir: &Path) -> Result<String> {
 /// The configuration with `all-linear` written out, as PEFT saves it: the names of the modules that have weights.
 fn written_config(adapter: &AdapterFile) -> AdapterConfig {
     let mut config = adapter.config.clone();
-    if matches!(&config.target_modules, TargetModules::Pattern(word) if word.eq_ignore_ascii_case(targets::ALL_LINEAR)) {
+    if matches!(&config.target_modules, TargetModules::Pattern(word) if word.eq_ignore_ascii_case(targets::ALL_LINEAR))
+    {
         let names: BTreeSet<&str> = adapter.tensors.keys().filter_map(|path| path.rsplit('.').next()).collect();
         config.target_modules = TargetModules::Names(names.into_iter().map(str::to_string).collect());
     }
@@ -159,9 +160,9 @@ fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, L
     names.sort_unstable();
     for name in names {
         let view = file.tensor(name).map_err(|e| Error::usage(format!("{name}: {e}")))?;
-        let rest = name.strip_prefix(PREFIX).ok_or_else(|| {
-            Error::usage(format!("unexpected tensor `{name}`: PEFT's names begin with `{PREFIX}`"))
-        })?;
+        let rest = name
+            .strip_prefix(PREFIX)
+            .ok_or_else(|| Error::usage(format!("unexpected tensor `{name}`: PEFT's names begin with `{PREFIX}`")))?;
         if let Some(path) = rest.strip_suffix(".lora_A.weight") {
             sides.entry(path.to_string()).or_default().0 = Some(to_tensor(name, &view)?);
         } else if let Some(path) = rest.strip_suffix(".lora_B.weight") {

@@ -4,6 +4,8 @@
 //! is the longest common prefix of the prompt's ids (with the generation prompt) and the whole row's ids, as TRL
 //! finds it, turn by turn. What the template writes after an answer, its end-of-turn token first, is a target too.
 
+use std::iter::once;
+
 use rayon::prelude::*;
 
 use crate::data::rows::TrainingRow;
@@ -67,24 +69,24 @@ pub fn encode_row(
     template: &ChatTemplate,
     options: &EncodeOptions,
 ) -> Result<Example> {
-    let (mut ids, answers) = match row {
+    let (mut ids, answers): (Vec<u32>, Ranges) = match row {
         TrainingRow::Conversation { messages } => conversation(messages, tokenizer, template)?,
         TrainingRow::Completion { prompt, completion } => {
             let ids = tokenizer.encode(&with_eos(&format!("{prompt}{completion}"), template), true)?;
             // Without the eos that some post-processors append: it would stand where the completion goes on.
             let begins = common_prefix(&tokenizer.encode(prompt, true)?, &ids);
             let ends = ids.len();
-            (ids, vec![begins..ends])
+            (ids, once(begins..ends).collect())
         }
         TrainingRow::Text { text } => {
             let ids = tokenizer.encode(&with_eos(text, template), true)?;
-            let all = 0..ids.len();
-            (ids, vec![all])
+            let all = once(0..ids.len()).collect();
+            (ids, all)
         }
     };
     let whole = ids.len();
-    let learnt = match options.loss {
-        LossOn::All => vec![0..whole],
+    let learnt: Ranges = match options.loss {
+        LossOn::All => once(0..whole).collect(),
         LossOn::Answers => answers,
     };
     let kept = whole.min(options.max_length);
@@ -151,11 +153,7 @@ pub fn stop_ids(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Vec<u3
 
 type Ranges = Vec<std::ops::Range<usize>>;
 
-fn conversation(
-    messages: &[Message],
-    tokenizer: &Tokenizer,
-    template: &ChatTemplate,
-) -> Result<(Vec<u32>, Ranges)> {
+fn conversation(messages: &[Message], tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<(Vec<u32>, Ranges)> {
     let text = template.render(messages, false)?;
     let whole = tokenizer.encode_with_offsets(&text)?;
     let mut ranges = Vec::new();

@@ -148,7 +148,9 @@ mod tests {
     use super::*;
 
     fn texts() -> impl Iterator<Item = String> + Send {
-        (0..200).map(|i| format!("<|user|>\nWrite a function that loads item {i}, größer.<|end|>\ndef load_{i}(x):\n    return x\n"))
+        (0..200).map(|i| {
+            format!("<|user|>\nWrite a function that loads item {i}, größer.<|end|>\ndef load_{i}(x):\n    return x\n")
+        })
     }
 
     fn trained() -> Tokenizer {

@@ -98,7 +98,8 @@ fn small(target: TargetModules, b: f32) -> AdapterFile {
         a: Tensor::new(&[[1f32, 2., 3.], [4., 5., 6.]], &Device::Cpu).unwrap(),
         b: Tensor::full(b, (4, 2), &Device::Cpu).unwrap(),
     };
-    let tensors = ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj"].map(|p| (p.to_string(), pair.clone()));
+    let tensors =
+        ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj"].map(|p| (p.to_string(), pair.clone()));
     AdapterFile { config, tensors: tensors.into() }
 }
 
@@ -202,7 +203,10 @@ fn configurations_of_older_and_newer_versions_are_read() {
     assert!(older("use_something_new", serde_json::json!(false)).is_ok());
     assert!(older("something_config", serde_json::json!({})).is_ok());
     assert!(older("init_lora_weights", serde_json::json!("gaussian")).is_ok());
-    assert_eq!(older("target_modules", serde_json::json!(".*_proj")).unwrap().target_modules, TargetModules::Pattern(".*_proj".into()));
+    assert_eq!(
+        older("target_modules", serde_json::json!(".*_proj")).unwrap().target_modules,
+        TargetModules::Pattern(".*_proj".into())
+    );
 }
 
 #[test]

@@ -255,3 +255,36 @@ fn embedded_files_are_those_of_the_repository() {
     assert_eq!(embedded::file("datasets/none.jsonl"), None);
     assert!(embedded::files_under("data").is_empty());
 }
+
+#[derive(Deserialize)]
+struct TokenizerCases {
+    texts: Vec<String>,
+    encoded: Vec<EncodedText>,
+}
+
+#[derive(Deserialize)]
+struct EncodedText {
+    text: String,
+    ids: Vec<u32>,
+}
+
+#[test]
+fn training_gives_the_tokenizer_that_python_trains() {
+    // Made by tests/fixtures/tokenizer/make.py with Python's tokenizers.
+    let folder = fixtures().join("tokenizer");
+    let cases: TokenizerCases = realign::fsio::read_json(&folder.join("expected.json")).unwrap();
+    assert_eq!((cases.texts.len(), cases.encoded.len()), (200, 5));
+    let special = ["<|pad|>", "<|end|>", "<|user|>"];
+    let trained = Tokenizer::train_byte_bpe(cases.texts.into_iter(), 320, &special).unwrap();
+    let loaded = Tokenizer::from_file(&folder.join("tokenizer.json")).unwrap();
+    for case in &cases.encoded {
+        assert_eq!(loaded.encode(&case.text, true).unwrap(), case.ids, "{:?}", case.text);
+        assert_eq!(trained.encode(&case.text, true).unwrap(), case.ids, "{:?}", case.text);
+    }
+    let parse = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+    let ours = parse(&trained.to_bytes().unwrap());
+    let python = parse(&std::fs::read(folder.join("tokenizer.json")).unwrap());
+    for part in ["model", "added_tokens"] {
+        assert_eq!(ours[part], python[part], "{part}");
+    }
+}
