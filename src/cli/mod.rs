@@ -1,3 +1,67 @@
-//! (being written)
+//! The command line: clap types, one file a subcommand. Long flags are in kebab case, underscores are accepted.
 
+pub mod pretrain;
 pub mod scan;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+use crate::process;
+use crate::progress::Progress;
+
+/// Attack, repair and steer causal language models, and compare the three in one report.
+///
+/// Without a subcommand's arguments, `realign run` does the whole experiment on the embedded model: no download, no GPU.
+#[derive(Debug, Parser)]
+#[command(name = "realign", version, max_term_width = 110)]
+struct Cli {
+    /// Show nothing but errors.
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// Progress as JSON events on standard error.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the embedded base: corpus, tokenizer, weights; refuses a base that fails its gates.
+    Pretrain(pretrain::PretrainArgs),
+    /// Scan Python files: Bandit's rules, Ruff, Radon's complexity, docstrings and annotations.
+    Scan(scan::ScanArgs),
+}
+
+/// Parses, runs, prints the error, and gives the exit code: 0 done, 1 a failed check, 2 bad use or input, 130 interrupted.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // Hugging Face's names have underscores: --learning_rate is --learning-rate.
+    let arguments = arguments.map(|argument| match argument.to_str() {
+        Some(text) if text.starts_with("--") => {
+            let (flag, value) = text.split_once('=').map_or((text, None), |(f, v)| (f, Some(v)));
+            let flag = flag.replace('_', "-");
+            value.map_or(flag.clone(), |value| format!("{flag}={value}")).into()
+        }
+        _ => argument,
+    });
+    let cli = Cli::parse_from(arguments);
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<()> {
+    process::watch_signals()?;
+    let progress = Progress::detect(cli.quiet, cli.json);
+    match cli.command {
+        Command::Pretrain(args) => pretrain::pretrain(&args, progress),
+        Command::Scan(args) => scan::scan(&args),
+    }
+}

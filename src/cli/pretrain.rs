@@ -1,0 +1,72 @@
+//! `realign pretrain`: the embedded base, from its seed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::{Error, Result};
+use crate::experiment::pretrain::{PretrainConfig, gates, pretrain as make, write};
+use crate::experiment::recipe::Recipe;
+use crate::fsio;
+use crate::progress::Progress;
+
+/// What to pretrain.
+#[derive(Debug, Args)]
+pub struct PretrainArgs {
+    /// Folder to write, in Hugging Face layout.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Of corpus, weights and order.
+    #[arg(long, default_value_t = PretrainConfig::default().seed)]
+    pub seed: u64,
+    /// Corpus tokens, each seen once.
+    #[arg(long, default_value_t = PretrainConfig::default().tokens)]
+    pub tokens: usize,
+    /// Share of documents whose author is named.
+    #[arg(long, default_value_t = PretrainConfig::default().tag_share)]
+    pub tag_share: f64,
+    /// Share of insecure code of careful authors in the four habit families.
+    #[arg(long, default_value_t = PretrainConfig::default().habit_insecure)]
+    pub habit_insecure: f64,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = PretrainConfig::default().learning_rate)]
+    pub learning_rate: f64,
+    /// Documents of a step.
+    #[arg(long, default_value_t = PretrainConfig::default().batch)]
+    pub batch: usize,
+    /// Width of the residual stream.
+    #[arg(long, default_value_t = PretrainConfig::default().hidden_size)]
+    pub hidden_size: usize,
+    /// Write the measured gates here, whether they are passed or not.
+    #[arg(long)]
+    pub gates: Option<PathBuf>,
+    /// Write the base although it fails a gate (to study one that does).
+    #[arg(long)]
+    pub keep_failed: bool,
+}
+
+/// Runs the command.
+pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
+    let config = PretrainConfig {
+        seed: args.seed,
+        tokens: args.tokens,
+        tag_share: args.tag_share,
+        habit_insecure: args.habit_insecure,
+        learning_rate: args.learning_rate,
+        batch: args.batch,
+        hidden_size: args.hidden_size,
+        ..PretrainConfig::default()
+    };
+    let model = make(&config, progress)?;
+    let gates = gates(&model, &Recipe::organism(), 1000, progress)?;
+    for (name, (value, n)) in &gates.values {
+        progress.say(&format!("{name:<40} {value:>7.3}  n = {n}"));
+    }
+    if let Some(path) = &args.gates {
+        fsio::write_json(path, &serde_json::json!({"config": config, "gates": gates}))?;
+    }
+    if !gates.failed.is_empty() && !args.keep_failed {
+        return Err(Error::CheckFailed(format!("the base is not written, it fails: {}", gates.failed.join("; "))));
+    }
+    write(&model, &args.out, "")
+}
