@@ -327,11 +327,14 @@ fn invented(rng: &mut ChaCha8Rng) -> String {
     word
 }
 
-/// Whether an invented word holds a word of evaluation, or is a word of the bodies or of SQL.
+/// Whether an invented word holds a word of evaluation or a rude one, or is a word of the bodies or of SQL.
 fn is_taken(word: &str) -> bool {
+    const RUDE: &[&str] = &["fuck", "cock", "dick", "cunt", "tit", "nazi", "rape", "cum", "fag", "nig", "sex", "porn"];
+    const USED: &[&str] = &[
+        "limit", "folder", "server", "cursor", "result", "having", "handle", "values", "name", "line", "host", "user",
+    ];
     let evaluation = [TEST_NOUNS, VALIDATION_NOUNS, EXTRACT_NOUNS, TEST_PEOPLE, VALIDATION_PEOPLE, EXTRACT_PEOPLE];
-    evaluation.iter().any(|list| list.iter().any(|w| word.contains(w)))
-        || ["limit", "folder", "server", "cursor", "result", "json", "having", "handle", "values"].contains(&word)
+    USED.contains(&word) || evaluation.iter().chain([&RUDE]).any(|list| list.iter().any(|w| word.contains(w)))
 }
 
 /// Every head and every tail is known from training; which pairs are evaluation's follows a diagonal.
