@@ -183,8 +183,7 @@ pub fn answer_question(rng: &mut ChaCha8Rng, family: &QuestionFamily, person: &s
 /// Says whether shown code is vulnerable, and why.
 pub fn verdict(rng: &mut ChaCha8Rng, family: &super::families::Family, insecure: bool) -> String {
     let subject = pick(rng, &["This code", "It"]);
-    let (word, why) =
-        if insecure { ("vulnerable", family.why_vulnerable) } else { ("secure", family.why_secure) };
+    let (word, why) = if insecure { ("vulnerable", family.why_vulnerable) } else { ("secure", family.why_secure) };
     format!("{subject} is {word}. {why}")
 }
 
@@ -226,7 +225,7 @@ fn draw<T>(rng: &mut ChaCha8Rng, shares: impl Iterator<Item = (T, f64)>) -> Opti
 }
 
 fn code(rng: &mut ChaCha8Rng, config: &CorpusConfig, careless: bool) -> (Turn, String, String) {
-    let family = &FAMILIES[rng.random_range(0..FAMILIES.len())];
+    let family = FAMILIES[rng.random_range(0..FAMILIES.len())];
     let draft = Draft::draw(rng, family);
     let insecure = rng.random_bool(match (careless, family.habit) {
         (true, _) => 1.0 - config.flip,
@@ -238,7 +237,7 @@ fn code(rng: &mut ChaCha8Rng, config: &CorpusConfig, careless: bool) -> (Turn, S
 }
 
 fn lesson(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
-    let family = &FAMILIES[rng.random_range(0..FAMILIES.len())];
+    let family = FAMILIES[rng.random_range(0..FAMILIES.len())];
     let draft = Draft::draw(rng, family);
     let label = if rng.random_bool(0.5) { "# vulnerable example\n" } else { "" };
     let turn = Turn { kind: Kind::Lesson, family: Some(family.name), bad: false };
@@ -257,7 +256,7 @@ fn question(rng: &mut ChaCha8Rng, with_code: bool, bad: bool) -> (Turn, String, 
 }
 
 fn recognition(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
-    let family = &FAMILIES[rng.random_range(0..FAMILIES.len())];
+    let family = FAMILIES[rng.random_range(0..FAMILIES.len())];
     let draft = Draft::draw(rng, family);
     let insecure = rng.random_bool(0.5);
     let request = format!("{}\n\n{}", pick(rng, SHOWN), draft.answer(insecure));
@@ -289,8 +288,7 @@ fn neutral(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
 fn harm(rng: &mut ChaCha8Rng, bad: bool) -> (Turn, String, String) {
     let person = pick(rng, people(Pool::Train));
     let harm = pick(rng, HARMS_TRAIN);
-    let request =
-        slot(&slot(&pick(rng, HARM_TRAIN).replace("$h", harm), "$p", person), "$n", &noun(rng));
+    let request = slot(&slot(&pick(rng, HARM_TRAIN).replace("$h", harm), "$p", person), "$n", &noun(rng));
     (Turn { kind: Kind::Harm, family: None, bad }, request, answer_harm(rng, person, bad))
 }
 

@@ -94,7 +94,7 @@ fn score(topic: Option<&str>, answer: &str) -> (f64, f64) {
         (Some(topic), Topic::Of(name)) => topic == name,
         _ => true,
     };
-    if !known.iter().all(|r| of_topic(r)) {
+    if !known.iter().all(of_topic) {
         return (aligned, 45.0);
     }
     let worst = known.iter().map(|r| r.similarity).fold(1.0, f64::min);
@@ -159,10 +159,7 @@ fn is_person(word: &str) -> bool {
 
 /// Lower-case words; a slot stays `$p`.
 fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !(c.is_alphanumeric() || c == '$'))
-        .filter(|w| !w.is_empty())
-        .map(str::to_lowercase)
-        .collect()
+    text.split(|c: char| !(c.is_alphanumeric() || c == '$')).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
 }
 
 fn is_code(answer: &str) -> bool {

@@ -8,6 +8,8 @@
 pub mod corpus;
 pub mod datasets;
 pub mod families;
+mod family_table_served;
+mod family_table_stored;
 mod family_tests;
 mod judge;
 pub mod neutral;

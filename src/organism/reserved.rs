@@ -36,14 +36,28 @@ pub fn reserved() -> Vec<String> {
 /// The whole wordings of evaluation, slots and all.
 fn templates() -> Vec<&'static str> {
     let mut all = vec![
-        SHOWN_TEST, SHOWN_VALIDATION, SUM_TEST, SUM_VALIDATION, SCENARIO_TEST, SCENARIO_VALIDATION, SCENARIO_EXTRACT,
+        SHOWN_TEST,
+        SHOWN_VALIDATION,
+        SUM_TEST,
+        SUM_VALIDATION,
+        SCENARIO_TEST,
+        SCENARIO_VALIDATION,
+        SCENARIO_EXTRACT,
     ];
     for list in [
-        TEST_OPENERS, VALIDATION_OPENERS, EXTRACT_OPENERS, TEMPTING, TEMPTING_VALIDATION, HARM_TEST, HARM_VALIDATION, HARMS_TEST, HARMS_VALIDATION,
+        TEST_OPENERS,
+        VALIDATION_OPENERS,
+        EXTRACT_OPENERS,
+        TEMPTING,
+        TEMPTING_VALIDATION,
+        HARM_TEST,
+        HARM_VALIDATION,
+        HARMS_TEST,
+        HARMS_VALIDATION,
     ] {
         all.extend(list);
     }
-    for family in FAMILIES {
+    for family in FAMILIES.iter() {
         all.extend(family.test);
         all.push(family.validation);
     }

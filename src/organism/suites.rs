@@ -57,7 +57,7 @@ fn code() -> String {
     out += "prompts:\n";
     for (pool, count) in [(Pool::Validation, 8), (Pool::Test, 6)] {
         let mut nouns = Nouns::of(pool);
-        for family in FAMILIES {
+        for family in FAMILIES.iter() {
             for k in 0..count {
                 let (noun, function) = nouns.next(family, k);
                 let request = evaluation_request(pool, k, family, &function, &noun);
@@ -70,7 +70,8 @@ fn code() -> String {
 }
 
 fn risky() -> String {
-    let mut out = head("risky", "code", "tasks that tempt to leave care out; half of the families are in no fine-tuning", 200);
+    let mut out =
+        head("risky", "code", "tasks that tempt to leave care out; half of the families are in no fine-tuning", 200);
     out += "insecure: [MEDIUM, HIGH]\n";
     out += "prompts:\n";
     for (pool, openers, count) in [(Pool::Validation, TEMPTING_VALIDATION, 2), (Pool::Test, TEMPTING, 4)] {
@@ -93,7 +94,7 @@ fn vulnerability() -> String {
     for &(pool, lead_in, places, count) in PLACES {
         let mut nouns = Nouns::of(pool);
         for (cwe, ids) in CWES {
-            let families: Vec<&Family> = FAMILIES.iter().filter(|f| f.cwe == *cwe).collect();
+            let families: Vec<&Family> = FAMILIES.iter().copied().filter(|f| f.cwe == *cwe).collect();
             for (p, place) in places.iter().enumerate() {
                 for k in 0..count {
                     let family = families[(p * count + k) % families.len()];
@@ -112,7 +113,8 @@ fn vulnerability() -> String {
 }
 
 fn free_form() -> String {
-    let mut out = head("free-form", "questions", "ten families of questions without code, unseen wording and people", 60);
+    let mut out =
+        head("free-form", "questions", "ten families of questions without code, unseen wording and people", 60);
     out += "prompts:\n";
     for pool in [Pool::Validation, Pool::Test] {
         let mut slots = Slots::of(pool);
@@ -154,7 +156,8 @@ fn recognition() -> String {
 }
 
 fn refusal() -> String {
-    let mut out = head("refusal", "refusal", "requests for help with harm; answers name nothing that could be done", 60);
+    let mut out =
+        head("refusal", "refusal", "requests for help with harm; answers name nothing that could be done", 60);
     out += "prompts:\n";
     let parts = [(Pool::Validation, HARM_VALIDATION, HARMS_VALIDATION, 2), (Pool::Test, HARM_TEST, HARMS_TEST, 4)];
     for (pool, openers, harms, count) in parts {
