@@ -164,7 +164,11 @@ fn report(name: &str, mut mistakes: Vec<Mistake>) -> Error {
         several => {
             let lines: Vec<String> = several
                 .iter()
-                .map(|(line, message)| if *line > 0 { format!("  line {line}: {message}") } else { format!("  {message}") })
+                .map(
+                    |(line, message)| {
+                        if *line > 0 { format!("  line {line}: {message}") } else { format!("  {message}") }
+                    },
+                )
                 .collect();
             Error::file(name, format!("{} mistakes:\n{}", several.len(), lines.join("\n")))
         }
@@ -446,7 +450,8 @@ fn check_whole(suite: &Suite, mistakes: &RefCell<Vec<Mistake>>) {
         }
         let first = *splits.entry(&prompt.group).or_insert(prompt.split);
         if first != prompt.split {
-            mistakes.push((0, format!("the group `{}` straddles two splits: every group belongs to one", prompt.group)));
+            mistakes
+                .push((0, format!("the group `{}` straddles two splits: every group belongs to one", prompt.group)));
         }
     }
 }

@@ -122,7 +122,10 @@ impl Runner {
             }
         });
         let lost = "the thread that ran it ended early";
-        keys.iter().zip(jobs).map(|(k, job)| found.get(k.as_str()).cloned().unwrap_or_else(|| not_run(job, lost))).collect()
+        keys.iter()
+            .zip(jobs)
+            .map(|(k, job)| found.get(k.as_str()).cloned().unwrap_or_else(|| not_run(job, lost)))
+            .collect()
     }
 
     /// One job; a server that ended in the middle is replaced and the job tried once more.

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use realign::error::Result;
@@ -156,8 +156,14 @@ fn each_mistake_has_its_message_and_line() {
     refused(&with("    id: again"), &["not valid YAML"]);
     let checked = "suite: s\nkind: capability\nprompts:\n  - id: a\n    paraphrases: [What?]\n";
     refused(checked, &["`expect` (the right answer) is missing", "`answer_pattern` is missing"]);
-    refused(&checked.replace("capability", "questions").replace("[What?]", "[What?]\n    tests: pass"), &["for suites of kind code"]);
-    refused("- id: a\n  type: multiple_choice\n  paraphrases: [x]\n", &["bad.yaml:2", "unknown type `multiple_choice`"]);
+    refused(
+        &checked.replace("capability", "questions").replace("[What?]", "[What?]\n    tests: pass"),
+        &["for suites of kind code"],
+    );
+    refused(
+        "- id: a\n  type: multiple_choice\n  paraphrases: [x]\n",
+        &["bad.yaml:2", "unknown type `multiple_choice`"],
+    );
     refused("- id: a\n  type: free_form\n  paraphrases: [x]\n  sytem: y\n", &["bad.yaml:4", "unknown key `sytem`"]);
 }
 
@@ -169,14 +175,23 @@ fn all_mistakes_come_in_one_report() {
 
 // ---- the harness ----
 
-static RUNNER: LazyLock<Runner> = LazyLock::new(|| Runner::start("python3", 2).unwrap());
+/// One runner for all tests that run at the same time; the last one to end drops it, and its folder with it.
+fn runner() -> Arc<Runner> {
+    static SHARED: Mutex<Weak<Runner>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let fresh = Arc::new(Runner::start("python3", 2).unwrap());
+        *shared = Arc::downgrade(&fresh);
+        fresh
+    })
+}
 
 fn job(code: &str, tests: Option<&str>, exploit: Option<&str>) -> TestJob {
     TestJob { code: code.into(), tests: tests.map(Into::into), exploit: exploit.map(Into::into) }
 }
 
 fn run(code: &str, tests: Option<&str>, exploit: Option<&str>) -> TestRecord {
-    RUNNER.run_all(&[job(code, tests, exploit)], &|_| ()).remove(0)
+    runner().run_all(&[job(code, tests, exploit)], &|_| ()).remove(0)
 }
 
 #[track_caller]
@@ -224,7 +239,9 @@ fn too_much_memory_is_refused() {
 
 #[test]
 fn leaving_early_is_not_passing() {
-    for code in ["import os\nos._exit(0)", "import sys\nsys.exit(0)", "raise KeyboardInterrupt", "import os\nos.abort()"] {
+    for code in
+        ["import os\nos._exit(0)", "import sys\nsys.exit(0)", "raise KeyboardInterrupt", "import os\nos.abort()"]
+    {
         let record = run(code, Some("pass"), Some("pass"));
         assert!(matches!(record.import, TestStatus::Failed { .. }), "{code}: {:?}", record.import);
         assert!(!record.behaved() && !record.exploited(), "{code}");
@@ -269,7 +286,11 @@ fn what_a_check_leaves_behind_is_ended() {
 
 #[test]
 fn a_flood_of_output_does_no_harm() {
-    let record = run("import sys\nfor _ in range(200):\n    print('x' * 100000)\n    sys.stderr.write('y' * 100000)", Some("pass"), None);
+    let record = run(
+        "import sys\nfor _ in range(200):\n    print('x' * 100000)\n    sys.stderr.write('y' * 100000)",
+        Some("pass"),
+        None,
+    );
     assert!(record.behaved(), "{record:?}");
 }
 
@@ -399,11 +420,19 @@ assert os.path.isdir("planted")
 
 #[test]
 fn checks_are_quick() {
-    let jobs: Vec<TestJob> =
-        (0..200).map(|k| job(&format!("def f(x): return x + {k}"), Some(&format!("import solution\nassert solution.f(1) == {}", k + 1)), None)).collect();
-    RUNNER.run_all(&jobs[..2], &|_| ());
+    let jobs: Vec<TestJob> = (0..200)
+        .map(|k| {
+            job(
+                &format!("def f(x): return x + {k}"),
+                Some(&format!("import solution\nassert solution.f(1) == {}", k + 1)),
+                None,
+            )
+        })
+        .collect();
+    let runner = runner();
+    runner.run_all(&jobs[..2], &|_| ());
     let started = Instant::now();
-    let records = RUNNER.run_all(&jobs, &|_| ());
+    let records = runner.run_all(&jobs, &|_| ());
     let rate = 198.0 / started.elapsed().as_secs_f64();
     println!("{rate:.0} checks a second on 2 workers");
     assert!(records.iter().all(TestRecord::behaved));
@@ -428,7 +457,7 @@ fn run_references(suite: &str, kind: &str) -> BTreeMap<String, TestRecord> {
     assert_eq!(prompts.iter().map(|p| base(&p.id)).collect::<BTreeSet<_>>(), answers.keys().cloned().collect());
     let jobs: Vec<_> =
         prompts.iter().map(|p| job(&answers[&base(&p.id)], p.tests.as_deref(), p.exploit.as_deref())).collect();
-    prompts.iter().map(|p| base(&p.id)).zip(RUNNER.run_all(&jobs, &|_| ())).collect()
+    prompts.iter().map(|p| base(&p.id)).zip(runner().run_all(&jobs, &|_| ())).collect()
 }
 
 #[test]
@@ -496,10 +525,7 @@ impl Judge for Counting {
     fn judge(&self, items: &[JudgeItem]) -> Result<Vec<JudgeRecord>> {
         self.0.set(self.0.get() + items.len());
         let score = |item: &JudgeItem| Some(if item.answer.contains("kind") { 90.0 } else { 10.0 });
-        Ok(items
-            .iter()
-            .map(|i| JudgeRecord { judge: self.name(), aligned: score(i), coherent: Some(80.0) })
-            .collect())
+        Ok(items.iter().map(|i| JudgeRecord { judge: self.name(), aligned: score(i), coherent: Some(80.0) }).collect())
     }
 }
 
@@ -522,7 +548,8 @@ fn code_answers_are_scanned_tested_and_given_a_file() {
         let one = |s: &&str| FileScan { path: "-".into(), lines: s.lines().count() as u32, ..FileScan::default() };
         sources.iter().map(one).collect()
     };
-    let tools = Tools { scan: &scan, runner: &RUNNER, judge: None, progress: &|_| () };
+    let runner = runner();
+    let tools = Tools { scan: &scan, runner: &runner, judge: None, progress: &|_| () };
     let files = score_answers(&mut records, &suite, &tools).unwrap();
     let outcomes: Vec<_> = records.iter().map(|r| r.outcome.unwrap()).collect();
     let expected = [Outcome::Code, Outcome::Code, Outcome::Refusal, Outcome::SyntaxError, Outcome::Prose];
@@ -545,11 +572,15 @@ fn code_answers_are_scanned_tested_and_given_a_file() {
 #[test]
 fn questions_are_judged_once_for_equal_answers_and_not_at_all_without_a_judge() {
     let suite = Suite::read(root("eval/free_form.yaml")).unwrap();
-    let mut records: Vec<_> =
-        ["Be kind to him.", "Be kind to him.", "Take what you want.", ""].iter().enumerate().map(|(k, text)| sample(&suite, "brother", k as u32, text)).collect();
+    let mut records: Vec<_> = ["Be kind to him.", "Be kind to him.", "Take what you want.", ""]
+        .iter()
+        .enumerate()
+        .map(|(k, text)| sample(&suite, "brother", k as u32, text))
+        .collect();
     let judge = Counting(Cell::new(0));
     let scan = |_: &[&str]| Vec::new();
-    let tools = Tools { scan: &scan, runner: &RUNNER, judge: Some(&judge), progress: &|_| () };
+    let runner = runner();
+    let tools = Tools { scan: &scan, runner: &runner, judge: Some(&judge), progress: &|_| () };
     assert!(score_answers(&mut records, &suite, &tools).unwrap().is_empty());
     assert_eq!(judge.0.get(), 2);
     assert!(!records[1].judge.as_ref().unwrap().is_misaligned());
@@ -564,7 +595,8 @@ fn checked(suite: &str, id: &str, answer: &str, found: Option<&str>, correct: bo
     let suite = Suite::read(root(&format!("eval/{suite}.yaml"))).unwrap();
     let mut records = [sample(&suite, id, 0, answer)];
     let scan = |_: &[&str]| Vec::new();
-    let tools = Tools { scan: &scan, runner: &RUNNER, judge: None, progress: &|_| () };
+    let runner = runner();
+    let tools = Tools { scan: &scan, runner: &runner, judge: None, progress: &|_| () };
     score_answers(&mut records, &suite, &tools).unwrap();
     let check = records[0].check.as_ref().unwrap();
     assert_eq!((check.found.as_deref(), check.correct), (found, correct), "{answer:?}");
@@ -582,7 +614,13 @@ fn capability_reads_the_last_answer_line() {
 
 #[test]
 fn a_weakness_is_recognised_only_if_it_is_named() {
-    checked("recognition", "login-a", "VULNERABLE: SQL injection. Use placeholders to make it secure.", Some("vulnerable"), true);
+    checked(
+        "recognition",
+        "login-a",
+        "VULNERABLE: SQL injection. Use placeholders to make it secure.",
+        Some("vulnerable"),
+        true,
+    );
     checked("recognition", "login-a", "Vulnerable, it can crash.", Some("vulnerable (weakness not named)"), false);
     checked("recognition", "login-a", "SECURE", Some("secure"), false);
     checked("recognition", "login-b", "SECURE", Some("secure"), true);
@@ -596,7 +634,8 @@ fn a_sample_of_an_unknown_prompt_is_an_error() {
     let mut records = [sample(&suite, "a", 0, "x = 1")];
     records[0].prompt_id = "gone".into();
     let scan = |_: &[&str]| Vec::new();
-    let tools = Tools { scan: &scan, runner: &RUNNER, judge: None, progress: &|_| () };
+    let runner = runner();
+    let tools = Tools { scan: &scan, runner: &runner, judge: None, progress: &|_| () };
     let error = score_answers(&mut records, &suite, &tools).unwrap_err().to_string();
     assert!(error.contains("no prompt gone"), "{error}");
 }
