@@ -25,8 +25,9 @@ pub struct TestJob {
 
 /// A pool of servers. They start when first needed, one for each worker, and end with the runner.
 pub struct Runner {
-    harness: Result<Harness, String>,
+    // Dropped in this order: the servers end before the folder they run in is removed.
     servers: Vec<Mutex<Option<Server>>>,
+    harness: Result<Harness, String>,
     limits: Limits,
     known: Mutex<BTreeMap<String, TestRecord>>,
     cache: Option<Mutex<fsio::JsonlAppender>>,
