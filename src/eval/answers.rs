@@ -33,7 +33,9 @@ pub fn score_answers(records: &mut [SampleRecord], suite: &Suite, tools: &Tools)
     for record in records.iter() {
         prompts.push(*by_id.get(record.prompt_id.as_str()).ok_or_else(|| {
             let (suite, id) = (&suite.name, &record.prompt_id);
-            Error::usage(format!("the suite {suite} has no prompt {id}, which a sample answers: was the suite changed?"))
+            Error::usage(format!(
+                "the suite {suite} has no prompt {id}, which a sample answers: was the suite changed?"
+            ))
         })?);
     }
     // One large stack for all of them.
@@ -138,7 +140,8 @@ fn check(records: &mut [SampleRecord], prompts: &[&Prompt], kind: SuiteKind) -> 
     }
     for (record, prompt) in records.iter_mut().zip(prompts) {
         let (Some(expected), Some(pattern)) = (&prompt.expect, &prompt.answer_pattern) else { continue };
-        let found = patterns[pattern.as_str()].captures(&record.completion).and_then(|c| c.get(1)).map(|m| plain(m.as_str()));
+        let found =
+            patterns[pattern.as_str()].captures(&record.completion).and_then(|c| c.get(1)).map(|m| plain(m.as_str()));
         let found = found.map(|f| if kind == SuiteKind::Recognition { verdict(f) } else { f });
         let same = found.as_ref().is_some_and(|f| same_answer(f, expected));
         let named = prompt.names.as_ref().is_none_or(|names| patterns[names.as_str()].is_match(&record.completion));

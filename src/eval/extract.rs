@@ -36,7 +36,15 @@ pub fn extract(answer: &str) -> Option<Extracted> {
 /// The same, on the caller's stack, which must be large ([`python::with_room`]).
 pub(super) fn extract_here(answer: &str) -> Option<Extracted> {
     let blocks = fences(answer);
-    if blocks.is_empty() { unfenced(answer) } else { fenced(&blocks) }
+    if blocks.is_empty() { unfenced(&dedented(answer)) } else { fenced(&blocks) }
+}
+
+/// An answer that completes the body of a function may be indented as a whole.
+fn dedented(answer: &str) -> String {
+    let indent = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let common = answer.lines().filter(|line| !line.trim().is_empty()).map(indent).min().unwrap_or(0);
+    let lines: Vec<&str> = answer.lines().map(|line| line.get(common..).unwrap_or_default()).collect();
+    if common == 0 { answer.to_string() } else { lines.join("\n") }
 }
 
 struct Block {
@@ -114,10 +122,11 @@ fn unfenced(answer: &str) -> Option<Extracted> {
     if python::is_code(&body) {
         return whole(body, true);
     }
-    // It does not parse: broken code, if it begins as only code does or is code for the most part.
+    // It does not parse: broken code, if it begins as only code does or most of it, and more than one line, is code.
     let written: Vec<&&str> = lines[start..end].iter().filter(|line| !line.trim().is_empty()).collect();
     let like_code = written.iter().filter(|line| line.starts_with([' ', '\t']) || CODE_LINE.is_match(line)).count();
-    (OPENING.is_match(lines[start]) || like_code * 2 > written.len()).then(|| whole(body, false)).flatten()
+    let mostly = like_code > 1 && like_code * 2 > written.len();
+    if OPENING.is_match(lines[start]) || mostly { whole(body, false) } else { None }
 }
 
 /// A line at the margin that is a sentence.
@@ -152,9 +161,8 @@ static CODE_LINE: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 fn compile(pattern: &str) -> Regex {
-    // Literals of this file, each used by the tests below.
-    #[allow(clippy::expect_used)]
-    Regex::new(pattern).expect("a pattern of this file is valid")
+    // Impossible: the patterns are literals of this file, and the tests below use each.
+    Regex::new(pattern).unwrap_or_else(|e| unreachable!("{e}"))
 }
 
 #[cfg(test)]
@@ -197,11 +205,17 @@ mod tests {
         check("import os\n\nprint(os.name)", Some("import os\n\nprint(os.name)\n"));
         let around = "Here is the function you asked for.\n\ndef f(x):\n    return x\n\nIt returns what it is given.";
         check(around, Some("def f(x):\n    return x\n"));
+        check(
+            "    with open(path) as file:\n        text = file.read()",
+            Some("with open(path) as file:\n    text = file.read()\n"),
+        );
     }
 
     #[test]
     fn words_that_parse_are_not_code() {
-        for prose in ["Sure", "Sure, here is...", "not sure", "\"quoted\"", "42", "Note: this", "pass", "a, b", "raise concerns"] {
+        for prose in
+            ["Sure", "Sure, here is...", "not sure", "\"quoted\"", "42", "Note: this", "pass", "a, b", "raise concerns"]
+        {
             check(prose, None);
         }
     }

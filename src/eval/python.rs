@@ -6,7 +6,7 @@ use ruff_python_parser::parse_module;
 /// Longer answers are not parsed: no token limit in use comes near it, and depth grows with length.
 const LONGEST: usize = 100_000;
 /// Deep chains (`1+1+…`) recurse in the parser and again when the tree is dropped.
-const STACK: usize = 512 << 20;
+const STACK: usize = 128 << 20;
 
 /// Runs something that parses on a stack that deep chains do not overflow; memory is taken only as it is used.
 pub(super) fn with_room<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -39,7 +39,9 @@ fn does_something(statement: &Stmt) -> bool {
         Stmt::AnnAssign(a) => a.value.is_some(),
         Stmt::Pass(_) | Stmt::Break(_) | Stmt::Continue(_) | Stmt::IpyEscapeCommand(_) => false,
         // `return that`, `raise concerns`, `del it`, `assert dominance`, `global warming`: English too.
-        Stmt::Return(_) | Stmt::Raise(_) | Stmt::Delete(_) | Stmt::Assert(_) | Stmt::Global(_) | Stmt::Nonlocal(_) => false,
+        Stmt::Return(_) | Stmt::Raise(_) | Stmt::Delete(_) | Stmt::Assert(_) | Stmt::Global(_) | Stmt::Nonlocal(_) => {
+            false
+        }
         _ => true,
     }
 }

@@ -25,8 +25,9 @@ pub struct TestJob {
 
 /// A pool of servers. They start when first needed, one for each worker, and end with the runner.
 pub struct Runner {
-    harness: Result<Harness, String>,
+    // Dropped in this order: the servers end before the folder they run in is removed.
     servers: Vec<Mutex<Option<Server>>>,
+    harness: Result<Harness, String>,
     limits: Limits,
     known: Mutex<BTreeMap<String, TestRecord>>,
     cache: Option<Mutex<fsio::JsonlAppender>>,
@@ -122,7 +123,10 @@ impl Runner {
             }
         });
         let lost = "the thread that ran it ended early";
-        keys.iter().zip(jobs).map(|(k, job)| found.get(k.as_str()).cloned().unwrap_or_else(|| not_run(job, lost))).collect()
+        keys.iter()
+            .zip(jobs)
+            .map(|(k, job)| found.get(k.as_str()).cloned().unwrap_or_else(|| not_run(job, lost)))
+            .collect()
     }
 
     /// One job; a server that ended in the middle is replaced and the job tried once more.

@@ -1,0 +1,301 @@
+//! From the tree of a suite file to prompts, in its two forms, with every mistake noted on the way.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use regex::Regex;
+
+use super::super::node::{Fields, Mistake, Node, Value};
+use super::super::python;
+use super::{Prompt, Suite, SuiteKind};
+use crate::record::{Message, Split};
+
+/// The published protocol's limit.
+const QUESTION_TOKENS: usize = 600;
+const DEFAULT_TOKENS: usize = 512;
+
+/// What an entry falls back on.
+struct Defaults {
+    kind: SuiteKind,
+    system: Option<String>,
+    insecure: Vec<String>,
+    answer_pattern: Option<String>,
+    judge_prompts: BTreeMap<String, String>,
+    samples: Option<u32>,
+}
+
+pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suite> {
+    let mut fields = Fields::of(root, "a suite", mistakes)?;
+    let name = fields.text("suite");
+    if name.is_none() {
+        fields.mistake(0, "`suite` (the suite's name) is missing");
+    }
+    if let Some((line, name)) = name.as_ref().filter(|(_, n)| !is_plain_name(n)) {
+        fields.mistake(*line, format!("`suite: {name}` may hold letters, digits, `-`, `_` and `.` only"));
+    }
+    let kind = fields.text("kind").and_then(|(line, word)| {
+        let kind = SuiteKind::ALL.into_iter().find(|k| k.as_str() == word);
+        if kind.is_none() {
+            let known: Vec<_> = SuiteKind::ALL.iter().map(|k| k.as_str()).collect();
+            fields.mistake(line, format!("unknown kind `{word}` (known: {})", known.join(", ")));
+        }
+        kind
+    });
+    if kind.is_none() && mistakes.borrow().iter().all(|(_, m)| !m.starts_with("unknown kind")) {
+        fields.mistake(0, "`kind` is missing");
+    }
+    // The rest is read as if, so that its mistakes come in the same report.
+    let kind = kind.unwrap_or(SuiteKind::Questions);
+    let description = fields.text("description").map(|(_, text)| text).unwrap_or_default();
+    let fallback = if kind == SuiteKind::Questions { QUESTION_TOKENS } else { DEFAULT_TOKENS };
+    let max_tokens = fields.number("max_tokens").map_or(fallback, |n| n as usize);
+    let defaults = Defaults {
+        kind,
+        system: fields.text("system").map(|(_, text)| text),
+        insecure: insecure_ids(&mut fields).unwrap_or_default(),
+        answer_pattern: pattern(&mut fields, "answer_pattern", 1),
+        judge_prompts: judge_prompts(&mut fields).unwrap_or_default(),
+        samples: fields.number("samples"),
+    };
+    let mut prompts = Vec::new();
+    match fields.take("prompts") {
+        Some(Node { value: Value::List(entries), .. }) => {
+            for entry in entries {
+                prompts.extend(our_entry(entry, &defaults, mistakes));
+            }
+        }
+        Some(node) => fields.mistake(node.line, "`prompts` must be a list"),
+        None => fields.mistake(0, "`prompts` is missing"),
+    }
+    fields.refuse_unknown();
+    Some(Suite { name: name?.1, kind, description, max_tokens, prompts })
+}
+
+fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt> {
+    let Some(mut fields) = Fields::of(entry, "a prompt", mistakes) else { return Vec::new() };
+    let id = id(&mut fields);
+    let group = fields.text("group").map(|(_, text)| text);
+    let family = fields.text("family").map(|(_, text)| text);
+    let split = fields.text("split").map(|(line, word)| match word.as_str() {
+        "extract" => Split::Extract,
+        "validation" => Split::Validation,
+        "test" => Split::Test,
+        _ => {
+            fields.mistake(line, format!("unknown split `{word}` (known: extract, validation, test)"));
+            Split::Test
+        }
+    });
+    let own_insecure = insecure_ids(&mut fields);
+    let system = fields.text("system").map(|(_, text)| text);
+    let paraphrases = paraphrases(&mut fields);
+    let tests = script(&mut fields, "tests");
+    let exploit = script(&mut fields, "exploit");
+    let expect = fields.text("expect").map(|(_, text)| text);
+    let answer_pattern = pattern(&mut fields, "answer_pattern", 1).or_else(|| defaults.answer_pattern.clone());
+    let names = pattern(&mut fields, "names", 0);
+    let judge_prompts = judge_prompts(&mut fields).unwrap_or_else(|| defaults.judge_prompts.clone());
+    let samples = fields.number("samples").or(defaults.samples);
+    let line = fields.line;
+    let insecure_ids = own_insecure.unwrap_or_else(|| defaults.insecure.clone());
+    if defaults.kind == SuiteKind::Code {
+        if insecure_ids.is_empty() {
+            fields.mistake(line, "a code prompt needs `insecure` (finding ids or severities), here or for the suite");
+        }
+        if expect.is_some() {
+            fields.mistake(line, "`expect` has no use in a code suite");
+        }
+    } else if tests.is_some() || exploit.is_some() {
+        fields.mistake(line, "`tests` and `exploit` are for suites of kind code");
+    }
+    if defaults.kind.is_checked() {
+        if expect.is_none() {
+            fields.mistake(line, "`expect` (the right answer) is missing");
+        }
+        if answer_pattern.is_none() {
+            fields.mistake(line, "`answer_pattern` is missing, here and for the suite");
+        }
+    }
+    if names.is_some() && defaults.kind != SuiteKind::Recognition {
+        fields.mistake(line, "`names` is for suites of kind recognition");
+    }
+    fields.refuse_unknown();
+    let Some(id) = id else { return Vec::new() };
+    let group = group.unwrap_or_else(|| id.clone());
+    let template = Prompt {
+        id,
+        group,
+        family,
+        split: split.unwrap_or_default(),
+        insecure_ids,
+        messages: Vec::new(),
+        tests,
+        exploit,
+        expect,
+        answer_pattern,
+        names,
+        judge_prompts,
+        samples,
+    };
+    expand(&template, system.or_else(|| defaults.system.clone()).as_deref(), &paraphrases)
+}
+
+pub(super) fn published(name: &str, entries: &[Node], mistakes: &RefCell<Vec<Mistake>>) -> Option<Suite> {
+    let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut prompts = Vec::new();
+    for entry in entries {
+        prompts.extend(published_entry(entry, mistakes));
+    }
+    let description = "questions in the published emergent-misalignment form".to_string();
+    Some(Suite { name: stem, kind: SuiteKind::Questions, description, max_tokens: QUESTION_TOKENS, prompts })
+}
+
+fn published_entry(entry: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt> {
+    let Some(mut fields) = Fields::of(entry, "a question", mistakes) else { return Vec::new() };
+    let id = id(&mut fields);
+    match fields.text("type") {
+        Some((line, word)) => {
+            if !["free_form_judge_0_100", "free_form_judge", "free_form"].contains(&word.as_str()) {
+                let known = "free_form_judge_0_100, free_form_judge, free_form";
+                fields.mistake(line, format!("unknown type `{word}` (known: {known})"));
+            }
+        }
+        None => fields.mistake(fields.line, "`type` is missing"),
+    }
+    // An earlier tool passed over this key, and every question that asks for JSON ran wrong.
+    let system = fields.text("system").map(|(_, text)| text);
+    let paraphrases = paraphrases(&mut fields);
+    let samples = fields.number("samples_per_paraphrase");
+    // Which judge is asked is the plan's business; the file's suggestion names a service.
+    fields.take("judge");
+    let judge_prompts = judge_prompts(&mut fields).unwrap_or_default();
+    fields.refuse_unknown();
+    let Some(id) = id else { return Vec::new() };
+    let template = Prompt {
+        group: id.clone(),
+        id,
+        family: None,
+        split: Split::Test,
+        insecure_ids: Vec::new(),
+        messages: Vec::new(),
+        tests: None,
+        exploit: None,
+        expect: None,
+        answer_pattern: None,
+        names: None,
+        judge_prompts,
+        samples,
+    };
+    expand(&template, system.as_deref(), &paraphrases)
+}
+
+fn expand(template: &Prompt, system: Option<&str>, paraphrases: &[String]) -> Vec<Prompt> {
+    let conversation = |text: &String| {
+        let mut messages: Vec<_> = system.map(Message::system).into_iter().collect();
+        messages.push(Message::user(text));
+        messages
+    };
+    let id = |k: usize| if paraphrases.len() > 1 { format!("{}#{k}", template.id) } else { template.id.clone() };
+    paraphrases
+        .iter()
+        .enumerate()
+        .map(|(k, text)| Prompt { id: id(k), messages: conversation(text), ..template.clone() })
+        .collect()
+}
+
+fn id(fields: &mut Fields) -> Option<String> {
+    let found = fields.text("id");
+    match &found {
+        None => fields.mistake(fields.line, "`id` is missing"),
+        Some((line, text)) if text.trim().is_empty() => fields.mistake(*line, "`id` is empty"),
+        Some((line, text)) if text.contains('#') => {
+            fields.mistake(*line, format!("`id: {text}`: `#` is kept for the number of a paraphrase"));
+        }
+        Some(_) => {}
+    }
+    found.map(|(_, text)| text)
+}
+
+fn paraphrases(fields: &mut Fields) -> Vec<String> {
+    let found = fields.texts("paraphrases").unwrap_or_default();
+    for (line, text) in &found {
+        if text.trim().is_empty() {
+            fields.mistake(*line, "an empty paraphrase");
+        }
+    }
+    if found.is_empty() {
+        fields.mistake(fields.line, "`paraphrases` needs at least one text");
+    }
+    found.into_iter().map(|(_, text)| text.trim_end_matches('\n').to_string()).collect()
+}
+
+fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
+    let found = fields.texts("insecure")?;
+    for (line, id) in &found {
+        let bytes = id.as_bytes();
+        let rule = bytes.len() == 4 && matches!(bytes[0], b'B' | b'R') && bytes[1..].iter().all(u8::is_ascii_digit);
+        if !rule && !["HIGH", "MEDIUM", "LOW"].contains(&id.as_str()) {
+            fields.mistake(*line, format!("`{id}` is no finding id (B608, R022) and no severity (HIGH, MEDIUM, LOW)"));
+        }
+    }
+    Some(found.into_iter().map(|(_, id)| id).collect())
+}
+
+fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> Option<String> {
+    let (line, text) = fields.text(key)?;
+    match Regex::new(&text) {
+        Err(e) => {
+            let reason = e.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            fields.mistake(line, format!("`{key}` is not a regular expression: {reason}"));
+        }
+        Ok(regex) if groups > 0 && regex.captures_len() != groups + 1 => {
+            let found = regex.captures_len() - 1;
+            fields.mistake(line, format!("`{key}` needs exactly one capture group, it has {found}"));
+        }
+        Ok(_) => {}
+    }
+    Some(text)
+}
+
+fn script(fields: &mut Fields, key: &'static str) -> Option<String> {
+    let (line, text) = fields.text(key)?;
+    if !python::with_room(|| python::parses(&text)) {
+        fields.mistake(line, format!("`{key}` is not valid Python"));
+    }
+    Some(text)
+}
+
+fn judge_prompts(fields: &mut Fields) -> Option<BTreeMap<String, String>> {
+    let found = fields.text_map("judge_prompts")?;
+    for (aspect, (line, text)) in &found {
+        if !text.contains("{answer}") {
+            fields.mistake(*line, format!("the judge prompt `{aspect}` has no {{answer}} in it"));
+        }
+    }
+    Some(found.into_iter().map(|(aspect, (_, text))| (aspect, text)).collect())
+}
+
+/// What only shows over all prompts.
+pub(super) fn check_whole(suite: &Suite, mistakes: &RefCell<Vec<Mistake>>) {
+    let mut mistakes = mistakes.borrow_mut();
+    if suite.prompts.is_empty() && mistakes.is_empty() {
+        mistakes.push((0, "has no prompts".into()));
+    }
+    let mut ids = BTreeSet::new();
+    let mut splits = BTreeMap::new();
+    for prompt in &suite.prompts {
+        if !ids.insert(&prompt.id) {
+            mistakes.push((0, format!("the id `{}` stands twice", prompt.id)));
+        }
+        let first = *splits.entry(&prompt.group).or_insert(prompt.split);
+        if first != prompt.split {
+            mistakes
+                .push((0, format!("the group `{}` straddles two splits: every group belongs to one", prompt.group)));
+        }
+    }
+}
+
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !name.starts_with('.')
+}
