@@ -238,7 +238,7 @@ fn dose_response(input: &ReportInput) -> Scene {
                 }
             }
             let marks = cells.iter().filter(|c| c.chosen).map(|c| (c.coefficient, "chosen".to_owned())).collect();
-            lines::Panel { title: format!("{} ({}), layer {}", words::arm(&name.1), name.2, name.3), series, marks }
+            lines::Panel { title: format!("{}, layer {}", words::arm(&name.1), name.3), series, marks }
         })
         .collect();
     lines::draw(&panels, "coefficient, in residual norms", Format::Percent)

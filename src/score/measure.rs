@@ -146,13 +146,7 @@ fn measure_one(metric: &Metric, key: &str, samples: &[&SampleRecord], context: &
     Measurement { value: Some(value), n, low: interval.map(|i| i.0), high: interval.map(|i| i.1) }
 }
 
-fn rate_interval(
-    sums: &[(f64, f64)],
-    independent: bool,
-    events: f64,
-    cases: f64,
-    key: &str,
-) -> Option<(f64, f64)> {
+fn rate_interval(sums: &[(f64, f64)], independent: bool, events: f64, cases: f64, key: &str) -> Option<(f64, f64)> {
     let wilson = stats::wilson(events.round() as u64, cases.round() as u64);
     if independent {
         return wilson;

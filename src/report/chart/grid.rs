@@ -22,7 +22,15 @@ pub fn draw(rows: &[String], columns: &[String], cells: &[Vec<Option<f64>>]) -> 
     }
     for (row, name) in rows.iter().enumerate() {
         let y = top + ROW * row as f64;
-        scene.styled(label - 12.0, y + ROW / 2.0, fitted(name, SMALL, label - 14.0), SMALL, style::INK, Anchor::End, false);
+        scene.styled(
+            label - 12.0,
+            y + ROW / 2.0,
+            fitted(name, SMALL, label - 14.0),
+            SMALL,
+            style::INK,
+            Anchor::End,
+            false,
+        );
         for (column, value) in cells[row].iter().enumerate() {
             let x = label + width * column as f64;
             let colour = value.map_or(EMPTY, style::heat);

@@ -38,7 +38,7 @@ pub fn draw(panels: &[Panel], x_label: &str, format: Format) -> Scene {
             keys.push(Key { name: series.name.clone(), colour: series.colour });
         }
     }
-    let mut scene = Scene::new(WIDTH, 40.0 + (PANEL + 66.0) * rows as f64);
+    let mut scene = Scene::new(WIDTH, 40.0 + (PANEL + 80.0) * rows as f64);
     let used = if keys.len() > 1 || columns > 1 { scene.legend(46.0, 12.0, &keys) } else { 0.0 };
     scene.height += used - 20.0;
     let points = || panels.iter().flat_map(|p| &p.series).flat_map(|s| &s.points);
@@ -54,7 +54,7 @@ pub fn draw(panels: &[Panel], x_label: &str, format: Format) -> Scene {
     let width = (WIDTH - 46.0 - 14.0 - gap * (columns as f64 - 1.0)) / columns as f64;
     for (index, panel) in panels.iter().enumerate() {
         let left = 46.0 + (width + gap) * (index % columns) as f64;
-        let top = used + 32.0 + (PANEL + 66.0) * (index / columns) as f64;
+        let top = used + 32.0 + (PANEL + 80.0) * (index / columns) as f64;
         draw_panel(&mut scene, panel, &axes, (left, top, width), x_label);
     }
     scene
@@ -87,7 +87,7 @@ fn draw_panel(scene: &mut Scene, panel: &Panel, axes: &Axes, (left, top, width):
         scene.faint(x(value), bottom + 13.0, Format::Plain.tick(value), Anchor::Middle);
     }
     scene.line(vec![(left, bottom), (left + width, bottom)], INK, 1.2);
-    scene.faint(left + width / 2.0, bottom + 29.0, x_label, Anchor::Middle);
+    scene.faint(left + width / 2.0, bottom + 31.0, x_label, Anchor::Middle);
     for (at, label) in &panel.marks {
         scene.line(vec![(x(*at), top), (x(*at), bottom)], INK, 1.5);
         let anchor = if x(*at) > left + width * 0.6 { Anchor::End } else { Anchor::Start };
