@@ -35,7 +35,7 @@ fn noted(text: impl Into<String>, note: impl Into<String>) -> Cell {
 
 fn measured(m: Option<&Measurement>, format: Format) -> Cell {
     let Some(m) = m.filter(|m| m.value.is_some()) else { return noted("n/a", "") };
-    noted(shown(m.value, format), format!("{} n = {}", interval(m, format), m.n).trim().to_owned())
+    noted(shown(m.value, format), format!("{}\nn = {}", interval(m, format), m.n).trim().to_owned())
 }
 
 fn head(first: &str, names: impl IntoIterator<Item = String>) -> Vec<String> {

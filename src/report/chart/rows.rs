@@ -60,7 +60,7 @@ fn draw_panel(scene: &mut Scene, rows: &[(String, Colour)], panel: &Panel, left:
     let bottom = TOP + ROW * rows.len() as f64;
     // Room at the right for the printed value.
     let plot =
-        width - if matches!(panel.marks, Marks::Stacks(..)) && panel.format == Format::Percent { 10.0 } else { 62.0 };
+        width - if matches!(panel.marks, Marks::Stacks(..)) && panel.format == Format::Percent { 26.0 } else { 62.0 };
     let top = match (&panel.marks, panel.format) {
         (_, Format::Percent) => 1.0,
         (Marks::Bars(values), _) => values.iter().filter_map(|v| v.high.or(v.value)).fold(0.0, f64::max),
