@@ -191,7 +191,7 @@ fn test(metric: &Metric, single: &[Pair], grouped: &[Pair], name: &str) -> Optio
     }
     let (units, unit) = if grouped.len() < FEW_GROUPS { (single, "sample") } else { (grouped, "group") };
     let (p, exact) = stats::sign_flip(units, 0, name)?;
-    let how = if exact { "exact" } else { "drawn" };
+    let how = if exact { "exact" } else { "Monte Carlo" };
     Some((format!("sign-flip by {unit}, {how}"), p))
 }
 

@@ -4,6 +4,9 @@ use super::style::{self, Colour, GRID, INK, SMALL, WIDTH};
 use super::{Anchor, Key, Scene, Shape, fitted, nice_axis};
 use crate::report::words::Format;
 
+/// x, y and the interval of y.
+pub type Point = (f64, f64, Option<(f64, f64)>);
+
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
@@ -11,8 +14,8 @@ pub struct Series {
     pub name: String,
     /// Its colour.
     pub colour: Colour,
-    /// x, y and the interval of y, by rising x.
-    pub points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    /// By rising x.
+    pub points: Vec<Point>,
 }
 
 /// One small chart.
