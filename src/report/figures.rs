@@ -70,7 +70,12 @@ pub fn figures(input: &ReportInput) -> Vec<Figure> {
             "Mean over the step's target tokens. The repair goes on from the attack's adapter.",
             loss(input),
         ),
-        figure("corpus", "Evaluation corpus: files", "Extracted code files per arm.", bars(&[("files", "Files")])),
+        figure(
+            "corpus",
+            "Evaluation corpus: files",
+            "Extracted code files per arm. Random vectors pool their draws, here and in every count.",
+            bars(&[("files", "Files")]),
+        ),
         figure("loc", "Evaluation corpus: lines", "Physical lines of those files.", bars(&[("loc", "Lines of code")])),
         figure(
             "generated_code_compiles",

@@ -190,12 +190,15 @@ fn repaired(input: &ReportInput) -> Option<Finding> {
     for metric in ["misaligned_rate", "insecure_rate"] {
         let Some(fell) = find(input, "repair", "attack", metric) else { continue };
         sentences.push(sentence(input, fell));
-        answers.push(match direction(fell) {
-            -1 => "yes",
-            0 => "not shown",
+        let base = find(input, "repair", "base", metric);
+        answers.push(match (direction(fell), base) {
+            (-1, Some(c)) if equivalent(c.low, c.high, EQUIVALENCE_MARGIN) => "yes, back to base",
+            (-1, Some(c)) if direction(c) > 0 => "in part",
+            (-1, _) => "yes, it fell",
+            (0, _) => "not shown",
             _ => "no, the reverse",
         });
-        if let Some(c) = find(input, "repair", "base", metric) {
+        if let Some(c) = base {
             let text = format!("Repair, {}: {}; {}.", label(c), against_base(c), difference(c, input.format(metric)));
             sentences.push(Sentence { text, detail: detail(input, c) });
         }

@@ -206,3 +206,13 @@ fn random_vectors_are_called_equivalent_only_within_the_margin() {
 fn the_same_run_gives_the_same_bytes() {
     assert!(Run::of(synthetic::run()).files() == Run::of(synthetic::run()).files());
 }
+
+#[test]
+fn a_repair_is_called_back_to_base_only_within_the_margin() {
+    let run = Run::of(synthetic::run());
+    let findings = verdict(&run.input());
+    let repaired = findings.iter().find(|f| f.question == "Did the repair undo it?").unwrap();
+    // Both fell; neither interval of repair − base lies within 5 points here.
+    assert_eq!(repaired.answer, "Yes, it fell");
+    assert!(repaired.sentences.iter().any(|s| s.text.contains("neither a difference from base nor equality")));
+}

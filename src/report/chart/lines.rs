@@ -75,7 +75,7 @@ fn draw_panel(scene: &mut Scene, panel: &Panel, axes: &Axes, (left, top, width):
     let bottom = top + PANEL;
     let x = |v: f64| left + width * (v - axes.x_low) / (axes.x_high - axes.x_low);
     let y = |v: f64| bottom - PANEL * (v / axes.y_end).clamp(0.0, 1.0);
-    scene.bold(left, top - 18.0, fitted(&panel.title, style::TEXT * 1.05, width), Anchor::Start);
+    scene.bold(left, top - 24.0, fitted(&panel.title, style::TEXT * 1.05, width), Anchor::Start);
     for tick in 0..=((axes.y_end / axes.y_step).round() as usize) {
         let value = axes.y_step * tick as f64;
         scene.line(vec![(left, y(value)), (left + width, y(value))], GRID, 1.0);
@@ -93,9 +93,7 @@ fn draw_panel(scene: &mut Scene, panel: &Panel, axes: &Axes, (left, top, width):
     scene.faint(left + width / 2.0, bottom + 31.0, x_label, Anchor::Middle);
     for (at, label) in &panel.marks {
         scene.line(vec![(x(*at), top), (x(*at), bottom)], INK, 1.5);
-        let anchor = if x(*at) > left + width * 0.6 { Anchor::End } else { Anchor::Start };
-        let side = if anchor == Anchor::End { -5.0 } else { 5.0 };
-        scene.styled(x(*at) + side, top + 8.0, label.clone(), SMALL, INK, anchor, false);
+        scene.styled(x(*at), top - 8.0, label.clone(), SMALL, INK, Anchor::Middle, false);
     }
     for series in &panel.series {
         let mut band: Vec<(f64, f64)> = series.points.iter().filter_map(|p| Some((x(p.0), y(p.2?.1)))).collect();

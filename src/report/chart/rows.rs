@@ -96,8 +96,8 @@ fn draw_panel(scene: &mut Scene, rows: &[(String, Colour)], panel: &Panel, left:
                 scene.shapes.push(Shape::Dot(dot_x, y, 5.0, *colour));
             }
             for (row, value) in values.iter().enumerate() {
-                let at = value.map_or(left + 4.0, |v| x(v) + 9.0);
-                scene.text(at, middle(row), shown(*value, panel.format), Anchor::Start);
+                // In a column of their own: beside the dots the line would run through them.
+                scene.text(left + plot + 12.0, middle(row), shown(*value, panel.format), Anchor::Start);
             }
         }
     }
