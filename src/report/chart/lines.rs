@@ -42,7 +42,7 @@ pub fn draw(panels: &[Panel], x_label: &str, format: Format) -> Scene {
         }
     }
     let mut scene = Scene::new(WIDTH, 40.0 + (PANEL + 80.0) * rows as f64);
-    let used = if keys.len() > 1 || columns > 1 { scene.legend(46.0, 12.0, &keys) } else { 0.0 };
+    let used = if keys.len() > 1 || columns > 1 { scene.legend(46.0, 12.0, &keys) + 12.0 } else { 0.0 };
     scene.height += used - 20.0;
     let points = || panels.iter().flat_map(|p| &p.series).flat_map(|s| &s.points);
     let (x_low, x_high) = points().fold((f64::MAX, f64::MIN), |(l, h), p| (l.min(p.0), h.max(p.0)));

@@ -171,6 +171,20 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_those_that_python_decoded_to_the_same_pixels() {
+        // python: zlib.decompress of the IDAT chunk, filter "up" undone, equal to
+        // [(x * y // 7 + 40 * c) % 256 for y in range(60) for x in range(50) for c in range(3)]
+        let pixels: Vec<u8> = (0..60 * 50 * 3u32)
+            .map(|i| {
+                let (c, x, y) = (i % 3, i / 3 % 50, i / 150);
+                ((x * y / 7 + 40 * c) % 256) as u8
+            })
+            .collect();
+        let png = encode(50, 60, &pixels);
+        assert_eq!(crate::fsio::sha256(&png), "0e42b0d301f0c01ba1854618e8ebc4e99578f6fd3c66fca45a783fadef6750a5");
+    }
+
+    #[test]
     fn a_flat_image_is_small() {
         let png = encode(400, 300, &vec![255; 400 * 300 * 3]);
         assert!(png.len() < 400 * 300 * 3 / 50, "{} bytes", png.len());
