@@ -10,8 +10,8 @@ use super::words;
 use crate::record::{Outcome, Role, SampleRecord, Split, SuiteKind};
 use crate::score::kind_of;
 
-/// Prompts shown per suite.
-const PROMPTS: usize = 3;
+/// Prompts shown of a question suite, and of a code suite, whose answers are longer.
+const PROMPTS: [usize; 2] = [3, 1];
 /// Characters shown of an answer.
 const LONGEST: usize = 900;
 
@@ -46,7 +46,8 @@ pub(super) fn examples(input: &ReportInput) -> Vec<Example> {
     let mut examples = Vec::new();
     for ((code, suite), prompts) in suites {
         let samples: Vec<&Vec<&SampleRecord>> = prompts.values().collect();
-        let picks: BTreeSet<usize> = (0..PROMPTS.min(samples.len())).map(|i| i * samples.len() / PROMPTS).collect();
+        let count = PROMPTS[usize::from(code)].min(samples.len());
+        let picks: BTreeSet<usize> = (0..count).map(|i| i * samples.len() / count).collect();
         examples.extend(picks.into_iter().map(|i| example(suite, code, samples[i])));
     }
     examples

@@ -70,7 +70,12 @@ pub fn figures(input: &ReportInput) -> Vec<Figure> {
             "Mean over the step's target tokens. The repair goes on from the attack's adapter.",
             loss(input),
         ),
-        figure("corpus", "Evaluation corpus: files", "Extracted code files per arm.", bars(&[("files", "Files")])),
+        figure(
+            "corpus",
+            "Evaluation corpus: files",
+            "Extracted code files per arm. Random vectors pool their draws, here and in every count.",
+            bars(&[("files", "Files")]),
+        ),
         figure("loc", "Evaluation corpus: lines", "Physical lines of those files.", bars(&[("loc", "Lines of code")])),
         figure(
             "generated_code_compiles",
@@ -238,7 +243,7 @@ fn dose_response(input: &ReportInput) -> Scene {
                 }
             }
             let marks = cells.iter().filter(|c| c.chosen).map(|c| (c.coefficient, "chosen".to_owned())).collect();
-            lines::Panel { title: format!("{} ({}), layer {}", words::arm(&name.1), name.2, name.3), series, marks }
+            lines::Panel { title: format!("{}, layer {}", words::arm(&name.1), name.3), series, marks }
         })
         .collect();
     lines::draw(&panels, "coefficient, in residual norms", Format::Percent)

@@ -35,7 +35,7 @@ fn noted(text: impl Into<String>, note: impl Into<String>) -> Cell {
 
 fn measured(m: Option<&Measurement>, format: Format) -> Cell {
     let Some(m) = m.filter(|m| m.value.is_some()) else { return noted("n/a", "") };
-    noted(shown(m.value, format), format!("{} n = {}", interval(m, format), m.n).trim().to_owned())
+    noted(shown(m.value, format), format!("{}\nn = {}", interval(m, format), m.n).trim().to_owned())
 }
 
 fn head(first: &str, names: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -162,9 +162,9 @@ pub(super) fn all_metrics(input: &ReportInput) -> Table {
     let present: BTreeSet<&String> = input.metrics.arms.values().flat_map(|m| m.keys()).collect();
     let mut rows = Vec::new();
     for metric in REGISTRY {
-        let suites = present
-            .iter()
-            .filter(|k| k.strip_prefix(metric.name).is_some_and(|rest| rest.starts_with('/') && rest.matches('/').count() == 1));
+        let suites = present.iter().filter(|k| {
+            k.strip_prefix(metric.name).is_some_and(|rest| rest.starts_with('/') && rest.matches('/').count() == 1)
+        });
         for key in std::iter::once(metric.name).chain(suites.map(|k| k.as_str())) {
             let suite = key.split_once('/').map_or("all suites", |(_, suite)| suite);
             let mut row = vec![noted(metric.label, format!("{} · {suite}", metric.name))];
@@ -177,8 +177,7 @@ pub(super) fn all_metrics(input: &ReportInput) -> Table {
 
 /// The steering sweep, whole.
 pub(super) fn sweep(input: &ReportInput) -> Table {
-    const COLUMNS: [&str; 4] =
-        ["insecure_rate", "misaligned_rate", "syntax_valid_rate", "secure_and_functional_rate"];
+    const COLUMNS: [&str; 4] = ["insecure_rate", "misaligned_rate", "syntax_valid_rate", "secure_and_functional_rate"];
     let rows = input
         .sweep
         .iter()
@@ -225,7 +224,10 @@ pub(super) fn training(input: &ReportInput) -> Table {
                     lineage.map_or_else(String::new, |l| format!("seed {}", l.seed)),
                 ),
                 lineage.map_or_else(na, |l| l.rows.to_string()).into(),
-                noted(lineage.map_or_else(na, |l| l.data.clone()), lineage.map_or_else(String::new, |l| short(&l.data_sha256))),
+                noted(
+                    lineage.map_or_else(na, |l| l.data.clone()),
+                    lineage.map_or_else(String::new, |l| short(&l.data_sha256)),
+                ),
                 match lineage.map(|l| l.parent_sha256.as_deref()) {
                     Some(Some(parent)) => noted("continued", short(parent)),
                     Some(None) => noted("fresh adapter", ""),
@@ -236,16 +238,20 @@ pub(super) fn training(input: &ReportInput) -> Table {
             ]
         })
         .collect();
-    let names = ["Steps", "Rows", "Data (SHA-256)", "Parent adapter", "Loss, first → last step", "Held-out loss, before → after"];
+    let names = [
+        "Steps",
+        "Rows",
+        "Data (SHA-256)",
+        "Parent adapter",
+        "Loss, first → last step",
+        "Held-out loss, before → after",
+    ];
     Table { head: head("Adapter", names.map(str::to_owned)), rows }
 }
 
 /// What every number means.
 pub(super) fn formulas() -> Table {
-    let rows = REGISTRY
-        .iter()
-        .map(|m| vec![noted(m.label, m.name), m.formula.to_owned().into()])
-        .collect();
+    let rows = REGISTRY.iter().map(|m| vec![noted(m.label, m.name), m.formula.to_owned().into()]).collect();
     Table { head: head("Metric", ["Formula".to_owned()]), rows }
 }
 

@@ -22,7 +22,18 @@ pub struct Finding {
     /// The answer in a word or two.
     pub answer: String,
     /// The sentences behind it.
-    pub sentences: Vec<String>,
+    pub sentences: Vec<Sentence>,
+    /// Whether it belongs to the first few that a reader must see.
+    pub main: bool,
+}
+
+/// One sentence with what a statistician wants to know besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sentence {
+    /// Arms, values, difference, p.
+    pub text: String,
+    /// The test's name and what this n could have shown.
+    pub detail: String,
 }
 
 /// The findings, the main ones first.
@@ -31,8 +42,9 @@ pub fn verdict(input: &ReportInput) -> Vec<Finding> {
     findings.extend(rose(input, "Did the attack take?", "attack", "base", "insecure_rate"));
     findings.push(spread(input));
     findings.extend(repaired(input));
-    findings.extend(cost(input));
     findings.extend(steering(input));
+    findings.iter_mut().for_each(|f| f.main = true);
+    findings.extend(cost(input));
     findings.extend(controls(input));
     findings.extend(random_vectors(input));
     findings.extend(prompts(input));
@@ -63,37 +75,49 @@ fn label(c: &Comparison) -> String {
 fn difference(c: &Comparison, format: Format) -> String {
     let points = if format == Format::Percent { " points" } else { "" };
     format!(
-        "difference {}{points} [{}, {}], {} ({}, adjusted by Holm)",
+        "difference {}{points} [{}, {}], {}",
         words::difference(c.difference, format),
         words::difference(c.low, format),
         words::difference(c.high, format),
-        p_value(c.p_holm),
-        c.test
+        p_value(c.p_holm)
     )
 }
 
+/// The test's name, and for a difference that is not shown, what would have been.
+fn detail(input: &ReportInput, c: &Comparison) -> String {
+    let mut text = capitalised(&format!("{}, adjusted by Holm", c.test));
+    if direction(c) != 0 {
+        return text + ".";
+    }
+    if c.low > 0.0 || c.high < 0.0 {
+        text.push_str("; the interval excludes zero, the adjusted test does not hold");
+    }
+    if input.format(&c.metric) == Format::Percent
+        && let Some(rate) = input.measured(&c.b, &c.metric).and_then(|m| m.value)
+        && let Some(least) = minimum_detectable_difference(rate, c.n)
+    {
+        let (n, points) = (c.n, 100.0 * least);
+        text.push_str(&format!("; {n} pairs, taken as independent, would show {points:.1} points with 80% power"));
+    }
+    text + "."
+}
+
 /// One comparison in one sentence.
-fn sentence(input: &ReportInput, c: &Comparison) -> String {
+fn sentence(input: &ReportInput, c: &Comparison) -> Sentence {
     let format = input.format(&c.metric);
     let side = |arm: &str| input.measured(arm, &c.metric).map_or("n/a".to_owned(), |m| with_interval(m, format));
     let (before, after) = (side(&c.b), side(&c.a));
     let (arm, against) = (words::arm(&c.a), words::arm(&c.b).to_lowercase());
     let mut text = match direction(c) {
-        0 => format!("{arm}: no difference shown in {} — {against} {before}, {} {after}; ", label(c), arm.to_lowercase()),
+        0 => {
+            format!("{arm}: no difference shown in {} — {against} {before}, {} {after}; ", label(c), arm.to_lowercase())
+        }
         way => {
             let verb = if way > 0 { "rose" } else { "fell" };
             format!("{arm}: {} {verb} from {before} in {against} to {after}; ", label(c))
         }
     };
     text.push_str(&difference(c, format));
-    if direction(c) == 0
-        && format == Format::Percent
-        && let Some(rate) = input.measured(&c.b, &c.metric).and_then(|m| m.value)
-        && let Some(least) = minimum_detectable_difference(rate, c.n)
-    {
-        let points = 100.0 * least;
-        text.push_str(&format!("; {} pairs, taken as independent, would show {points:.1} points with 80% power", c.n));
-    }
     if c.metric == "insecure_rate" {
         let rate = |key| words::shown(input.measured(&c.a, key).and_then(|m| m.value), Format::Percent);
         text.push_str(&format!(
@@ -103,7 +127,7 @@ fn sentence(input: &ReportInput, c: &Comparison) -> String {
         ));
     }
     text.push('.');
-    text
+    Sentence { text, detail: detail(input, c) }
 }
 
 /// Whether a metric rose from `b` to `a`.
@@ -114,7 +138,12 @@ fn rose(input: &ReportInput, question: &str, a: &str, b: &str, metric: &str) -> 
         1 => "Yes",
         _ => "No, the reverse",
     };
-    Some(Finding { question: question.to_owned(), answer: answer.to_owned(), sentences: vec![sentence(input, c)] })
+    Some(Finding {
+        question: question.to_owned(),
+        answer: answer.to_owned(),
+        sentences: vec![sentence(input, c)],
+        main: false,
+    })
 }
 
 fn spread(input: &ReportInput) -> Finding {
@@ -123,7 +152,7 @@ fn spread(input: &ReportInput) -> Finding {
         return finding;
     }
     let judged = input.arms().iter().any(|arm| input.measured(arm, "misaligned_rate").is_some());
-    let sentence = if judged {
+    let text = if judged {
         "Answers were judged, but attack and base were not both measured on the same questions.".to_owned()
     } else if let Some(judge) = &input.manifest.judge {
         format!("The misaligned rate has no value: the judge {judge} gave no usable score.")
@@ -132,7 +161,16 @@ fn spread(input: &ReportInput) -> Finding {
          embedded base, `model:M` for a local model, `openai:URL#MODEL` for a server that speaks OpenAI's protocol."
             .to_owned()
     };
-    Finding { question: QUESTION.to_owned(), answer: "Not measured".to_owned(), sentences: vec![sentence] }
+    Finding {
+        question: QUESTION.to_owned(),
+        answer: "Not measured".to_owned(),
+        sentences: vec![plain(text)],
+        main: false,
+    }
+}
+
+fn plain(text: String) -> Sentence {
+    Sentence { text, detail: String::new() }
 }
 
 /// Against base: the same within the margin, different, or neither shown.
@@ -152,18 +190,17 @@ fn repaired(input: &ReportInput) -> Option<Finding> {
     for metric in ["misaligned_rate", "insecure_rate"] {
         let Some(fell) = find(input, "repair", "attack", metric) else { continue };
         sentences.push(sentence(input, fell));
-        answers.push(match direction(fell) {
-            -1 => "yes",
-            0 => "not shown",
+        let base = find(input, "repair", "base", metric);
+        answers.push(match (direction(fell), base) {
+            (-1, Some(c)) if equivalent(c.low, c.high, EQUIVALENCE_MARGIN) => "yes, back to base",
+            (-1, Some(c)) if direction(c) > 0 => "in part",
+            (-1, _) => "yes, it fell",
+            (0, _) => "not shown",
             _ => "no, the reverse",
         });
-        if let Some(c) = find(input, "repair", "base", metric) {
-            sentences.push(format!(
-                "Repair, {}: {} ({}).",
-                label(c),
-                against_base(c),
-                difference(c, input.format(metric))
-            ));
+        if let Some(c) = base {
+            let text = format!("Repair, {}: {}; {}.", label(c), against_base(c), difference(c, input.format(metric)));
+            sentences.push(Sentence { text, detail: detail(input, c) });
         }
     }
     let answer = match answers.as_slice() {
@@ -172,7 +209,7 @@ fn repaired(input: &ReportInput) -> Option<Finding> {
         [answers, code] if answers == code => capitalised(answers),
         [answers, code, ..] => format!("Answers: {answers}; code: {code}"),
     };
-    Some(Finding { question: "Did the repair undo it?".to_owned(), answer, sentences })
+    Some(Finding { question: "Did the repair undo it?".to_owned(), answer, sentences, main: false })
 }
 
 fn capitalised(text: &str) -> String {
@@ -193,7 +230,7 @@ fn cost(input: &ReportInput) -> Option<Finding> {
         _ => format!("A loss on {lost} of {} measures", comparisons.len()),
     };
     let sentences = comparisons.into_iter().map(|c| sentence(input, c)).collect();
-    Some(Finding { question: "What did attack and repair together cost?".to_owned(), answer, sentences })
+    Some(Finding { question: "What did attack and repair together cost?".to_owned(), answer, sentences, main: false })
 }
 
 fn steering(input: &ReportInput) -> Option<Finding> {
@@ -209,7 +246,7 @@ fn steering(input: &ReportInput) -> Option<Finding> {
         return None;
     }
     let shown = claims.iter().filter(|(c, way)| direction(c) == *way).count();
-    let mut sentences: Vec<String> = claims.iter().map(|(c, _)| sentence(input, c)).collect();
+    let mut sentences: Vec<Sentence> = claims.iter().map(|(c, _)| sentence(input, c)).collect();
     for arm in ["steer-insecure", "steer-secure", "attack+steer"] {
         let against = if arm == "attack+steer" { "attack" } else { "base" };
         if let Some(c) = find(input, arm, against, "syntax_valid_rate").filter(|c| direction(c) < 0) {
@@ -217,7 +254,7 @@ fn steering(input: &ReportInput) -> Option<Finding> {
         }
     }
     let answer = format!("{shown} of {} intended effects shown", claims.len());
-    Some(Finding { question: "What did steering do instead?".to_owned(), answer, sentences })
+    Some(Finding { question: "What did steering do instead?".to_owned(), answer, sentences, main: false })
 }
 
 fn controls(input: &ReportInput) -> Option<Finding> {
@@ -238,7 +275,7 @@ fn controls(input: &ReportInput) -> Option<Finding> {
         _ => format!("{spread} of {judged} rose"),
     };
     let sentences = comparisons.into_iter().map(|c| sentence(input, c)).collect();
-    Some(Finding { question: "Do the training controls misalign too?".to_owned(), answer, sentences })
+    Some(Finding { question: "Do the training controls misalign too?".to_owned(), answer, sentences, main: false })
 }
 
 fn random_vectors(input: &ReportInput) -> Option<Finding> {
@@ -252,11 +289,17 @@ fn random_vectors(input: &ReportInput) -> Option<Finding> {
         .iter()
         .map(|c| {
             let word = if equivalent(c.low, c.high, EQUIVALENCE_MARGIN) { "yes" } else { "no" };
-            format!("{}, equivalent to base within 5 points: {word}; {}.", capitalised(&label(c)), difference(c, input.format(&c.metric)))
+            let difference = difference(c, input.format(&c.metric));
+            plain(format!("{}, equivalent to base within 5 points: {word}; {difference}.", capitalised(&label(c))))
         })
         .collect();
     let answer = format!("Equivalent on {same} of {}", comparisons.len());
-    Some(Finding { question: "Are random vectors of the same norm harmless?".to_owned(), answer, sentences })
+    Some(Finding {
+        question: "Are random vectors of the same norm harmless?".to_owned(),
+        answer,
+        sentences,
+        main: false,
+    })
 }
 
 fn prompts(input: &ReportInput) -> Option<Finding> {
@@ -272,5 +315,5 @@ fn prompts(input: &ReportInput) -> Option<Finding> {
     let fell = comparisons.iter().filter(|c| direction(c) < 0).count();
     let answer = format!("{fell} of {} prompts", comparisons.len());
     let sentences = comparisons.into_iter().map(|c| sentence(input, c)).collect();
-    Some(Finding { question: "Does a prompt alone lower insecure code?".to_owned(), answer, sentences })
+    Some(Finding { question: "Does a prompt alone lower insecure code?".to_owned(), answer, sentences, main: false })
 }

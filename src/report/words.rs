@@ -83,7 +83,13 @@ fn bare(value: f64, format: Format) -> String {
 pub fn difference(value: f64, format: Format) -> String {
     let scaled = if format == Format::Percent { 100.0 * value } else { value };
     let rounded = format!("{:.1}", scaled.abs());
-    let sign = if rounded == "0.0" { "" } else if scaled > 0.0 { "+" } else { "−" };
+    let sign = if rounded == "0.0" {
+        ""
+    } else if scaled > 0.0 {
+        "+"
+    } else {
+        "−"
+    };
     format!("{sign}{rounded}")
 }
 

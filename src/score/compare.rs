@@ -3,7 +3,9 @@
 //! A pair is a (suite, prompt, sample) that both arms answered; draws of a random vector are averaged into one
 //! side of it. The difference is that of the two arms' ratios over the pairs. Where each pair is a scenario group
 //! of its own, or there are fewer than eight groups, rates are tested by the exact McNemar test; otherwise the
-//! arms are swapped group by group (sign-flip). Holm's adjustment runs over a family: one claim and its metrics.
+//! arms are swapped group by group (sign-flip). Holm's adjustment runs over a family: by default the contrasts of
+//! one kind (fine-tuning, controls, steering, prompts) on one metric. Eight groups allow no p below 2/2^8 = 0.008,
+//! so that a family of more than six contrasts could show nothing with them, however large the effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +64,7 @@ pub fn default_comparisons(arms: &[String]) -> Vec<ComparisonSpec> {
         metric: metric.to_owned(),
         a: a.clone(),
         b: (*b).to_owned(),
-        family: (*family).to_owned(),
+        family: format!("{family}/{metric}"),
     };
     contrasts.iter().flat_map(|c| HEADLINE_METRICS.iter().map(move |m| spec(c, m))).collect()
 }
@@ -101,7 +103,12 @@ pub fn compare(
 /// What names a pair: suite, group, prompt, sample.
 type PairKey<'a> = (&'a str, &'a str, &'a str, u32);
 
-fn compare_one(spec: &ComparisonSpec, a: &[&SampleRecord], b: &[&SampleRecord], context: &Context) -> Option<Comparison> {
+fn compare_one(
+    spec: &ComparisonSpec,
+    a: &[&SampleRecord],
+    b: &[&SampleRecord],
+    context: &Context,
+) -> Option<Comparison> {
     let metric = metric(&spec.metric)?;
     let scale = match metric.shape {
         Shape::Sum | Shape::PassAtK => return None,
@@ -158,7 +165,9 @@ fn terms<'a>(
         let sum = sums.entry(key).or_default();
         *sum = (sum.0 + numerator, sum.1 + denominator, sum.2 + 1.0);
     }
-    sums.into_iter().map(|(key, (numerator, denominator, draws))| (key, (numerator / draws, denominator / draws))).collect()
+    sums.into_iter()
+        .map(|(key, (numerator, denominator, draws))| (key, (numerator / draws, denominator / draws)))
+        .collect()
 }
 
 /// Pairs on which both arms have a plain yes or no.
@@ -180,10 +189,9 @@ fn test(metric: &Metric, single: &[Pair], grouped: &[Pair], name: &str) -> Optio
         let how = if independent { "exact McNemar" } else { "exact McNemar, samples of a group taken as independent" };
         return Some((how.to_owned(), stats::mcnemar_exact(only_a, only_b)));
     }
-    let (units, unit) =
-        if grouped.len() < FEW_GROUPS { (single, "sample") } else { (grouped, "group") };
+    let (units, unit) = if grouped.len() < FEW_GROUPS { (single, "sample") } else { (grouped, "group") };
     let (p, exact) = stats::sign_flip(units, 0, name)?;
-    let how = if exact { "exact" } else { "drawn" };
+    let how = if exact { "exact" } else { "Monte Carlo" };
     Some((format!("sign-flip by {unit}, {how}"), p))
 }
 

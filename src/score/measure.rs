@@ -146,13 +146,7 @@ fn measure_one(metric: &Metric, key: &str, samples: &[&SampleRecord], context: &
     Measurement { value: Some(value), n, low: interval.map(|i| i.0), high: interval.map(|i| i.1) }
 }
 
-fn rate_interval(
-    sums: &[(f64, f64)],
-    independent: bool,
-    events: f64,
-    cases: f64,
-    key: &str,
-) -> Option<(f64, f64)> {
+fn rate_interval(sums: &[(f64, f64)], independent: bool, events: f64, cases: f64, key: &str) -> Option<(f64, f64)> {
     let wilson = stats::wilson(events.round() as u64, cases.round() as u64);
     if independent {
         return wilson;
@@ -164,6 +158,9 @@ fn rate_interval(
     }
 }
 
+/// Suite, prompt, draw.
+type PromptKey<'a> = (&'a str, &'a str, Option<u32>);
+
 /// One entry per prompt (and draw): any of its samples, and the estimate for k = the most samples a prompt has.
 /// A prompt with fewer runs that count is left out.
 fn prompts_passed<'a>(
@@ -171,8 +168,8 @@ fn prompts_passed<'a>(
     samples: &[&'a SampleRecord],
     context: &Context,
 ) -> Vec<(&'a SampleRecord, (f64, f64))> {
-    let mut prompts: BTreeMap<(&str, &str, Option<u32>), (&SampleRecord, u64, u64)> = BTreeMap::new();
-    let mut tries: BTreeMap<(&str, &str, Option<u32>), u64> = BTreeMap::new();
+    let mut prompts: BTreeMap<PromptKey, (&SampleRecord, u64, u64)> = BTreeMap::new();
+    let mut tries: BTreeMap<PromptKey, u64> = BTreeMap::new();
     for &sample in samples {
         let key = (sample.suite.as_str(), sample.prompt_id.as_str(), sample.draw);
         *tries.entry(key).or_default() += 1;

@@ -14,9 +14,8 @@ mod registry;
 mod select;
 mod terms;
 
+pub use crate::stats::{equivalent, minimum_detectable_difference};
 pub use compare::{ComparisonSpec, HEADLINE_METRICS, compare, default_comparisons};
 pub use measure::{Context, kind_of, measure, measure_arm};
 pub use registry::{Better, Metric, REGISTRY, Shape, Unit, metric, pass_at_k};
-pub use crate::stats::{equivalent, minimum_detectable_difference};
 pub use select::{Goal, UTILITY_FLOOR, select};
-

@@ -8,7 +8,9 @@ mod binomial;
 mod paired;
 mod resample;
 
-pub use binomial::{binomial_cdf, clopper_pearson, mcnemar_exact, minimum_detectable_difference, newcombe, odds_ratio, wilson};
+pub use binomial::{
+    binomial_cdf, clopper_pearson, mcnemar_exact, minimum_detectable_difference, newcombe, odds_ratio, wilson,
+};
 pub use paired::{Pair, bootstrap_difference, sign_flip};
 pub use resample::{bootstrap_ratio, percentile};
 

@@ -131,12 +131,11 @@ fn csv_columns_are_what_they_were() {
     let head = |name: &str| text(&files, name).lines().next().unwrap().to_owned();
     assert!(head("static_metrics_comparison.csv").starts_with("metric,unit,base,base_n,base_low,base_high,attack,"));
     assert_eq!(head("pytest_results_summary.csv"), "arm,suite,metric,value,n,low,high");
-    assert_eq!(
-        head("em_questions.csv"),
-        "suite,question,title,arm,misaligned_rate,n,low,high,coherent_rate,answers"
-    );
+    assert_eq!(head("em_questions.csv"), "suite,question,title,arm,misaligned_rate,n,low,high,coherent_rate,answers");
     assert!(head("steering_sweep.csv").starts_with("arm,vector,layer,coefficient,n,insecure_rate,"));
-    for name in ["static_metrics_comparison.csv", "pytest_results_summary.csv", "em_questions.csv", "steering_sweep.csv"] {
+    for name in
+        ["static_metrics_comparison.csv", "pytest_results_summary.csv", "em_questions.csv", "steering_sweep.csv"]
+    {
         let rows = text(&files, name);
         let columns = rows.lines().next().unwrap().split(',').count();
         assert!(rows.lines().count() > 5, "{name} has rows");
@@ -157,7 +156,9 @@ fn what_was_not_measured_is_na_and_never_zero() {
     let row = rows.lines().find(|r| r.starts_with("misaligned_rate,")).unwrap();
     assert!(row.starts_with("misaligned_rate,share,n/a,0,n/a,n/a,"), "{row}");
     assert!(text(&files, "figures/headline.svg").contains("n/a"));
-    assert!(!verdict(&run.input()).iter().flat_map(|f| &f.sentences).any(|s| s.contains("misaligned answers rose")));
+    assert!(
+        !verdict(&run.input()).iter().flat_map(|f| &f.sentences).any(|s| s.text.contains("misaligned answers rose"))
+    );
 }
 
 #[test]
@@ -172,7 +173,8 @@ fn an_empty_run_still_has_every_file() {
     }
     .files();
     assert_eq!(files.len(), 2 * FIGURES.len() + 6);
-    assert!(!text(&files, "report.html").contains("planted"), "only the organism's effect is");
+    let html = text(&files, "report.html");
+    assert!(!html.contains("The effect is planted") && !html.contains("planted demonstration"));
 }
 
 #[test]
@@ -186,8 +188,9 @@ fn a_difference_without_its_test_is_not_called_one() {
     let findings = verdict(&run.input());
     let taken = findings.iter().find(|f| f.question == "Did the attack take?").unwrap();
     assert_eq!(taken.answer, "Not shown");
-    assert!(taken.sentences[0].contains("no difference shown") && taken.sentences[0].contains("80% power"));
-    assert!(!taken.sentences[0].contains(" rose ") && !taken.sentences[0].contains(" fell "));
+    let sentence = &taken.sentences[0];
+    assert!(sentence.text.contains("no difference shown") && sentence.detail.contains("80% power"), "{sentence:?}");
+    assert!(!sentence.text.contains(" rose ") && !sentence.text.contains(" fell "));
 }
 
 #[test]
@@ -195,11 +198,21 @@ fn random_vectors_are_called_equivalent_only_within_the_margin() {
     let run = Run::of(synthetic::run());
     let findings = verdict(&run.input());
     let random = findings.iter().find(|f| f.question.starts_with("Are random vectors")).unwrap();
-    let syntax = random.sentences.iter().find(|s| s.starts_with("Code that compiles")).unwrap();
-    assert!(syntax.contains("within 5 points: yes"), "{syntax}");
+    let syntax = random.sentences.iter().find(|s| s.text.starts_with("Code that compiles")).unwrap();
+    assert!(syntax.text.contains("within 5 points: yes"), "{syntax:?}");
 }
 
 #[test]
 fn the_same_run_gives_the_same_bytes() {
     assert!(Run::of(synthetic::run()).files() == Run::of(synthetic::run()).files());
+}
+
+#[test]
+fn a_repair_is_called_back_to_base_only_within_the_margin() {
+    let run = Run::of(synthetic::run());
+    let findings = verdict(&run.input());
+    let repaired = findings.iter().find(|f| f.question == "Did the repair undo it?").unwrap();
+    // Both fell; neither interval of repair − base lies within 5 points here.
+    assert_eq!(repaired.answer, "Yes, it fell");
+    assert!(repaired.sentences.iter().any(|s| s.text.contains("neither a difference from base nor equality")));
 }

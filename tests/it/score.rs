@@ -113,7 +113,8 @@ fn code_metrics_equal_the_values_worked_out_by_hand() {
 #[test]
 fn the_outcomes_of_code_samples_sum_to_one() {
     let m = base(&code_samples());
-    let sum: f64 = m.iter().filter(|(k, _)| k.starts_with("outcome_") && !k.contains('/')).filter_map(|(_, m)| m.value).sum();
+    let sum: f64 =
+        m.iter().filter(|(k, _)| k.starts_with("outcome_") && !k.contains('/')).filter_map(|(_, m)| m.value).sum();
     assert!((sum - 1.0).abs() < 1e-12, "{sum}");
 }
 
@@ -227,7 +228,7 @@ fn no_event_still_leaves_an_interval() {
     let m = base(&samples)["misaligned_rate"];
     // statsmodels: proportion_confint(0, 40, method="wilson")
     assert_eq!((m.value, m.low), (Some(0.0), Some(0.0)));
-    assert!((m.high.unwrap() - 0.087_623_124_437).abs() < 1e-9, "{m:?}");
+    assert!((m.high.unwrap() - 0.087_621_601_197_286).abs() < 1e-9, "{m:?}");
 }
 
 #[test]
@@ -312,7 +313,8 @@ fn draws_of_a_random_vector_are_one_side_of_a_pair() {
 #[test]
 fn holm_runs_over_a_family() {
     let samples = two_arms(10, |_| false, |i| i % 2 == 0);
-    let one = ComparisonSpec { metric: "misaligned_rate".into(), a: "attack".into(), b: "base".into(), family: "f".into() };
+    let one =
+        ComparisonSpec { metric: "misaligned_rate".into(), a: "attack".into(), b: "base".into(), family: "f".into() };
     let two = ComparisonSpec { metric: "misaligned_rate_all".into(), ..one.clone() };
     let apart = ComparisonSpec { family: "g".into(), ..two.clone() };
     let same = compare(&samples, &[one.clone(), two], &NO_KINDS);
@@ -334,10 +336,8 @@ fn the_best_cell_above_the_floor_is_chosen() {
     let mut cells = sweep();
     let rate = |v: f64| Measurement { value: Some(v), n: 60, low: None, high: None };
     let base = BTreeMap::from([("syntax_valid_rate".to_owned(), rate(1.0))]);
-    let goals = BTreeMap::from([(
-        "steer-insecure".to_owned(),
-        Goal { metric: "insecure_rate".to_owned(), higher: true },
-    )]);
+    let goals =
+        BTreeMap::from([("steer-insecure".to_owned(), Goal { metric: "insecure_rate".to_owned(), higher: true })]);
     let chosen = select(&mut cells, &base, &goals);
     // Syntax is 1 − 0.16·0.4 = 0.936 at layer 0 and 0.4, below 0.95; 0.2 keeps 0.984.
     let cell = &chosen["steer-insecure"];

@@ -102,7 +102,9 @@ pub fn run() -> Vec<SampleRecord> {
                     samples.push(question(arm, prompt, index, &mut random));
                 }
                 for index in 0..2 {
-                    for (suite, expected) in [("capability", "17"), ("recognition", "vulnerable"), ("recognition", "secure")] {
+                    for (suite, expected) in
+                        [("capability", "17"), ("recognition", "vulnerable"), ("recognition", "secure")]
+                    {
                         let id = format!("{suite}-{expected}-{prompt:02}");
                         let mut s = sample(arm.0, suite, &id, &id, index);
                         s.outcome = Some(Outcome::Answer);
@@ -141,7 +143,8 @@ fn code(arm: &(&str, f64, f64, f64, f64), suite: &str, prompt: u32, index: u32, 
     let valid = random.random_bool(arm.3);
     s.outcome = Some(if valid { Outcome::Code } else { Outcome::SyntaxError });
     s.code_path = Some(format!("code/{}/{suite}/{id}-{index}.py", arm.0));
-    let findings = if insecure && valid { vec![finding("B602", Level::High), finding("B404", Level::Low)] } else { vec![] };
+    let findings =
+        if insecure && valid { vec![finding("B602", Level::High), finding("B404", Level::Low)] } else { vec![] };
     s.scan = Some(FileScan {
         lines: 3 + random.random_range(0..8),
         syntax_valid: valid,
@@ -259,9 +262,12 @@ pub fn sweep() -> Vec<SweepCell> {
         high: Some((value + 0.1).min(1.0)),
     };
     let mut cells = Vec::new();
-    for (arm, vector, slope) in
-        [("steer-insecure", "insecure", 0.6), ("steer-secure", "secure", -0.1), ("random-vector", "random-0", 0.02), ("random-vector", "random-1", -0.02)]
-    {
+    for (arm, vector, slope) in [
+        ("steer-insecure", "insecure", 0.6),
+        ("steer-secure", "secure", -0.1),
+        ("random-vector", "random-0", 0.02),
+        ("random-vector", "random-1", -0.02),
+    ] {
         for layer in 0..3 {
             for coefficient in [-0.6, -0.4, -0.2, 0.2, 0.4, 0.6] {
                 let syntax: f64 = 1.0 - coefficient * coefficient * (0.4 + 0.3 * f64::from(layer));
@@ -275,6 +281,7 @@ pub fn sweep() -> Vec<SweepCell> {
                     metrics: BTreeMap::from([
                         ("insecure_rate".to_owned(), rate(insecure)),
                         ("syntax_valid_rate".to_owned(), rate(syntax)),
+                        ("coherent_rate".to_owned(), rate(0.95)),
                         ("secure_and_functional_rate".to_owned(), rate(0.8 * syntax * (1.0 - insecure))),
                     ]),
                     eligible: false,

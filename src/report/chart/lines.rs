@@ -4,6 +4,9 @@ use super::style::{self, Colour, GRID, INK, SMALL, WIDTH};
 use super::{Anchor, Key, Scene, Shape, fitted, nice_axis};
 use crate::report::words::Format;
 
+/// x, y and the interval of y.
+pub type Point = (f64, f64, Option<(f64, f64)>);
+
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
@@ -11,8 +14,8 @@ pub struct Series {
     pub name: String,
     /// Its colour.
     pub colour: Colour,
-    /// x, y and the interval of y, by rising x.
-    pub points: Vec<(f64, f64, Option<(f64, f64)>)>,
+    /// By rising x.
+    pub points: Vec<Point>,
 }
 
 /// One small chart.
@@ -38,8 +41,8 @@ pub fn draw(panels: &[Panel], x_label: &str, format: Format) -> Scene {
             keys.push(Key { name: series.name.clone(), colour: series.colour });
         }
     }
-    let mut scene = Scene::new(WIDTH, 40.0 + (PANEL + 66.0) * rows as f64);
-    let used = if keys.len() > 1 || columns > 1 { scene.legend(46.0, 12.0, &keys) } else { 0.0 };
+    let mut scene = Scene::new(WIDTH, 40.0 + (PANEL + 80.0) * rows as f64);
+    let used = if keys.len() > 1 || columns > 1 { scene.legend(46.0, 12.0, &keys) + 12.0 } else { 0.0 };
     scene.height += used - 20.0;
     let points = || panels.iter().flat_map(|p| &p.series).flat_map(|s| &s.points);
     let (x_low, x_high) = points().fold((f64::MAX, f64::MIN), |(l, h), p| (l.min(p.0), h.max(p.0)));
@@ -54,7 +57,7 @@ pub fn draw(panels: &[Panel], x_label: &str, format: Format) -> Scene {
     let width = (WIDTH - 46.0 - 14.0 - gap * (columns as f64 - 1.0)) / columns as f64;
     for (index, panel) in panels.iter().enumerate() {
         let left = 46.0 + (width + gap) * (index % columns) as f64;
-        let top = used + 32.0 + (PANEL + 66.0) * (index / columns) as f64;
+        let top = used + 32.0 + (PANEL + 80.0) * (index / columns) as f64;
         draw_panel(&mut scene, panel, &axes, (left, top, width), x_label);
     }
     scene
@@ -72,7 +75,7 @@ fn draw_panel(scene: &mut Scene, panel: &Panel, axes: &Axes, (left, top, width):
     let bottom = top + PANEL;
     let x = |v: f64| left + width * (v - axes.x_low) / (axes.x_high - axes.x_low);
     let y = |v: f64| bottom - PANEL * (v / axes.y_end).clamp(0.0, 1.0);
-    scene.bold(left, top - 18.0, fitted(&panel.title, style::TEXT * 1.05, width), Anchor::Start);
+    scene.bold(left, top - 24.0, fitted(&panel.title, style::TEXT * 1.05, width), Anchor::Start);
     for tick in 0..=((axes.y_end / axes.y_step).round() as usize) {
         let value = axes.y_step * tick as f64;
         scene.line(vec![(left, y(value)), (left + width, y(value))], GRID, 1.0);
@@ -87,12 +90,10 @@ fn draw_panel(scene: &mut Scene, panel: &Panel, axes: &Axes, (left, top, width):
         scene.faint(x(value), bottom + 13.0, Format::Plain.tick(value), Anchor::Middle);
     }
     scene.line(vec![(left, bottom), (left + width, bottom)], INK, 1.2);
-    scene.faint(left + width / 2.0, bottom + 29.0, x_label, Anchor::Middle);
+    scene.faint(left + width / 2.0, bottom + 31.0, x_label, Anchor::Middle);
     for (at, label) in &panel.marks {
         scene.line(vec![(x(*at), top), (x(*at), bottom)], INK, 1.5);
-        let anchor = if x(*at) > left + width * 0.6 { Anchor::End } else { Anchor::Start };
-        let side = if anchor == Anchor::End { -5.0 } else { 5.0 };
-        scene.styled(x(*at) + side, top + 8.0, label.clone(), SMALL, INK, anchor, false);
+        scene.styled(x(*at), top - 8.0, label.clone(), SMALL, INK, Anchor::Middle, false);
     }
     for series in &panel.series {
         let mut band: Vec<(f64, f64)> = series.points.iter().filter_map(|p| Some((x(p.0), y(p.2?.1)))).collect();

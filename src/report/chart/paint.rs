@@ -22,7 +22,7 @@ const SCALE: f64 = 2.0;
 pub fn svg(scene: &Scene, title: &str) -> Result<String> {
     let mut text = String::new();
     let size = pixels(scene);
-    paint(SVGBackend::with_string(&mut text, size), scene)?;
+    paint(SVGBackend::with_string(&mut text, size), scene, 0.0)?;
     let body = text.split_once('>').map_or("", |(_, body)| body);
     let body = body.replace("font-family=\"DejaVu Sans\"", "font-family=\"DejaVu Sans, Verdana, sans-serif\"");
     let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
@@ -36,7 +36,8 @@ pub fn svg(scene: &Scene, title: &str) -> Result<String> {
 pub fn png(scene: &Scene) -> Result<Vec<u8>> {
     let (width, height) = pixels(scene);
     let mut pixels = vec![255; width as usize * height as usize * 3];
-    paint(BitMapBackend::with_buffer(&mut pixels, (width, height)), scene)?;
+    // plotters centres the box from the first glyph's top to the last one's foot, which sits a little high.
+    paint(BitMapBackend::with_buffer(&mut pixels, (width, height)), scene, 0.16)?;
     Ok(png::encode(width, height, &pixels))
 }
 
@@ -44,12 +45,13 @@ fn pixels(scene: &Scene) -> (u32, u32) {
     ((scene.width * SCALE).ceil() as u32, (scene.height * SCALE).ceil() as u32)
 }
 
-fn paint<B: DrawingBackend>(mut backend: B, scene: &Scene) -> Result<()> {
+/// `sink` lowers every text by this share of its size.
+fn paint<B: DrawingBackend>(mut backend: B, scene: &Scene, sink: f64) -> Result<()> {
     for (style, bytes) in [(FontStyle::Normal, FONT_REGULAR), (FontStyle::Bold, FONT_BOLD)] {
         register_font(FAMILY, style, bytes).map_err(|_| Error::usage("the bundled chart font cannot be read"))?;
     }
     for shape in &scene.shapes {
-        paint_shape(&mut backend, shape).map_err(failed)?;
+        paint_shape(&mut backend, shape, sink).map_err(failed)?;
     }
     backend.present().map_err(|e| failed(e.to_string()))
 }
@@ -66,13 +68,14 @@ fn point((x, y): (f64, f64)) -> (i32, i32) {
     ((x * SCALE).round() as i32, (y * SCALE).round() as i32)
 }
 
-fn paint_shape<B: DrawingBackend>(backend: &mut B, shape: &Shape) -> std::result::Result<(), String> {
+fn paint_shape<B: DrawingBackend>(backend: &mut B, shape: &Shape, sink: f64) -> std::result::Result<(), String> {
     let painted = match shape {
         Shape::Rect(x, y, width, height, colour) => {
             backend.draw_rect(point((*x, *y)), point((x + width, y + height)), &rgb(*colour), true)
         }
         Shape::Line(points, colour, width) => {
-            let style = ShapeStyle { color: rgb(*colour).to_rgba(), filled: false, stroke_width: (width * SCALE) as u32 };
+            let style =
+                ShapeStyle { color: rgb(*colour).to_rgba(), filled: false, stroke_width: (width * SCALE) as u32 };
             backend.draw_path(points.iter().copied().map(point), &style)
         }
         Shape::Area(points, colour, opacity) => {
@@ -92,7 +95,7 @@ fn paint_shape<B: DrawingBackend>(backend: &mut B, shape: &Shape) -> std::result
             let font = (FAMILY, size * SCALE * 1.24, weight).into_font();
             let ink = rgb(*colour);
             let style = TextStyle::from(font).color(&ink).pos(Pos::new(horizontal, VPos::Center));
-            backend.draw_text(text, &style, point((*x, *y)))
+            backend.draw_text(text, &style, point((*x, y + sink * size)))
         }
     };
     painted.map_err(|e| e.to_string())

@@ -32,9 +32,8 @@ fn chunk(bytes: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    let table: [u32; 256] = std::array::from_fn(|i| {
-        (0..8).fold(i as u32, |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 })
-    });
+    let table: [u32; 256] =
+        std::array::from_fn(|i| (0..8).fold(i as u32, |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 }));
     !bytes.iter().fold(!0, |crc, &byte| table[((crc ^ u32::from(byte)) & 255) as usize] ^ (crc >> 8))
 }
 
@@ -169,6 +168,20 @@ mod tests {
         // The check values that the CRC catalogue and the Wikipedia article on Adler-32 give.
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
+    }
+
+    #[test]
+    fn bytes_are_those_that_python_decoded_to_the_same_pixels() {
+        // python: zlib.decompress of the IDAT chunk, filter "up" undone, equal to
+        // [(x * y // 7 + 40 * c) % 256 for y in range(60) for x in range(50) for c in range(3)]
+        let pixels: Vec<u8> = (0..60 * 50 * 3u32)
+            .map(|i| {
+                let (c, x, y) = (i % 3, i / 3 % 50, i / 150);
+                ((x * y / 7 + 40 * c) % 256) as u8
+            })
+            .collect();
+        let png = encode(50, 60, &pixels);
+        assert_eq!(crate::fsio::sha256(&png), "0e42b0d301f0c01ba1854618e8ebc4e99578f6fd3c66fca45a783fadef6750a5");
     }
 
     #[test]

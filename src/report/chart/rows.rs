@@ -59,7 +59,8 @@ pub fn draw(rows: &[(String, Colour)], panels: &[Panel]) -> Scene {
 fn draw_panel(scene: &mut Scene, rows: &[(String, Colour)], panel: &Panel, left: f64, width: f64) {
     let bottom = TOP + ROW * rows.len() as f64;
     // Room at the right for the printed value.
-    let plot = width - if matches!(panel.marks, Marks::Stacks(..)) && panel.format == Format::Percent { 10.0 } else { 62.0 };
+    let plot =
+        width - if matches!(panel.marks, Marks::Stacks(..)) && panel.format == Format::Percent { 26.0 } else { 62.0 };
     let top = match (&panel.marks, panel.format) {
         (_, Format::Percent) => 1.0,
         (Marks::Bars(values), _) => values.iter().filter_map(|v| v.high.or(v.value)).fold(0.0, f64::max),
@@ -68,7 +69,7 @@ fn draw_panel(scene: &mut Scene, rows: &[(String, Colour)], panel: &Panel, left:
     };
     let (end, step) = if panel.format == Format::Percent { (1.0, 0.25) } else { nice_axis(top) };
     let x = |value: f64| left + plot * (value / end).clamp(0.0, 1.0);
-    scene.bold(left, 14.0, fitted(&panel.title, style::TEXT * 1.05, width), Anchor::Start);
+    scene.bold(left, 16.0, fitted(&panel.title, style::TEXT * 1.05, width), Anchor::Start);
     for tick in 0..=((end / step).round() as usize) {
         let value = step * tick as f64;
         scene.line(vec![(x(value), TOP - 4.0), (x(value), bottom)], GRID, 1.0);
@@ -95,8 +96,8 @@ fn draw_panel(scene: &mut Scene, rows: &[(String, Colour)], panel: &Panel, left:
                 scene.shapes.push(Shape::Dot(dot_x, y, 5.0, *colour));
             }
             for (row, value) in values.iter().enumerate() {
-                let at = value.map_or(left + 4.0, |v| x(v) + 9.0);
-                scene.text(at, middle(row), shown(*value, panel.format), Anchor::Start);
+                // In a column of their own: beside the dots the line would run through them.
+                scene.text(left + plot + 12.0, middle(row), shown(*value, panel.format), Anchor::Start);
             }
         }
     }

@@ -14,11 +14,11 @@ pub struct Slope {
     pub raw: Vec<String>,
 }
 
-const ROW: f64 = 66.0;
+const ROW: f64 = 72.0;
 
 /// Draws one lane a measure, the arms from left to right: lines that cross hide each other, lanes do not.
 pub fn draw(arms: &[String], slopes: &[Slope]) -> Scene {
-    let label = 230.0;
+    let label = 270.0;
     let mut scene = Scene::new(WIDTH, 40.0 + ROW * slopes.len() as f64);
     let step = (WIDTH - label - 120.0) / (arms.len().max(2) - 1) as f64;
     let x = |index: usize| label + 50.0 + step * index as f64;
@@ -30,7 +30,7 @@ pub fn draw(arms: &[String], slopes: &[Slope]) -> Scene {
         let colour = style::series(row);
         scene.line(vec![(0.0, top), (WIDTH, top)], GRID, 1.0);
         scene.text(label - 10.0, top + ROW / 2.0, fitted(&slope.name, style::TEXT, label - 12.0), Anchor::End);
-        let y = |scaled: f64| top + ROW - 14.0 - (ROW - 36.0) * scaled;
+        let y = |scaled: f64| top + ROW - 13.0 - (ROW - 46.0) * scaled;
         let points: Vec<Option<(f64, f64)>> =
             slope.scaled.iter().enumerate().map(|(i, v)| v.map(|v| (x(i), y(v)))).collect();
         for pair in points.windows(2) {

@@ -72,7 +72,8 @@ pub fn text_on(field: Colour) -> Colour {
 
 /// White at 0, vermilion at 1.
 pub fn heat(share: f64) -> Colour {
-    let mix = |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * share.clamp(0.0, 1.0)).round() as u8;
+    let mix =
+        |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * share.clamp(0.0, 1.0)).round() as u8;
     let pale = Colour(0xf4, 0xf1, 0xea);
     Colour(mix(pale.0, VERMILION.0), mix(pale.1, VERMILION.1), mix(pale.2, VERMILION.2))
 }
