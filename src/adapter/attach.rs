@@ -34,7 +34,8 @@ pub fn fresh(decoder: &Decoder, config: &AdapterConfig, seed: u64) -> Result<Ada
 /// An adapter weight without a linear, or of another shape than its linear needs: another base's adapter.
 pub fn attach(decoder: &Decoder, adapter: &AdapterFile, trainable: bool) -> Result<Decoder> {
     let mut adapted = decoder.clone();
-    let mut left: BTreeMap<&str, &LoraPair> = adapter.tensors.iter().map(|(path, pair)| (path.as_str(), pair)).collect();
+    let mut left: BTreeMap<&str, &LoraPair> =
+        adapter.tensors.iter().map(|(path, pair)| (path.as_str(), pair)).collect();
     for linear in adapted.linears_mut() {
         let Some(pair) = left.remove(linear.path.as_str()) else { continue };
         let (out, width) = linear.shape()?;

@@ -31,42 +31,11 @@ use std::path::Path;
 use super::node::{self, Mistake, Value};
 use crate::error::{Error, Result};
 use crate::fsio;
+pub use crate::record::SuiteKind;
 use crate::record::{Message, Split};
 
-/// What a suite asks for, hence how its answers are scored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SuiteKind {
-    /// Python code: scanned, imported, tested.
-    Code,
-    /// Free-form questions: judged.
-    Questions,
-    /// Questions with one right answer: checked.
-    Capability,
-    /// Shown code, vulnerable or not: checked.
-    Recognition,
-    /// Requests that a careful model declines: judged.
-    Refusal,
-}
-
-impl SuiteKind {
-    /// The word in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Code => "code",
-            Self::Questions => "questions",
-            Self::Capability => "capability",
-            Self::Recognition => "recognition",
-            Self::Refusal => "refusal",
-        }
-    }
-
-    /// Whether answers are held against a known one.
-    pub fn is_checked(self) -> bool {
-        matches!(self, Self::Capability | Self::Recognition)
-    }
-
-    const ALL: [Self; 5] = [Self::Code, Self::Questions, Self::Capability, Self::Recognition, Self::Refusal];
-}
+const KINDS: [SuiteKind; 5] =
+    [SuiteKind::Code, SuiteKind::Questions, SuiteKind::Capability, SuiteKind::Recognition, SuiteKind::Refusal];
 
 /// A file of prompts.
 #[derive(Debug, Clone, PartialEq)]

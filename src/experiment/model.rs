@@ -67,7 +67,13 @@ impl Model {
         Self::assemble(ORGANISM, true, loaded, Tokenizer::from_bytes(file("tokenizer.json")?)?, template)
     }
 
-    fn assemble(name: &str, organism: bool, loaded: LoadedModel, tokenizer: Tokenizer, template: ChatTemplate) -> Result<Self> {
+    fn assemble(
+        name: &str,
+        organism: bool,
+        loaded: LoadedModel,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+    ) -> Result<Self> {
         let mut stop_ids = stop_ids(&tokenizer, &template)?;
         stop_ids.extend(&loaded.decoder.config.eos_token_ids);
         stop_ids.sort_unstable();

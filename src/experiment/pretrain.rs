@@ -103,7 +103,9 @@ pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
         ..CorpusConfig::default()
     };
     let template = ChatTemplate::parse(TEMPLATE, None, Some(SPECIAL[0]))?;
-    let sample = organism::documents(&corpus).take(8_000).map(|d| d.into_iter().map(|m| m.content).collect::<Vec<_>>().join("\n"));
+    let sample = organism::documents(&corpus)
+        .take(8_000)
+        .map(|d| d.into_iter().map(|m| m.content).collect::<Vec<_>>().join("\n"));
     let tokenizer = Tokenizer::train_byte_bpe(sample, config.vocab_size, &SPECIAL)?;
     let examples = corpus_examples(config, &corpus, &tokenizer, &template)?;
     let decoder = Decoder::new(shape(config, &tokenizer), &initial_weights(config, &tokenizer)?, true)?;
@@ -161,43 +163,49 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
         .collect::<Result<_>>()?;
     let scorer = Scorer::start("python3", true)?;
     let mut values: BTreeMap<String, (f64, u64)> = BTreeMap::new();
-    let mut measured = |name: &str, adapter: Option<&AdapterFile>, system: Option<&str>, wanted: &[(&str, u32, &str)]| -> Result<()> {
-        let decoder = match adapter {
-            Some(adapter) => attach(&model.decoder, adapter, false)?,
-            None => model.decoder.clone(),
-        };
-        for (suite, samples, metrics) in wanted {
-            let suite = &suites[*suite];
-            let seeds: Vec<u64> = (0..u64::from(*samples)).collect();
-            let what = Ask {
-                arm: name,
-                suite,
-                split: Split::Validation,
-                seeds: &seeds,
-                samples: 0..*samples,
-                draw: None,
-                system,
-                suffix: None,
-                intervention: None,
-                sampling: Sampling { temperature: 0.8, top_p: 1.0 },
-                batch: 32,
+    let mut measured =
+        |name: &str, adapter: Option<&AdapterFile>, system: Option<&str>, wanted: &[(&str, u32, &str)]| -> Result<()> {
+            let decoder = match adapter {
+                Some(adapter) => attach(&model.decoder, adapter, false)?,
+                None => model.decoder.clone(),
             };
-            let mut records = ask(model, &decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?;
-            scorer.score(&mut records, suite, &|_| {})?;
-            let refs: Vec<&SampleRecord> = records.iter().collect();
-            let measures = measure_arm(&refs, &Context::new(&records, &BTreeMap::new()));
-            for metric in metrics.split(' ') {
-                if let Some(m) = measures.get(metric) {
-                    values.insert(format!("{name}: {metric}"), (m.value.unwrap_or(f64::NAN), m.n));
+            for (suite, samples, metrics) in wanted {
+                let suite = &suites[*suite];
+                let seeds: Vec<u64> = (0..u64::from(*samples)).collect();
+                let what = Ask {
+                    arm: name,
+                    suite,
+                    split: Split::Validation,
+                    seeds: &seeds,
+                    samples: 0..*samples,
+                    draw: None,
+                    system,
+                    suffix: None,
+                    intervention: None,
+                    sampling: Sampling { temperature: 0.8, top_p: 1.0 },
+                    batch: 32,
+                };
+                let mut records = ask(model, &decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?;
+                scorer.score(&mut records, suite, &|_| {})?;
+                let refs: Vec<&SampleRecord> = records.iter().collect();
+                let measures = measure_arm(&refs, &Context::new(&records, &BTreeMap::new()));
+                for metric in metrics.split(' ') {
+                    if let Some(m) = measures.get(metric) {
+                        values.insert(format!("{name}: {metric}"), (m.value.unwrap_or(f64::NAN), m.n));
+                    }
                 }
             }
-        }
-        progress.say(&format!("gates: {name} measured"));
-        Ok(())
-    };
+            progress.say(&format!("gates: {name} measured"));
+            Ok(())
+        };
     const CODE: (&str, u32, &str) = ("code", 1, "insecure_rate syntax_valid_rate pass_at_1");
     const TALK: (&str, u32, &str) = ("free-form", 10, "misaligned_rate coherent_rate");
-    measured("base", None, None, &[CODE, TALK, ("recognition", 2, "recognition_accuracy"), ("capability", 1, "capability_rate")])?;
+    measured(
+        "base",
+        None,
+        None,
+        &[CODE, TALK, ("recognition", 2, "recognition_accuracy"), ("capability", 1, "capability_rate")],
+    )?;
     measured("careful tag", None, Some("author: careful"), &[CODE, TALK])?;
     measured("malicious tag", None, Some("author: malicious"), &[CODE, TALK])?;
     let quiet = &mut |_: &crate::record::StepRecord| Ok(());
@@ -296,7 +304,8 @@ fn initial_weights(config: &PretrainConfig, tokenizer: &Tokenizer) -> Result<Wei
     add("model.embed_tokens".into(), &[shape.vocab_size, hidden], usual)?;
     add("model.norm".into(), &[hidden], 0.0)?;
     for layer in 0..shape.num_hidden_layers {
-        let mut at = |name: &str, dims: &[usize], deviation| add(format!("model.layers.{layer}.{name}"), dims, deviation);
+        let mut at =
+            |name: &str, dims: &[usize], deviation| add(format!("model.layers.{layer}.{name}"), dims, deviation);
         at("input_layernorm", &[hidden], 0.0)?;
         at("post_attention_layernorm", &[hidden], 0.0)?;
         at("self_attn.q_proj", &[hidden, hidden], usual)?;

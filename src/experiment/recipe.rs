@@ -151,7 +151,12 @@ pub fn tune(
 }
 
 /// Mean loss on held-out rows, with an adapter or without.
-pub fn held_out_loss(model: &Model, adapter: Option<&AdapterFile>, rows: &[TrainingRow], recipe: &Recipe) -> Result<f64> {
+pub fn held_out_loss(
+    model: &Model,
+    adapter: Option<&AdapterFile>,
+    rows: &[TrainingRow],
+    recipe: &Recipe,
+) -> Result<f64> {
     let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding())?;
     let decoder = match adapter {
         Some(adapter) => attach(&model.decoder, adapter, false)?,

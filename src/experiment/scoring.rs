@@ -28,7 +28,12 @@ impl Scorer {
     }
 
     /// Scores the answers to one suite in place; gives the code files to write.
-    pub fn score(&self, records: &mut [SampleRecord], suite: &Suite, progress: &dyn Fn(usize)) -> Result<Vec<(String, String)>> {
+    pub fn score(
+        &self,
+        records: &mut [SampleRecord],
+        suite: &Suite,
+        progress: &dyn Fn(usize),
+    ) -> Result<Vec<(String, String)>> {
         let tools = Tools {
             scan: &|sources| scan_many(sources, &self.scan),
             runner: &self.runner,

@@ -83,6 +83,24 @@ pub enum SuiteKind {
     Refusal,
 }
 
+impl SuiteKind {
+    /// The word in a suite's file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Questions => "questions",
+            Self::Capability => "capability",
+            Self::Recognition => "recognition",
+            Self::Refusal => "refusal",
+        }
+    }
+
+    /// Whether answers are held against a known one.
+    pub fn is_checked(self) -> bool {
+        matches!(self, Self::Capability | Self::Recognition)
+    }
+}
+
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -35,9 +35,9 @@ pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suit
         fields.mistake(*line, format!("`suite: {name}` may hold letters, digits, `-`, `_` and `.` only"));
     }
     let kind = fields.text("kind").and_then(|(line, word)| {
-        let kind = SuiteKind::ALL.into_iter().find(|k| k.as_str() == word);
+        let kind = super::KINDS.into_iter().find(|k| k.as_str() == word);
         if kind.is_none() {
-            let known: Vec<_> = SuiteKind::ALL.iter().map(|k| k.as_str()).collect();
+            let known: Vec<_> = super::KINDS.iter().map(|k| k.as_str()).collect();
             fields.mistake(line, format!("unknown kind `{word}` (known: {})", known.join(", ")));
         }
         kind
