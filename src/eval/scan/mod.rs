@@ -55,19 +55,26 @@ pub fn scan_source(source: &str, options: &ScanOptions) -> FileScan {
 
 /// Scans texts on all cores; the results stand in the order of the texts.
 pub fn scan_many(sources: &[&str], options: &ScanOptions) -> Vec<FileScan> {
+    let files: Vec<(&str, &str)> = sources.iter().map(|source| ("scanned.py", *source)).collect();
+    scan_named(&files, options)
+}
+
+/// The same for texts with file names, which some of Ruff's rules ask about (`__init__.py` re-exports what it
+/// imports). Only the last component counts; nothing is looked up on disk.
+pub fn scan_named(sources: &[(&str, &str)], options: &ScanOptions) -> Vec<FileScan> {
     let scanner = Scanner::new(options);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![FileScan::default(); sources.len()]);
     let work = |max_depth: usize| {
-        while let Some((index, source)) = take(&next, sources) {
-            let scan = scanner.scan(source, max_depth);
+        while let Some((index, (name, source))) = take(&next, sources) {
+            let scan = scanner.scan(name, source, max_depth);
             results.lock().unwrap_or_else(PoisonError::into_inner)[index] = scan;
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..cores.min(sources.len()) {
-            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            let thread = std::thread::Builder::new().name("scan".to_string()).stack_size(STACK_BYTES);
             if thread.spawn_scoped(scope, || work(syntax::MAX_DEPTH)).is_err() {
                 break;
             }
@@ -96,7 +103,7 @@ pub fn tools() -> Vec<(&'static str, &'static str)> {
     tools
 }
 
-fn take<'s>(next: &AtomicUsize, sources: &[&'s str]) -> Option<(usize, &'s str)> {
+fn take<'s>(next: &AtomicUsize, sources: &[(&'s str, &'s str)]) -> Option<(usize, (&'s str, &'s str))> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     sources.get(index).map(|source| (index, *source))
 }
@@ -124,7 +131,7 @@ impl Scanner {
         Self {}
     }
 
-    fn scan(&self, source: &str, max_depth: usize) -> FileScan {
+    fn scan(&self, name: &str, source: &str, max_depth: usize) -> FileScan {
         let mut scan = FileScan { lines: count_lines(source), ..FileScan::default() };
         // CPython takes a byte order mark off before it counts columns.
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
@@ -145,9 +152,11 @@ impl Scanner {
                 }
             }
         }
+        #[cfg(not(feature = "ruff"))]
+        let _ = name;
         #[cfg(feature = "ruff")]
         if let Some(settings) = &self.ruff {
-            scan.ruff = guarded(|| ruff::run(settings, source, parsed)).unwrap_or_default();
+            scan.ruff = guarded(|| ruff::run(settings, name, source, parsed)).unwrap_or_default();
         }
         scan
     }
