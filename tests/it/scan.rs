@@ -126,7 +126,7 @@ fn valid_is_what_cpython_compiles() {
     }
     let expected = expected();
     let snippets = expected["snippets"].as_array().unwrap();
-    assert!(snippets.len() > 280, "{}", snippets.len());
+    assert!(snippets.len() > 250, "{}", snippets.len());
     let sources: Vec<&str> = snippets.iter().map(|s| s["source"].as_str().unwrap()).collect();
     let scans = scan_many(&sources, &ScanOptions::default());
     let wrong: Vec<_> = snippets
@@ -402,7 +402,7 @@ def documented(a: int, *rest: str, key: bool = True, **more: object) -> int:
                 pass
     return a
 
-class Thing:
+class Holder:
     def method(self, value: int):
         def inner(x, tmp, var1):
             return [item for item in x if (y := item)]
@@ -417,7 +417,7 @@ class Thing:
     // documented 12, method 4, inner 2, build 1; for > if > while, and elif no deeper than its if.
     assert_eq!(scan.function_lines, 12 + 4 + 2 + 1);
     assert_eq!(scan.nesting, 3);
-    // np total documented a rest key more i err Thing method value inner x tmp var1 item y build
+    // np total documented a rest key more i err Holder method value inner x tmp var1 item y build
     assert_eq!(scan.bound_names, 19);
     // np a i x y, tmp, var1
     assert_eq!(scan.short_names, 7);

@@ -1,6 +1,6 @@
 //! Static scanners: text in, [`FileScan`] out.
 //!
-//! One parse (Ruff's parser, as the latest Python) feeds all of them: the syntax verdict, the rules compatible with
+//! One parse (Ruff's parser) feeds all of them: the syntax verdict, the rules compatible with
 //! Bandit ([`bandit`]), our own three ([`own`]), Radon's complexity, readability counts, and Ruff's rules through
 //! `ruff_linter` (feature `ruff`). Nothing is executed and no file is read.
 //!

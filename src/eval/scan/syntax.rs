@@ -3,7 +3,11 @@
 //! Three steps, as in CPython: what its tokenizer and its stack refuse (too many brackets, indents, nested
 //! operators), the grammar (Ruff's parser at the latest Python version), and what its symbol table and compiler
 //! refuse in a tree that parses (`return` outside a function, a parameter twice, `await` outside `async def`, …;
-//! Ruff's semantic checker, with the scopes that it asks for kept here).
+//! Ruff's semantic checker, with the scopes that it asks for kept here, and what it leaves out added).
+//!
+//! The verdict is CPython 3.13's. What only 3.14 takes is refused: template strings, and `except A, b:` without
+//! parentheses, which in the code of a model is Python 2 rather than 3.14. Not checked: an integer of more than
+//! 4 300 digits; a `def`, `class` or `import` of a name that is declared `global` or `nonlocal` further down.
 
 use std::cell::Cell;
 
@@ -111,18 +115,29 @@ struct Scope<'a> {
     body: &'a [Stmt],
     parameters: Option<&'a Parameters>,
     globals: Vec<&'a ast::Identifier>,
+    nonlocals: Vec<&'a ast::Identifier>,
     loops: usize,
+    /// For each `except*` around: the loops around that.
+    stars: Vec<usize>,
 }
 
 impl<'a> Scope<'a> {
     fn new(place: Place, body: &'a [Stmt], parameters: Option<&'a Parameters>) -> Self {
         let mut names = OwnNames::default();
         names.visit_body(body);
-        Self { place, body, parameters, globals: names.globals, loops: 0 }
+        Self { body, parameters, globals: names.globals, nonlocals: names.nonlocals, ..Self::expression(place) }
     }
 
     fn expression(place: Place) -> Self {
-        Self { place, body: &[], parameters: None, globals: Vec::new(), loops: 0 }
+        Self {
+            place,
+            body: &[],
+            parameters: None,
+            globals: Vec::new(),
+            nonlocals: Vec::new(),
+            loops: 0,
+            stars: Vec::new(),
+        }
     }
 }
 
@@ -153,7 +168,7 @@ impl SemanticSyntaxContext for Scopes<'_> {
     }
 
     fn python_version(&self) -> PythonVersion {
-        PythonVersion::latest()
+        PythonVersion::PY313
     }
 
     fn source(&self) -> &str {
@@ -167,6 +182,10 @@ impl SemanticSyntaxContext for Scopes<'_> {
 
     fn has_nonlocal_binding(&self, name: &str) -> bool {
         let outer = self.scopes.iter().rev().skip(1);
+        // A class gives its methods this one name without binding it.
+        if name == "__class__" && outer.clone().any(|scope| scope.place == Place::Class) {
+            return true;
+        }
         outer.filter(|scope| matches!(scope.place, Place::Function { .. } | Place::Lambda)).any(|scope| {
             let mut names = OwnNames::default();
             names.visit_body(scope.body);
@@ -270,6 +289,60 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn star(&mut self, enter: bool) {
+        if let Some(scope) = self.context.scopes.last_mut() {
+            if enter {
+                scope.stars.push(scope.loops);
+            } else {
+                scope.stars.pop();
+            }
+        }
+    }
+
+    /// What CPython refuses of a statement beyond Ruff's checks.
+    fn refuse_stmt(&self, stmt: &Stmt) {
+        let scope = self.context.scopes.last();
+        let bad = match stmt {
+            // A handler for everything must be the last; several exceptions need parentheses.
+            Stmt::Try(s) => s.handlers.iter().enumerate().any(|(index, handler)| {
+                let ast::ExceptHandler::ExceptHandler(handler) = handler;
+                match handler.type_.as_deref() {
+                    None => index + 1 < s.handlers.len(),
+                    Some(Expr::Tuple(tuple)) => !tuple.parenthesized,
+                    Some(_) => false,
+                }
+            }),
+            // No way leads out of `except*` but its end.
+            Stmt::Return(_) => scope.is_some_and(|s| !s.stars.is_empty()),
+            Stmt::Break(_) | Stmt::Continue(_) => scope.is_some_and(|s| s.stars.last() == Some(&s.loops)),
+            _ => false,
+        };
+        if bad {
+            self.context.bad.set(true);
+        }
+    }
+
+    /// The same of an expression.
+    fn refuse_expr(&self, expr: &Expr) {
+        let bad = match expr {
+            Expr::TString(_) => true,
+            Expr::Attribute(e) => !e.ctx.is_load() && e.attr.id == "__debug__",
+            Expr::Call(e) => {
+                e.arguments.keywords.iter().any(|k| k.arg.as_ref().is_some_and(|arg| arg.id == "__debug__"))
+            }
+            Expr::Name(name) => self.context.scopes.last().is_some_and(|scope| {
+                scope
+                    .nonlocals
+                    .iter()
+                    .any(|nonlocal| nonlocal.id == name.id && name.range.start() < nonlocal.range.start())
+            }),
+            _ => false,
+        };
+        if bad {
+            self.context.bad.set(true);
+        }
+    }
+
     /// The first iterable is evaluated outside the comprehension.
     fn comprehension(&mut self, place: Place, parts: &[&'a Expr], generators: &'a [ast::Comprehension]) {
         let Some((first, rest)) = generators.split_first() else { return };
@@ -292,7 +365,8 @@ impl<'a> Visitor<'a> for Checker<'a> {
                 self.visit_parameters(&f.parameters);
                 f.returns.iter().for_each(|r| self.visit_annotation(r));
                 let scope = Scope::new(Place::Function { is_async: f.is_async }, &f.body, Some(&f.parameters));
-                if scope.globals.iter().any(|global| f.parameters.includes(global)) {
+                let is_nonlocal = |name: &str| scope.nonlocals.iter().any(|nonlocal| nonlocal.id == name);
+                if scope.globals.iter().any(|global| f.parameters.includes(global) || is_nonlocal(global)) {
                     self.context.bad.set(true);
                 }
                 self.within(scope, |this| {
@@ -303,7 +377,18 @@ impl<'a> Visitor<'a> for Checker<'a> {
             }
             _ => self.semantic.visit_stmt(stmt, &self.context),
         }
+        self.refuse_stmt(stmt);
         match stmt {
+            Stmt::Try(s) if s.is_star => {
+                self.body(&s.body);
+                for handler in &s.handlers {
+                    self.star(true);
+                    self.visit_except_handler(handler);
+                    self.star(false);
+                }
+                self.body(&s.orelse);
+                self.body(&s.finalbody);
+            }
             Stmt::ClassDef(c) => {
                 c.decorator_list.iter().for_each(|d| self.visit_decorator(d));
                 c.type_params.iter().for_each(|t| self.visit_type_params(t));
@@ -326,7 +411,7 @@ impl<'a> Visitor<'a> for Checker<'a> {
     }
 
     fn visit_expr(&mut self, expr: &'a Expr) {
-        // The clauses of a comprehension are judged from inside it.
+        self.refuse_expr(expr);
         let is_async = |generators: &[ast::Comprehension]| generators.iter().any(|g| g.is_async);
         match expr {
             Expr::ListComp(e) => {
@@ -374,6 +459,7 @@ impl<'a> Visitor<'a> for Checker<'a> {
 struct OwnNames<'a> {
     bound: Vec<&'a str>,
     globals: Vec<&'a ast::Identifier>,
+    nonlocals: Vec<&'a ast::Identifier>,
 }
 
 impl<'a> Visitor<'a> for OwnNames<'a> {
@@ -382,6 +468,7 @@ impl<'a> Visitor<'a> for OwnNames<'a> {
             Stmt::FunctionDef(f) => self.bound.push(&f.name.id),
             Stmt::ClassDef(c) => self.bound.push(&c.name.id),
             Stmt::Global(g) => self.globals.extend(&g.names),
+            Stmt::Nonlocal(n) => self.nonlocals.extend(&n.names),
             _ => visitor::walk_stmt(self, stmt),
         }
     }
