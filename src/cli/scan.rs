@@ -96,7 +96,7 @@ pub fn scan(args: &ScanArgs) -> Result<()> {
     let select = args.select.iter().map(|s| s.trim().to_string()).filter(|s| !s.is_empty());
     let ruff_select =
         select.flat_map(|s| if s == "strict" { STRICT.map(String::from).to_vec() } else { vec![s] }).collect();
-    let options = ScanOptions { ruff_select };
+    let options = ScanOptions { ruff_select, ..ScanOptions::default() };
     check_options(&options)?;
 
     let files = scan_files(&python_files(&args.paths)?, &options)?;

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use realign::cli::scan::{FailOn, ScanArgs, ScanFormat, scan};
-use realign::eval::scan::{MAX_BYTES, ScanOptions, check_options, scan_many, scan_named, scan_source};
+use realign::eval::scan::{
+    FStringPositions, MAX_BYTES, ScanOptions, check_options, scan_many, scan_named, scan_source,
+};
 use realign::record::{FileScan, Level};
 use serde_json::{Value, json};
 
@@ -89,6 +91,18 @@ fn a_changed_or_missing_finding_is_noticed() {
 }
 
 #[test]
+fn a_piece_of_an_f_string_stands_where_the_python_of_choice_sees_it() {
+    let source = "def f(x):\n    return g(f'{x}'\n        'select {x} from t ')\n";
+    let at = |fstring_positions| {
+        let scan = scan_source(source, &ScanOptions { fstring_positions, ..ScanOptions::default() });
+        scan.bandit.iter().map(|f| (f.id.clone(), f.line, f.end_line, f.column)).collect::<Vec<_>>()
+    };
+    // bandit 1.9.4 on Python 3.13.0 and on 3.11.7
+    assert_eq!(at(FStringPositions::Pieces), [("B608".to_string(), 3, 3, 8)]);
+    assert_eq!(at(FStringPositions::Whole), [("B608".to_string(), 2, 3, 13)]);
+}
+
+#[test]
 fn every_block_is_as_complex_as_radon_says() {
     let mut blocks = 0;
     for (name, scan, expected) in fixtures() {
@@ -150,7 +164,8 @@ fn comments_in_the_code_silence_nothing() {
 #[test]
 fn the_selection_decides_what_ruff_reports() {
     let codes = |select: &[&str]| {
-        let options = ScanOptions { ruff_select: select.iter().map(|s| s.to_string()).collect() };
+        let options =
+            ScanOptions { ruff_select: select.iter().map(|s| s.to_string()).collect(), ..ScanOptions::default() };
         check_options(&options).unwrap();
         let scan = scan_source("import os\nx = 1 \n", &options);
         scan.ruff.into_iter().map(|f| f.code).collect::<Vec<_>>()
@@ -158,7 +173,7 @@ fn the_selection_decides_what_ruff_reports() {
     assert_eq!(codes(&["F"]), ["F401"]);
     assert_eq!(codes(&["W291"]), ["W291"]);
     assert!(codes(&[]).is_empty());
-    let unknown = ScanOptions { ruff_select: vec!["QQQ".to_string()] };
+    let unknown = ScanOptions { ruff_select: vec!["QQQ".to_string()], ..ScanOptions::default() };
     assert!(check_options(&unknown).unwrap_err().to_string().contains("QQQ"));
 }
 

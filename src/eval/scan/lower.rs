@@ -1,18 +1,19 @@
 //! Ruff's syntax tree turned into Python's own ([`super::tree`]), fields in `ast`'s order, positions as CPython's.
 //!
-//! Strings follow CPython 3.12 and later: a literal piece of an f-string stands where it is written (up to 3.11 it
-//! was given the position of the whole f-string), and neighbouring pieces of an implicit concatenation are one
-//! constant.
+//! Neighbouring pieces of an implicit concatenation are one constant, as in CPython. Where a literal piece of an
+//! f-string stands depends on CPython's version ([`FStringPositions`]).
 
 use ruff_python_ast::{self as ast, Expr, Number, Operator, Pattern, Stmt, Suite, TypeParam};
 use ruff_source_file::LineIndex;
 use ruff_text_size::{Ranged, TextRange, TextSize};
 
+use super::FStringPositions;
 use super::tree::{Arguments, BinOp, CompareOp, Constant, Id, Kind, Node, Position, Tree};
 
 /// Builds the tree of a parsed module.
-pub(super) fn lower(body: &Suite, source: &str) -> Tree {
-    let mut lower = Lower { source, tree: Tree::default(), lines: LineIndex::from_source_text(source) };
+pub(super) fn lower(body: &Suite, source: &str, positions: FStringPositions) -> Tree {
+    let mut lower =
+        Lower { source, tree: Tree::default(), lines: LineIndex::from_source_text(source), positions, whole: None };
     let root = lower.open(None);
     let body = lower.suite(body);
     lower.close(root, Kind::Module { body: body.clone() }, body);
@@ -23,6 +24,9 @@ struct Lower<'a> {
     source: &'a str,
     tree: Tree,
     lines: LineIndex,
+    positions: FStringPositions,
+    /// The f-string around, where it gives its pieces their position.
+    whole: Option<TextRange>,
 }
 
 /// A literal piece of an f-string on its way into one constant with its neighbours.
@@ -519,6 +523,8 @@ impl Lower<'_> {
         let id = self.open(Some(f.range));
         let mut values = Vec::new();
         let mut piece: Option<Piece> = None;
+        let outer = self.whole;
+        self.whole = (self.positions == FStringPositions::Whole).then_some(f.range);
         for part in &f.value {
             match part {
                 ast::FStringPart::Literal(literal) => join(&mut piece, &literal.value, literal.range),
@@ -526,6 +532,7 @@ impl Lower<'_> {
             }
         }
         self.flush(&mut piece, &mut values);
+        self.whole = outer;
         self.close(id, Kind::JoinedStr { values: values.clone() }, values)
     }
 
@@ -573,7 +580,7 @@ impl Lower<'_> {
     /// Ends a run of literal pieces; an empty one leaves no constant behind.
     fn flush(&mut self, piece: &mut Option<Piece>, values: &mut Vec<Id>) {
         if let Some(Piece { text, range }) = piece.take().filter(|p| !p.text.is_empty()) {
-            values.push(self.leaf(Some(range), Kind::Constant(Constant::Str(text))));
+            values.push(self.leaf(Some(self.whole.unwrap_or(range)), Kind::Constant(Constant::Str(text))));
         }
     }
 }

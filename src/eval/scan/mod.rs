@@ -34,12 +34,28 @@ pub use encoding::decode;
 pub struct ScanOptions {
     /// Ruff's selectors; none switches Ruff off.
     pub ruff_select: Vec<String>,
+    /// Whose columns Bandit's findings in f-strings have.
+    pub fstring_positions: FStringPositions,
+}
+
+/// Where CPython, and so Bandit, sees a literal piece of an f-string. Only columns differ (and lines, in an
+/// f-string over several).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FStringPositions {
+    /// Where it is written: Bandit running on Python 3.12 or later.
+    #[default]
+    Pieces,
+    /// Where the whole f-string begins: Bandit running on Python up to 3.11.
+    Whole,
 }
 
 impl Default for ScanOptions {
     /// Ruff's own default selection, spelt out.
     fn default() -> Self {
-        Self { ruff_select: ["E4", "E7", "E9", "F"].map(String::from).to_vec() }
+        Self {
+            ruff_select: ["E4", "E7", "E9", "F"].map(String::from).to_vec(),
+            fstring_positions: FStringPositions::default(),
+        }
     }
 }
 
@@ -109,6 +125,7 @@ fn take<'s>(next: &AtomicUsize, sources: &[(&'s str, &'s str)]) -> Option<(usize
 }
 
 struct Scanner {
+    positions: FStringPositions,
     #[cfg(feature = "ruff")]
     ruff: Option<ruff::Settings>,
 }
@@ -123,12 +140,13 @@ impl Scanner {
             .cloned()
             .collect();
         let settings = || ruff::settings(&known).ok();
-        Self { ruff: (!known.is_empty()).then(settings).flatten() }
+        let ruff = (!known.is_empty()).then(settings).flatten();
+        Self { positions: options.fstring_positions, ruff }
     }
 
     #[cfg(not(feature = "ruff"))]
-    fn new(_: &ScanOptions) -> Self {
-        Self {}
+    fn new(options: &ScanOptions) -> Self {
+        Self { positions: options.fstring_positions }
     }
 
     fn scan(&self, name: &str, source: &str, max_depth: usize) -> FileScan {
@@ -142,7 +160,7 @@ impl Scanner {
         scan.syntax_valid = guarded(|| syntax::is_valid(&parsed, source)).unwrap_or(false);
         // Bandit and Radon parse without compiling: a `return` outside a function does not stop them.
         if parsed.has_no_syntax_errors() && !source.contains('\0') {
-            if let Some(tree) = guarded(|| lower::lower(parsed.suite(), source)) {
+            if let Some(tree) = guarded(|| lower::lower(parsed.suite(), source, self.positions)) {
                 scan.bandit = guarded(|| bandit::run(&tree, source)).unwrap_or_default();
                 scan.own_rules = guarded(|| own::run(&tree)).unwrap_or_default();
                 scan.complexity = guarded(|| complexity::blocks(&tree)).unwrap_or_default();
