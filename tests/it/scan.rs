@@ -228,6 +228,28 @@ fn deep_and_long_texts_are_survived() {
     assert!(valid[17]);
 }
 
+/// What takes linear time on ordinary code must not take quadratic time on strange code: a megabyte of each.
+#[test]
+fn strange_texts_take_no_strange_time() {
+    let repeated = |text: &str| text.repeat(MAX_BYTES / text.len() - 100);
+    let strange = [
+        "def f(x):\n".to_string() + &repeated(" x = x + x\n") + " return f'<p>{x}</p>'\n",
+        "def f(x, y):\n".to_string() + &repeated(" open(x + y)\n"),
+        format!("x = {{{}}}", repeated("'pwd':1,")),
+        format!("x = ({})", repeated("'<p>' + x, ")),
+        repeated("x = 'select ' + y + ' from ' + z\n"),
+        repeated("class C: x = 1\n"),
+        repeated("if x: import a as b\n"),
+    ];
+    let started = std::time::Instant::now();
+    let sources: Vec<&str> = strange.iter().map(String::as_str).collect();
+    let options = ScanOptions { ruff_select: Vec::new(), ..ScanOptions::default() };
+    for (scan, source) in scan_many(&sources, &options).iter().zip(&sources) {
+        assert!(scan.syntax_valid, "{}", &source[..60]);
+    }
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}
+
 /// Panics on scanning threads, which the scanner catches and a test would not see.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 

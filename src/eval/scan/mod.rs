@@ -13,10 +13,12 @@ mod bandit;
 mod complexity;
 mod encoding;
 mod lower;
+mod nesting;
 mod own;
 mod readability;
 #[cfg(feature = "ruff")]
 mod ruff;
+mod scopes;
 mod syntax;
 mod tree;
 
@@ -91,13 +93,13 @@ pub fn scan_named(sources: &[(&str, &str)], options: &ScanOptions) -> Vec<FileSc
     std::thread::scope(|scope| {
         for _ in 0..cores.min(sources.len()) {
             let thread = std::thread::Builder::new().name("scan".to_string()).stack_size(STACK_BYTES);
-            if thread.spawn_scoped(scope, || work(syntax::MAX_DEPTH)).is_err() {
+            if thread.spawn_scoped(scope, || work(nesting::MAX_DEPTH)).is_err() {
                 break;
             }
         }
     });
     // Where no thread could be had the caller's own stack bears the ordinary files.
-    work(syntax::MAX_DEPTH / 20);
+    work(nesting::MAX_DEPTH / 20);
     results.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -153,21 +155,22 @@ impl Scanner {
         let mut scan = FileScan { lines: count_lines(source), ..FileScan::default() };
         // CPython takes a byte order mark off before it counts columns.
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-        if source.len() > MAX_BYTES || !guarded(|| syntax::is_shallow(source, max_depth)).unwrap_or(false) {
+        if source.len() > MAX_BYTES || !guarded(|| nesting::is_shallow(source, max_depth)).unwrap_or(false) {
             return scan;
         }
         let Some(parsed) = guarded(|| syntax::parse(source)).flatten() else { return scan };
         scan.syntax_valid = guarded(|| syntax::is_valid(&parsed, source)).unwrap_or(false);
         // Bandit and Radon parse without compiling: a `return` outside a function does not stop them.
-        if parsed.has_no_syntax_errors() && !source.contains('\0') {
-            if let Some(tree) = guarded(|| lower::lower(parsed.suite(), source, self.positions)) {
-                scan.bandit = guarded(|| bandit::run(&tree, source)).unwrap_or_default();
-                scan.own_rules = guarded(|| own::run(&tree)).unwrap_or_default();
-                scan.complexity = guarded(|| complexity::blocks(&tree)).unwrap_or_default();
-                let mut counted = scan.clone();
-                if guarded(|| readability::measure(&tree, &mut counted)).is_some() {
-                    scan = counted;
-                }
+        if parsed.has_no_syntax_errors()
+            && !source.contains('\0')
+            && let Some(tree) = guarded(|| lower::lower(parsed.suite(), source, self.positions))
+        {
+            scan.bandit = guarded(|| bandit::run(&tree, source)).unwrap_or_default();
+            scan.own_rules = guarded(|| own::run(&tree)).unwrap_or_default();
+            scan.complexity = guarded(|| complexity::blocks(&tree)).unwrap_or_default();
+            let mut counted = scan.clone();
+            if guarded(|| readability::measure(&tree, &mut counted)).is_some() {
+                scan = counted;
             }
         }
         #[cfg(not(feature = "ruff"))]
