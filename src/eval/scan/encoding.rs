@@ -9,9 +9,10 @@ pub fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
     let marked = bytes.starts_with("\u{feff}".as_bytes());
     match cookie(bytes).as_deref() {
         None => utf8(),
-        Some(name) if name == "utf8" || name.starts_with("utf-8") => utf8(),
-        // A byte order mark says UTF-8; nothing else may be named beside it.
+        Some(name) if name.starts_with("utf-8") => utf8(),
+        // A byte order mark says UTF-8; nothing else may be named beside it, not even `utf8`.
         Some(_) if marked => None,
+        Some("utf8") => utf8(),
         Some("latin-1" | "latin1" | "iso-8859-1" | "iso8859-1" | "iso-latin-1" | "l1") => {
             Some(bytes.iter().map(|&byte| char::from(byte)).collect())
         }
@@ -69,6 +70,7 @@ mod tests {
         assert_eq!(decode(b"x = 1\n# coding=latin-1\n'\xe9'"), None);
         assert_eq!(decode(b"# coding: uft-8\nx"), None);
         assert_eq!(decode(b"\xef\xbb\xbf# coding: latin-1\nx"), None);
+        assert_eq!(decode(b"\xef\xbb\xbf# coding: utf8\nx"), None);
         assert_eq!(decode(b"# coding: cp1252\nx").as_deref(), Some("# coding: cp1252\nx"));
         assert_eq!(decode(b"# coding: ascii\n'\xc3\xa9'"), None);
     }
