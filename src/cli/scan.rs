@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::eval::scan::{ScanOptions, check_options, decode, scan_many, tools};
+use crate::eval::scan::{ScanOptions, check_options, decode, scan_named, tools};
 use crate::fsio;
 use crate::record::{FileScan, Finding, Level};
 
@@ -96,7 +96,7 @@ pub fn scan(args: &ScanArgs) -> Result<()> {
     let select = args.select.iter().map(|s| s.trim().to_string()).filter(|s| !s.is_empty());
     let ruff_select =
         select.flat_map(|s| if s == "strict" { STRICT.map(String::from).to_vec() } else { vec![s] }).collect();
-    let options = ScanOptions { ruff_select };
+    let options = ScanOptions { ruff_select, ..ScanOptions::default() };
     check_options(&options)?;
 
     let files = scan_files(&python_files(&args.paths)?, &options)?;
@@ -145,14 +145,16 @@ fn scan_files(paths: &[PathBuf], options: &ScanOptions) -> Result<Vec<FileScan>>
     let bytes = paths.iter().map(|path| fsio::read_bytes(path)).collect::<Result<Vec<_>>>()?;
     let texts: Vec<_> = bytes.iter().map(|bytes| decode(bytes)).collect();
     // A NUL keeps bytes that are no text from being taken for a valid file.
-    let sources: Vec<&str> = texts.iter().map(|text| text.as_deref().unwrap_or("\0")).collect();
-    let mut scans = scan_many(&sources, options);
-    for (((scan, path), bytes), text) in scans.iter_mut().zip(paths).zip(&bytes).zip(&texts) {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let texts_or_nul = texts.iter().map(|text| text.as_deref().unwrap_or("\0"));
+    let sources: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(texts_or_nul).collect();
+    let mut scans = scan_named(&sources, options);
+    for (((scan, name), bytes), text) in scans.iter_mut().zip(names).zip(&bytes).zip(&texts) {
         if text.is_none() {
             let lines = String::from_utf8_lossy(bytes).lines().count() as u32;
             *scan = FileScan { lines, ..FileScan::default() };
         }
-        scan.path = path.display().to_string();
+        scan.path = name;
     }
     Ok(scans)
 }

@@ -6,6 +6,7 @@ mod eval;
 mod gradients;
 mod organism;
 mod report;
+mod scan;
 mod score;
 mod synthetic;
 mod training;

@@ -1,6 +1,6 @@
 //! Static scanners: text in, [`FileScan`] out.
 //!
-//! One parse (Ruff's parser, as the latest Python) feeds all of them: the syntax verdict, the rules compatible with
+//! One parse (Ruff's parser) feeds all of them: the syntax verdict, the rules compatible with
 //! Bandit ([`bandit`]), our own three ([`own`]), Radon's complexity, readability counts, and Ruff's rules through
 //! `ruff_linter` (feature `ruff`). Nothing is executed and no file is read.
 //!
@@ -13,10 +13,12 @@ mod bandit;
 mod complexity;
 mod encoding;
 mod lower;
+mod nesting;
 mod own;
 mod readability;
 #[cfg(feature = "ruff")]
 mod ruff;
+mod scopes;
 mod syntax;
 mod tree;
 
@@ -34,12 +36,28 @@ pub use encoding::decode;
 pub struct ScanOptions {
     /// Ruff's selectors; none switches Ruff off.
     pub ruff_select: Vec<String>,
+    /// Whose columns Bandit's findings in f-strings have.
+    pub fstring_positions: FStringPositions,
+}
+
+/// Where CPython, and so Bandit, sees a literal piece of an f-string. Only columns differ (and lines, in an
+/// f-string over several).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FStringPositions {
+    /// Where it is written: Bandit running on Python 3.12 or later.
+    #[default]
+    Pieces,
+    /// Where the whole f-string begins: Bandit running on Python up to 3.11.
+    Whole,
 }
 
 impl Default for ScanOptions {
     /// Ruff's own default selection, spelt out.
     fn default() -> Self {
-        Self { ruff_select: ["E4", "E7", "E9", "F"].map(String::from).to_vec() }
+        Self {
+            ruff_select: ["E4", "E7", "E9", "F"].map(String::from).to_vec(),
+            fstring_positions: FStringPositions::default(),
+        }
     }
 }
 
@@ -55,26 +73,33 @@ pub fn scan_source(source: &str, options: &ScanOptions) -> FileScan {
 
 /// Scans texts on all cores; the results stand in the order of the texts.
 pub fn scan_many(sources: &[&str], options: &ScanOptions) -> Vec<FileScan> {
+    let files: Vec<(&str, &str)> = sources.iter().map(|source| ("scanned.py", *source)).collect();
+    scan_named(&files, options)
+}
+
+/// The same for texts with file names, which some of Ruff's rules ask about (`__init__.py` re-exports what it
+/// imports). Only the last component counts; nothing is looked up on disk.
+pub fn scan_named(sources: &[(&str, &str)], options: &ScanOptions) -> Vec<FileScan> {
     let scanner = Scanner::new(options);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(vec![FileScan::default(); sources.len()]);
     let work = |max_depth: usize| {
-        while let Some((index, source)) = take(&next, sources) {
-            let scan = scanner.scan(source, max_depth);
+        while let Some((index, (name, source))) = take(&next, sources) {
+            let scan = scanner.scan(name, source, max_depth);
             results.lock().unwrap_or_else(PoisonError::into_inner)[index] = scan;
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..cores.min(sources.len()) {
-            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
-            if thread.spawn_scoped(scope, || work(syntax::MAX_DEPTH)).is_err() {
+            let thread = std::thread::Builder::new().name("scan".to_string()).stack_size(STACK_BYTES);
+            if thread.spawn_scoped(scope, || work(nesting::MAX_DEPTH)).is_err() {
                 break;
             }
         }
     });
     // Where no thread could be had the caller's own stack bears the ordinary files.
-    work(syntax::MAX_DEPTH / 20);
+    work(nesting::MAX_DEPTH / 20);
     results.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -96,12 +121,13 @@ pub fn tools() -> Vec<(&'static str, &'static str)> {
     tools
 }
 
-fn take<'s>(next: &AtomicUsize, sources: &[&'s str]) -> Option<(usize, &'s str)> {
+fn take<'s>(next: &AtomicUsize, sources: &[(&'s str, &'s str)]) -> Option<(usize, (&'s str, &'s str))> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     sources.get(index).map(|source| (index, *source))
 }
 
 struct Scanner {
+    positions: FStringPositions,
     #[cfg(feature = "ruff")]
     ruff: Option<ruff::Settings>,
 }
@@ -116,38 +142,42 @@ impl Scanner {
             .cloned()
             .collect();
         let settings = || ruff::settings(&known).ok();
-        Self { ruff: (!known.is_empty()).then(settings).flatten() }
+        let ruff = (!known.is_empty()).then(settings).flatten();
+        Self { positions: options.fstring_positions, ruff }
     }
 
     #[cfg(not(feature = "ruff"))]
-    fn new(_: &ScanOptions) -> Self {
-        Self {}
+    fn new(options: &ScanOptions) -> Self {
+        Self { positions: options.fstring_positions }
     }
 
-    fn scan(&self, source: &str, max_depth: usize) -> FileScan {
+    fn scan(&self, name: &str, source: &str, max_depth: usize) -> FileScan {
         let mut scan = FileScan { lines: count_lines(source), ..FileScan::default() };
         // CPython takes a byte order mark off before it counts columns.
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-        if source.len() > MAX_BYTES || !guarded(|| syntax::is_shallow(source, max_depth)).unwrap_or(false) {
+        if source.len() > MAX_BYTES || !guarded(|| nesting::is_shallow(source, max_depth)).unwrap_or(false) {
             return scan;
         }
         let Some(parsed) = guarded(|| syntax::parse(source)).flatten() else { return scan };
         scan.syntax_valid = guarded(|| syntax::is_valid(&parsed, source)).unwrap_or(false);
         // Bandit and Radon parse without compiling: a `return` outside a function does not stop them.
-        if parsed.has_no_syntax_errors() && !source.contains('\0') {
-            if let Some(tree) = guarded(|| lower::lower(parsed.suite(), source)) {
-                scan.bandit = guarded(|| bandit::run(&tree, source)).unwrap_or_default();
-                scan.own_rules = guarded(|| own::run(&tree)).unwrap_or_default();
-                scan.complexity = guarded(|| complexity::blocks(&tree)).unwrap_or_default();
-                let mut counted = scan.clone();
-                if guarded(|| readability::measure(&tree, &mut counted)).is_some() {
-                    scan = counted;
-                }
+        if parsed.has_no_syntax_errors()
+            && !source.contains('\0')
+            && let Some(tree) = guarded(|| lower::lower(parsed.suite(), source, self.positions))
+        {
+            scan.bandit = guarded(|| bandit::run(&tree, source)).unwrap_or_default();
+            scan.own_rules = guarded(|| own::run(&tree)).unwrap_or_default();
+            scan.complexity = guarded(|| complexity::blocks(&tree)).unwrap_or_default();
+            let mut counted = scan.clone();
+            if guarded(|| readability::measure(&tree, &mut counted)).is_some() {
+                scan = counted;
             }
         }
+        #[cfg(not(feature = "ruff"))]
+        let _ = name;
         #[cfg(feature = "ruff")]
         if let Some(settings) = &self.ruff {
-            scan.ruff = guarded(|| ruff::run(settings, source, parsed)).unwrap_or_default();
+            scan.ruff = guarded(|| ruff::run(settings, name, source, parsed)).unwrap_or_default();
         }
         scan
     }

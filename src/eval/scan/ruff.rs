@@ -47,9 +47,9 @@ fn rules_of(code: &str) -> impl Iterator<Item = ruff_linter::registry::Rule> {
 }
 
 /// The findings of one file, in Ruff's order.
-pub(super) fn run(settings: &Settings, source: &str, parsed: Parsed<ModModule>) -> Vec<RuffFinding> {
+pub(super) fn run(settings: &Settings, name: &str, source: &str, parsed: Parsed<ModModule>) -> Vec<RuffFinding> {
     let kind = SourceKind::Python { code: source.to_string(), is_stub: false };
-    let path = Path::new("scanned.py");
+    let path = Path::new(Path::new(name).file_name().unwrap_or_default());
     let source = ParseSource::Precomputed(parsed);
     let result = lint_only(path, None, &settings.0, Noqa::Disabled, &kind, PySourceType::Python, source);
     let mut diagnostics = result.diagnostics;
@@ -62,7 +62,7 @@ pub(super) fn run(settings: &Settings, source: &str, parsed: Parsed<ModModule>) 
                 code: diagnostic.secondary_code_or_id().to_string(),
                 line: at.map_or(0, |at| at.line.get() as u32),
                 column: at.map_or(0, |at| at.column.get() as u32),
-                message: diagnostic.headline_message().to_string(),
+                message: diagnostic.concise_message().to_string(),
             }
         })
         .collect()

@@ -236,6 +236,7 @@ pub(super) struct Node {
     /// In the order of `ast`'s fields.
     pub children: Vec<Id>,
     pub position: Option<Position>,
+    pub is_statement: bool,
 }
 
 /// Where a node stands; classes such as `arguments` have no position of their own.

@@ -52,10 +52,9 @@ fn hub_download(context: &Context) -> Option<Issue> {
     if !revision.is_truthy() {
         revision = context.keyword_value("commit_id");
     }
-    if let Some(revision) = revision.text().map(|text| text.trim_matches(['"', '\''])) {
-        if revision.len() >= 7 && revision.chars().all(|c| c.is_ascii_hexdigit()) {
-            return None;
-        }
+    let revision = revision.text().map(|text| text.trim_matches(['"', '\'']));
+    if revision.is_some_and(|r| r.len() >= 7 && r.chars().all(|c| c.is_ascii_hexdigit())) {
+        return None;
     }
     if context.arg(0).text().is_some_and(|path| ["./", "/", "../"].iter().any(|p| path.starts_with(p))) {
         return None;

@@ -36,10 +36,10 @@ fn password_string(context: &Context) -> Option<Issue> {
     let named = |id: Id| tree.last_name(id).is_some_and(names_password);
     match tree.kind(parent) {
         Kind::Assign { targets, .. } => targets.iter().any(|&t| named(t)).then(|| report(text)),
-        Kind::Dict { keys, values } => {
+        Kind::Dict { keys, values } if names_password(text) => {
             let position = keys.iter().position(|&key| key == Some(context.node))?;
             let Kind::Constant(value) = tree.kind(*values.get(position)?) else { return None };
-            names_password(text).then(|| report(&display(value)))
+            Some(report(&display(value)))
         }
         Kind::Subscript { .. } if names_password(text) => match tree.kind(tree.parent(parent)?) {
             Kind::Assign { value, .. } => tree.str_value(*value).map(report),

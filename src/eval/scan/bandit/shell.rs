@@ -150,7 +150,8 @@ fn is_full_path(text: &str) -> bool {
 }
 
 fn wildcard(context: &Context) -> Option<Issue> {
-    if !is_shell(context) && !(is_subprocess(context) && context.keyword_is("shell", &["True"])) {
+    let by_shell = is_shell(context) || is_subprocess(context) && context.keyword_is("shell", &["True"]);
+    if !by_shell {
         return None;
     }
     let command = match context.arg(0) {

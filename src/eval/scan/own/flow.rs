@@ -81,6 +81,8 @@ struct Binding {
 pub(super) struct Bindings<'t> {
     scope_of: Vec<Id>,
     assigned: HashMap<(Id, &'t str), Vec<Binding>>,
+    /// Variables of comprehensions, which live inside them only.
+    comprehended: HashMap<(Id, &'t str), Vec<Binding>>,
     parameters: HashMap<(Id, &'t str), Id>,
     /// `esc` of `from html import escape as esc`.
     imported: HashMap<&'t str, &'t str>,
@@ -92,6 +94,7 @@ impl<'t> Bindings<'t> {
         let mut bindings = Self {
             scope_of: vec![Tree::ROOT; tree.len()],
             assigned: HashMap::new(),
+            comprehended: HashMap::new(),
             parameters: HashMap::new(),
             imported: HashMap::new(),
         };
@@ -130,9 +133,13 @@ impl<'t> Bindings<'t> {
 
     fn bind(&mut self, tree: &'t Tree, at: Id, target: Id, value: Id) {
         let scope = self.scope_of[at];
+        let map = match tree.kind(at) {
+            Kind::Comprehension { .. } => &mut self.comprehended,
+            _ => &mut self.assigned,
+        };
         for id in tree.walk(target) {
             if let Kind::Name { id: name, store: true } = tree.kind(id) {
-                self.assigned.entry((scope, name)).or_default().push(Binding { at, value });
+                map.entry((scope, name)).or_default().push(Binding { at, value });
             }
         }
     }
@@ -148,16 +155,17 @@ impl<'t> Bindings<'t> {
         let mut scope = self.scope_of[usage];
         let mut own = true;
         loop {
+            let comprehended = self.comprehended.get(&(scope, name)).into_iter().flatten();
+            let inside =
+                |binding: &&Binding| tree.parent(binding.at).is_some_and(|c| tree.ancestors(usage).any(|a| a == c));
+            if let Some(binding) = comprehended.rev().find(inside) {
+                return Some(Source::Value(binding.value));
+            }
             if let Some(bindings) = self.assigned.get(&(scope, name)) {
-                let is_visible = |binding: &&Binding| match tree.kind(binding.at) {
-                    // A comprehension's variable is bound for the whole comprehension, before and after its place.
-                    Kind::Comprehension { .. } => {
-                        tree.parent(binding.at).is_some_and(|c| c == usage || tree.ancestors(usage).any(|a| a == c))
-                    }
-                    // Elsewhere the whole of an outer scope may have run by now.
-                    _ => !own || binding.at < statement || encloses(tree, binding.at, usage),
-                };
-                if let Some(binding) = bindings.iter().rev().find(is_visible) {
+                // The whole of an outer scope may have run by now.
+                let above = if own { bindings.partition_point(|b| b.at < usage) } else { bindings.len() };
+                let done = |b: &&Binding| !own || b.at < statement || encloses(tree, b.at, usage);
+                if let Some(binding) = bindings[..above].iter().rev().find(done) {
                     return Some(Source::Value(binding.value));
                 }
             }
@@ -196,24 +204,9 @@ fn encloses(tree: &Tree, binding: Id, usage: Id) -> bool {
     }
 }
 
-/// The simple statement, or the head's compound one, that a node belongs to.
+/// The statement that a node belongs to; for a head (`for x in HERE:`) the compound one.
 fn statement_of(tree: &Tree, id: Id) -> Id {
-    let is_statement = |id: Id| {
-        tree.parent(id).is_some_and(|parent| match tree.kind(parent) {
-            Kind::Module { body } | Kind::ClassDef { body, .. } | Kind::FunctionDef { body, .. } => body.contains(&id),
-            Kind::If { body, orelse, .. } | Kind::For { body, orelse, .. } | Kind::While { body, orelse, .. } => {
-                body.contains(&id) || orelse.contains(&id)
-            }
-            Kind::With { body, .. } | Kind::ExceptHandler { body, .. } | Kind::MatchCase { body, .. } => {
-                body.contains(&id)
-            }
-            Kind::Try { body, orelse, finalbody, .. } => {
-                body.contains(&id) || orelse.contains(&id) || finalbody.contains(&id)
-            }
-            _ => false,
-        })
-    };
-    std::iter::once(id).chain(tree.ancestors(id)).find(|&id| is_statement(id)).unwrap_or(id)
+    std::iter::once(id).chain(tree.ancestors(id)).find(|&id| tree.node(id).is_statement).unwrap_or(id)
 }
 
 /// Asks one question of many expressions: is this foreign, given the calls that make a value harmless?

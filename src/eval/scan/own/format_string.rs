@@ -46,7 +46,7 @@ fn call(flow: &Flow, func: Id, args: &[Id], keywords: &[Id]) -> bool {
             [template, rest @ ..] => is_template(flow, *template) && !(rest.is_empty() && keywords.is_empty()),
             [] => false,
         },
-        "format" | "format_map" => args.iter().chain(keywords).any(|a| is_open(a)) && is_template(flow, value),
+        "format" | "format_map" => args.iter().chain(keywords).any(is_open) && is_template(flow, value),
         method if LOG_METHODS.contains(&method) && is_logger(tree, value) => {
             let skip = usize::from(method == "log");
             match args.get(skip..) {
@@ -60,10 +60,10 @@ fn call(flow: &Flow, func: Id, args: &[Id], keywords: &[Id]) -> bool {
 
 /// Foreign, and not a plain constant with foreign values in it that were put in as text already.
 fn is_template(flow: &Flow, id: Id) -> bool {
-    if let Kind::Name { id: name, .. } = flow.tree.kind(id) {
-        if let Some(Source::Parameter(parameter)) = flow.bindings.resolve(flow.tree, id, name) {
-            return may_be_text(flow.tree, parameter);
-        }
+    if let Kind::Name { id: name, .. } = flow.tree.kind(id)
+        && let Some(Source::Parameter(parameter)) = flow.bindings.resolve(flow.tree, id, name)
+    {
+        return may_be_text(flow.tree, parameter);
     }
     flow.is_foreign(id)
 }

@@ -14,6 +14,9 @@
 //! Not caught: a path that is returned and opened elsewhere, a foreign path opened without a folder before it,
 //! archives (Bandit's B202), a `startswith` on a path that has no trailing separator.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use super::finding;
 use super::flow::{Bindings, Flow, Source};
 use crate::eval::scan::tree::{BinOp, CompareOp, Id, Kind, Tree};
@@ -73,10 +76,12 @@ const PATTERNS: [&str; 5] = ["fullmatch", "match", "isalnum", "isidentifier", "i
 /// All findings of one file.
 pub(super) fn run(tree: &Tree, bindings: &Bindings) -> Vec<Finding> {
     let flow = Flow::new(tree, bindings, NAME_ONLY);
+    let checked = RefCell::new(HashMap::new());
+    let is_checked = |scope: Id| *checked.borrow_mut().entry(scope).or_insert_with(|| is_checked(&flow, scope));
     let hit = |&id: &Id| {
         let Kind::Call { func, args, .. } = tree.kind(id) else { return false };
         let touched = touched_path(&flow, id, *func, args);
-        touched.is_some_and(|path| joins_foreign(&flow, path, 0)) && !is_checked(&flow, bindings.scope(id))
+        touched.is_some_and(|path| joins_foreign(&flow, path, 0)) && !is_checked(bindings.scope(id))
     };
     let message = "A name from outside is joined to a folder and used without a check that it stays inside.";
     tree.walk(Tree::ROOT).filter(hit).map(|id| finding(tree, id, "R022", "path_traversal", 22, message)).collect()

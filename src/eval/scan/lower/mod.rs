@@ -1,18 +1,21 @@
 //! Ruff's syntax tree turned into Python's own ([`super::tree`]), fields in `ast`'s order, positions as CPython's.
 //!
-//! Strings follow CPython 3.12 and later: a literal piece of an f-string stands where it is written (up to 3.11 it
-//! was given the position of the whole f-string), and neighbouring pieces of an implicit concatenation are one
-//! constant.
+//! Neighbouring pieces of an implicit concatenation are one constant, as in CPython. Where a literal piece of an
+//! f-string stands depends on CPython's version ([`FStringPositions`]).
+
+mod strings;
 
 use ruff_python_ast::{self as ast, Expr, Number, Operator, Pattern, Stmt, Suite, TypeParam};
 use ruff_source_file::LineIndex;
 use ruff_text_size::{Ranged, TextRange, TextSize};
 
+use super::FStringPositions;
 use super::tree::{Arguments, BinOp, CompareOp, Constant, Id, Kind, Node, Position, Tree};
 
 /// Builds the tree of a parsed module.
-pub(super) fn lower(body: &Suite, source: &str) -> Tree {
-    let mut lower = Lower { source, tree: Tree::default(), lines: LineIndex::from_source_text(source) };
+pub(super) fn lower(body: &Suite, source: &str, positions: FStringPositions) -> Tree {
+    let mut lower =
+        Lower { source, tree: Tree::default(), lines: LineIndex::from_source_text(source), positions, whole: None };
     let root = lower.open(None);
     let body = lower.suite(body);
     lower.close(root, Kind::Module { body: body.clone() }, body);
@@ -23,12 +26,9 @@ struct Lower<'a> {
     source: &'a str,
     tree: Tree,
     lines: LineIndex,
-}
-
-/// A literal piece of an f-string on its way into one constant with its neighbours.
-struct Piece {
-    text: String,
-    range: TextRange,
+    positions: FStringPositions,
+    /// The f-string around, where it gives its pieces their position.
+    whole: Option<TextRange>,
 }
 
 impl Lower<'_> {
@@ -45,7 +45,7 @@ impl Lower<'_> {
     /// Reserves a node, so that parents come before their children in the arena.
     fn open(&mut self, range: Option<TextRange>) -> Id {
         let position = range.map(|r| self.position(r));
-        self.tree.push(Node { kind: Kind::Other, parent: None, children: Vec::new(), position })
+        self.tree.push(Node { kind: Kind::Other, parent: None, children: Vec::new(), position, is_statement: false })
     }
 
     fn close(&mut self, id: Id, kind: Kind, children: Vec<Id>) -> Id {
@@ -83,6 +83,7 @@ impl Lower<'_> {
             _ => stmt.range(),
         };
         let id = self.open(Some(range));
+        self.tree.node_mut(id).is_statement = true;
         let (kind, children) = match stmt {
             Stmt::FunctionDef(f) => return self.function(id, f),
             Stmt::ClassDef(c) => return self.class(id, c),
@@ -232,6 +233,7 @@ impl Lower<'_> {
                 Some(test) => {
                     let range = TextRange::new(clause.start(), end.unwrap_or(clause.end()));
                     let id = self.open(Some(range));
+                    self.tree.node_mut(id).is_statement = true;
                     open.push((id, self.expr(test), self.suite(&clause.body)));
                 }
                 None => last = self.suite(&clause.body),
@@ -513,77 +515,5 @@ impl Lower<'_> {
         let mut children: Vec<Id> = parts.iter().map(|e| self.expr(e)).collect();
         children.extend(self.comprehensions(generators));
         children
-    }
-
-    fn f_string(&mut self, f: &ast::ExprFString) -> Id {
-        let id = self.open(Some(f.range));
-        let mut values = Vec::new();
-        let mut piece: Option<Piece> = None;
-        for part in &f.value {
-            match part {
-                ast::FStringPart::Literal(literal) => join(&mut piece, &literal.value, literal.range),
-                ast::FStringPart::FString(part) => self.f_string_elements(&part.elements, &mut piece, &mut values),
-            }
-        }
-        self.flush(&mut piece, &mut values);
-        self.close(id, Kind::JoinedStr { values: values.clone() }, values)
-    }
-
-    fn f_string_elements(
-        &mut self,
-        elements: &ast::InterpolatedStringElements,
-        piece: &mut Option<Piece>,
-        values: &mut Vec<Id>,
-    ) {
-        for element in elements {
-            match element {
-                ast::InterpolatedStringElement::Literal(literal) => join(piece, &literal.value, literal.range),
-                ast::InterpolatedStringElement::Interpolation(interpolation) => {
-                    if let Some(debug) = &interpolation.debug_text {
-                        // `{x=}` writes its own source before the value.
-                        let text = [debug.leading(), debug.expression(), debug.trailing()].concat();
-                        join(piece, &text, interpolation.range);
-                    }
-                    self.flush(piece, values);
-                    values.push(self.formatted_value(interpolation));
-                }
-            }
-        }
-    }
-
-    fn elements(&mut self, elements: &ast::InterpolatedStringElements) -> Vec<Id> {
-        let (mut piece, mut values) = (None, Vec::new());
-        self.f_string_elements(elements, &mut piece, &mut values);
-        self.flush(&mut piece, &mut values);
-        values
-    }
-
-    fn formatted_value(&mut self, interpolation: &ast::InterpolatedElement) -> Id {
-        let id = self.open(Some(interpolation.range));
-        let value = self.expr(&interpolation.expression);
-        let mut children = vec![value];
-        if let Some(spec) = &interpolation.format_spec {
-            let spec_id = self.open(Some(spec.range));
-            let values = self.elements(&spec.elements);
-            children.push(self.close(spec_id, Kind::JoinedStr { values: values.clone() }, values));
-        }
-        self.close(id, Kind::FormattedValue { value }, children)
-    }
-
-    /// Ends a run of literal pieces; an empty one leaves no constant behind.
-    fn flush(&mut self, piece: &mut Option<Piece>, values: &mut Vec<Id>) {
-        if let Some(Piece { text, range }) = piece.take().filter(|p| !p.text.is_empty()) {
-            values.push(self.leaf(Some(range), Kind::Constant(Constant::Str(text))));
-        }
-    }
-}
-
-fn join(piece: &mut Option<Piece>, text: &str, range: TextRange) {
-    match piece {
-        Some(piece) => {
-            piece.text.push_str(text);
-            piece.range = piece.range.cover(range);
-        }
-        None => *piece = Some(Piece { text: text.to_string(), range }),
     }
 }
