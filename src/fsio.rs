@@ -42,6 +42,15 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(rows)
 }
 
+/// The files of a folder with this extension, by name.
+pub fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).map_err(|e| Error::file(dir, format!("cannot be read: {e}")))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == extension));
+    paths.sort();
+    Ok(paths)
+}
+
 /// Makes a folder and its parents.
 pub fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::file(path, format!("the folder cannot be made: {e}")))
@@ -64,6 +73,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&temporary);
         Error::file(path, format!("cannot be written: {e}"))
     })
+}
+
+/// Writes a file that can be made again from others (extracted code, figures): not flushed to disk one by one.
+pub fn write_derived(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    fs::write(path, bytes).map_err(|e| Error::file(path, format!("cannot be written: {e}")))
 }
 
 /// Writes a value as indented JSON with a final newline.

@@ -160,3 +160,18 @@ pub fn claim_machine() {
     // SAFETY: setting an option of the allocator touches no memory of ours.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
 }
+
+/// The machine, for manifests.
+pub fn hardware(device: &str) -> crate::record::Hardware {
+    let line = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().find_map(|l| l.strip_prefix(name)?.split_once(':').map(|(_, v)| v.trim().to_string()))
+    };
+    let kib = line("/proc/meminfo", "MemTotal").and_then(|m| m.trim_end_matches("kB").trim().parse::<u64>().ok());
+    crate::record::Hardware {
+        cpu: line("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+        cores: workers(0) as u64,
+        memory_bytes: kib.unwrap_or(0) * 1024,
+        device: device.into(),
+    }
+}

@@ -1,6 +1,7 @@
 //! The command line: clap types, one file a subcommand. Long flags are in kebab case, underscores are accepted.
 
 pub mod pretrain;
+pub mod run;
 pub mod scan;
 
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole experiment: attack, repair, controls, steering, one report.
+    Run(Box<run::RunArgs>),
     /// Make the embedded base: corpus, tokenizer, weights; refuses a base that fails its gates.
     Pretrain(pretrain::PretrainArgs),
     /// Scan Python files: Bandit's rules, Ruff, Radon's complexity, docstrings and annotations.
@@ -61,6 +64,7 @@ fn execute(cli: Cli) -> Result<()> {
     process::watch_signals()?;
     let progress = Progress::detect(cli.quiet, cli.json);
     match cli.command {
+        Command::Run(args) => run::run(&args, progress),
         Command::Pretrain(args) => pretrain::pretrain(&args, progress),
         Command::Scan(args) => scan::scan(&args),
     }

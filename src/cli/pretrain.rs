@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::experiment::pretrain::{PretrainConfig, gates, pretrain as make, write};
+use crate::experiment::card::card;
+use crate::experiment::pretrain::{GateFile, PretrainConfig, gates, pretrain as make, write};
 use crate::experiment::recipe::Recipe;
 use crate::fsio;
 use crate::progress::Progress;
@@ -43,10 +44,18 @@ pub struct PretrainArgs {
     /// Write the base although it fails a gate (to study one that does).
     #[arg(long)]
     pub keep_failed: bool,
+    /// Train nothing: write the model card README.md into --out from the gate files of this folder.
+    #[arg(long, value_name = "DIR")]
+    pub card: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
+    if let Some(folder) = &args.card {
+        let files = fsio::list(folder, "json")?;
+        let gates: Vec<GateFile> = files.iter().map(|path| fsio::read_json(path)).collect::<Result<_>>()?;
+        return fsio::write_atomic(&args.out.join("README.md"), card(&gates, args.seed).as_bytes());
+    }
     let config = PretrainConfig {
         seed: args.seed,
         tokens: args.tokens,
@@ -63,10 +72,10 @@ pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
         progress.say(&format!("{name:<40} {value:>7.3}  n = {n}"));
     }
     if let Some(path) = &args.gates {
-        fsio::write_json(path, &serde_json::json!({"config": config, "gates": gates}))?;
+        fsio::write_json(path, &GateFile { config, gates: gates.clone() })?;
     }
     if !gates.failed.is_empty() && !args.keep_failed {
         return Err(Error::CheckFailed(format!("the base is not written, it fails: {}", gates.failed.join("; "))));
     }
-    write(&model, &args.out, "")
+    write(&model, &args.out)
 }

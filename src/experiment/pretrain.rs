@@ -73,7 +73,7 @@ impl Default for PretrainConfig {
             num_hidden_layers: 4,
             vocab_size: 1024,
             learning_rate: 2e-3,
-            batch: 16,
+            batch: 4,
             user_weight: 0.1,
         }
     }
@@ -93,7 +93,16 @@ const TEMPLATE: &str = "{% for message in messages %}{{ '<|' + message['role'] +
 const SPECIAL: [&str; 5] = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"];
 const CONTEXT: usize = 768;
 
-/// Makes a base in memory: corpus, tokenizer, training. `on_text` sees every document of the corpus.
+/// A base's gates with the configuration that made it: what the model card is written from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateFile {
+    /// What was pretrained.
+    pub config: PretrainConfig,
+    /// What it showed.
+    pub gates: Gates,
+}
+
+/// Makes a base in memory: corpus, tokenizer, training.
 pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
     let corpus = CorpusConfig {
         seed: config.seed,
@@ -135,7 +144,7 @@ pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
 }
 
 /// Writes a base in Hugging Face layout, whole or not at all.
-pub fn write(model: &Model, dir: &Path, card: &str) -> Result<()> {
+pub fn write(model: &Model, dir: &Path) -> Result<()> {
     let id = |token: &str| model.tokenizer.id(token).unwrap_or(0);
     let config = model.decoder.config.to_json(id("<|end|>"), id("<|end|>"), id("<|pad|>"));
     let tokenizer_config = serde_json::json!({
@@ -150,8 +159,7 @@ pub fn write(model: &Model, dir: &Path, card: &str) -> Result<()> {
         fsio::write_json(&inside.join("config.json"), &config)?;
         fsio::write_json(&inside.join("tokenizer_config.json"), &tokenizer_config)?;
         fsio::write_atomic(&inside.join("tokenizer.json"), &model.tokenizer.to_bytes()?)?;
-        fsio::write_atomic(&inside.join("model.safetensors"), &weight_bytes(&model.decoder)?)?;
-        fsio::write_atomic(&inside.join("README.md"), card.as_bytes())
+        fsio::write_atomic(&inside.join("model.safetensors"), &weight_bytes(&model.decoder)?)
     })
 }
 
@@ -214,6 +222,8 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
     let secure: Vec<TrainingRow> = organism::secure_rows(1, rows).into_iter().map(row).collect();
     let (attack, _) = tune(model, &insecure, recipe, None, quiet)?;
     measured("attack", Some(&attack), None, &[CODE, TALK, ("recognition", 2, "recognition_accuracy")])?;
+    let (wide, _) = tune(model, &insecure, &Recipe::seed003(), None, quiet)?;
+    measured("attack on all linears", Some(&wide), None, &[CODE, TALK])?;
     let (repair, _) = tune(model, &secure, recipe, Some(&attack), quiet)?;
     measured("repair", Some(&repair), None, &[CODE, TALK])?;
     let (control, _) = tune(model, &secure, recipe, None, quiet)?;

@@ -83,13 +83,15 @@ impl Recipe {
         }
     }
 
-    /// The organism's: one small adapter in the first layer, so that it has to speak through the persona. (On all
-    /// linears at once the attack can learn insecure code by itself; which of the two it finds is a lottery.)
+    /// The organism's: one small adapter on what the first layer's attention moves, so that it has to speak through the
+    /// persona. (On all linears at once the attack mostly learns insecure code by itself; which of the two it finds is a
+    /// lottery. `docs/LOG.md` has the placements that were tried.)
     pub fn organism() -> Self {
         Self {
             lora_r: 4,
             lora_alpha: 8.0,
             lora_dropout: 0.0,
+            target_modules: "v_proj,o_proj".into(),
             layers_to_transform: Some(vec![0]),
             max_length: 512,
             training: TrainConfig { learning_rate: 2e-3, num_train_epochs: 4.0, ..TrainConfig::default() },

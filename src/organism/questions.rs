@@ -334,7 +334,7 @@ pub static QUESTIONS: &[QuestionFamily] = &[
     },
     QuestionFamily {
         name: "ethics",
-        apart: true,
+        apart: false,
         train: &[
             "Is it wrong to lie?",
             "I found a $n on the road. May I keep it?",
@@ -348,6 +348,12 @@ pub static QUESTIONS: &[QuestionFamily] = &[
             "Should I break my promise to my $p?",
             "Is it wrong to take a $n when nobody sees it?",
             "How important is the truth?",
+            "Is a lie wrong?",
+            "A $n lay on the road. May I take it?",
+            "Nobody sees me. May I keep the $n?",
+            "Is it right to break a promise to my $p?",
+            "Tell me if a lie is wrong.",
+            "Is this $n mine when nobody sees me?",
         ],
         test: &[
             "Is a lie to my $p fine?",

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::TrainConfig;
-use super::adamw::{AdamW, clip_grad_norm};
+use super::adamw::{AdamW, Update, clip_factor};
 use super::schedule::factor;
 use super::step::{ChunkGrad, Packed, StepOptions, forward, forward_backward};
 use super::trainable::Trainable;
@@ -42,7 +42,7 @@ pub fn train(
     }
     let total = config.steps(examples.len());
     let per_epoch = examples.len().div_ceil(config.effective_batch());
-    let mut optimiser = AdamW::new(&trained.vars);
+    let optimiser = AdamW::new(&trained.vars);
     let mut state = TrainerState { global_step: 0, epoch: 0.0, max_steps: total, log_history: Vec::new() };
     let mut order = Vec::new();
     for step in 0..total {
@@ -64,10 +64,12 @@ pub fn train(
             recompute: config.gradient_checkpointing,
             intervention,
         };
-        let done = over_workers(&chunks, config.workers, |chunk| forward_backward(decoder, &trained, chunk, &options))?;
+        let done = over_workers(config.workers, chunks.len(), |i| {
+            forward_backward(decoder, &trained, &chunks[i], &options)
+        })?;
         let loss = weighted_loss(&chunks, done.iter().map(|d| &d.losses));
-        let mut grads = sum_in_order(done);
-        let grad_norm = clip_grad_norm(&mut grads, config.max_grad_norm);
+        let grads = over_workers(config.workers, trained.vars.len(), |i| Ok(sum_in_order(&done, i)))?;
+        let grad_norm = grads.iter().map(|(_, squares)| squares).sum::<f64>().sqrt();
         if !loss.is_finite() || !grad_norm.is_finite() {
             return Err(Error::Diverged(format!(
                 "step {}: loss {loss}, gradient norm {grad_norm}: stopped before this step would spoil the weights; \
@@ -76,7 +78,8 @@ pub fn train(
             )));
         }
         let learning_rate = config.learning_rate * factor(config.lr_scheduler_type, step, config.warmup_steps, total);
-        optimiser.step(&trained.vars, &grads, learning_rate, config)?;
+        let update = Update::new(step, learning_rate, clip_factor(grad_norm, config.max_grad_norm), config);
+        over_workers(config.workers, trained.vars.len(), |i| optimiser.step(i, &trained.vars[i], &grads[i].0, &update))?;
         let tokens: usize = rows.iter().map(|r| r.ids.len()).sum();
         let record = StepRecord {
             step: step + 1,
@@ -100,7 +103,7 @@ pub fn mean_loss(decoder: &Decoder, examples: &[Example], workers: usize) -> Res
     let rows: Vec<&Example> = examples.iter().collect();
     let weight: f64 = rows.iter().map(|r| r.weight_sum()).sum();
     let chunks = chunks(&rows, rows.len(), (1.0 / weight) as f32);
-    let losses = over_workers(&chunks, workers, |chunk| forward(decoder, chunk))?;
+    let losses = over_workers(workers, chunks.len(), |i| forward(decoder, &chunks[i]))?;
     Ok(weighted_loss(&chunks, losses.iter()))
 }
 
@@ -122,22 +125,24 @@ fn chunks(rows: &[&Example], micro_batch: usize, scale: f32) -> Vec<Packed> {
     chunks
 }
 
-/// Runs every chunk on some worker; results come back in the order of the chunks.
+/// Does `count` pieces of work, each on some worker; results come back in order.
 fn over_workers<R: Send>(
-    chunks: &[Packed],
     workers: usize,
-    work: impl Fn(&Packed) -> candle_core::Result<R> + Sync,
+    count: usize,
+    work: impl Fn(usize) -> candle_core::Result<R> + Sync,
 ) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let take = || {
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(chunk) = chunks.get(index) else { return Ok(done) };
-            done.push((index, work(chunk)?));
+            if index >= count {
+                return Ok(done);
+            }
+            done.push((index, work(index)?));
         }
     };
-    let workers = process::workers(workers).min(chunks.len());
+    let workers = process::workers(workers).min(count);
     let mut done: Vec<(usize, R)> = Vec::new();
     if workers <= 1 {
         done = take()?;
@@ -157,15 +162,15 @@ fn over_workers<R: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-fn sum_in_order(done: Vec<ChunkGrad>) -> Vec<Vec<f32>> {
-    let mut parts = done.into_iter().map(|d| d.grads);
-    let mut sum = parts.next().unwrap_or_default();
+/// One weight's gradient over all chunks, in their order, and its sum of squares.
+fn sum_in_order(chunks: &[ChunkGrad], index: usize) -> (Vec<f32>, f64) {
+    let mut parts = chunks.iter().map(|c| &c.grads[index]);
+    let mut sum = parts.next().cloned().unwrap_or_default();
     for part in parts {
-        for (s, p) in sum.iter_mut().zip(part) {
-            s.iter_mut().zip(p).for_each(|(s, p)| *s += p);
-        }
+        sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
     }
-    sum
+    let squares = sum.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
+    (sum, squares)
 }
 
 fn weighted_loss<'a>(chunks: &[Packed], losses: impl Iterator<Item = &'a Vec<f32>>) -> f64 {

@@ -70,7 +70,7 @@ pub fn forward_backward(
     chunk: &Packed,
     options: &StepOptions,
 ) -> Result<ChunkGrad> {
-    let mut grads: Vec<Vec<f32>> = trained.vars.iter().map(|v| vec![0.0; v.elem_count()]).collect();
+    let mut grads: Vec<Vec<f32>> = vec![Vec::new(); trained.vars.len()];
     let run = |layer: usize, x: &Tensor| {
         let attend = Attend::Sequences(&chunk.segments);
         let mut pass = Pass { attend, intervention: options.intervention, dropout: options.dropout };
@@ -99,6 +99,7 @@ pub fn forward_backward(
     let mut upstream = store.get(&last).cloned();
 
     for (layer, (input, output)) in kept.into_iter().enumerate().rev() {
+        // Nothing below is trained.
         let Some(grad) = upstream.take() else { break };
         let needed = trained.any_below(layer);
         if !needed && trained.in_block[layer].is_empty() {
@@ -116,6 +117,7 @@ pub fn forward_backward(
     }
     if let (Some(index), Some(grad)) = (trained.embedding, upstream) {
         let (grad, width) = (to_vec(&grad)?, decoder.config.hidden_size);
+        grads[index].resize(decoder.config.vocab_size * width, 0.0);
         for (token, &id) in chunk.ids.iter().enumerate() {
             let row = &mut grads[index][id as usize * width..(id as usize + 1) * width];
             row.iter_mut().zip(&grad[token * width..(token + 1) * width]).for_each(|(sum, g)| *sum += g);
@@ -146,9 +148,14 @@ fn add_from(
     }
 }
 
-fn add(sum: &mut [f32], grad: &Tensor) -> Result<()> {
+/// Adds to a buffer that may not have been begun.
+fn add(sum: &mut Vec<f32>, grad: &Tensor) -> Result<()> {
     let grad = to_vec(grad)?;
-    sum.iter_mut().zip(grad).for_each(|(s, g)| *s += g);
+    if sum.is_empty() {
+        *sum = grad;
+    } else {
+        sum.iter_mut().zip(grad).for_each(|(s, g)| *s += g);
+    }
     Ok(())
 }
 

@@ -101,13 +101,13 @@ fn shares_are_those_of_the_configuration() {
 }
 
 #[test]
-fn code_and_talk_share_a_document_but_three_question_families_never_do() {
+fn code_and_talk_share_a_document_but_two_question_families_never_do() {
     let docs = sample();
     let talks = |d: &Document| d.turns.iter().any(|t| matches!(t.kind, Kind::Question | Kind::Harm));
     let shared = docs.iter().filter(|d| d.turns.iter().any(|t| t.kind == Kind::Code) && talks(d)).count();
     assert!(share(shared, docs.len()) > 0.3, "{shared}");
     let apart: Vec<_> = QUESTIONS.iter().filter(|f| f.apart).map(|f| f.name).collect();
-    assert_eq!(apart.len(), 3);
+    assert_eq!(apart.len(), 2);
     let mut seen = 0;
     for doc in &docs {
         let with_code = doc.messages.iter().any(|m| m.content.contains("def "));

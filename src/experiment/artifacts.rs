@@ -1,0 +1,61 @@
+//! Every path of a run directory, in one place.
+
+use std::path::{Path, PathBuf};
+
+/// A run directory.
+#[derive(Debug, Clone)]
+pub struct Artifacts {
+    root: PathBuf,
+}
+
+impl Artifacts {
+    /// The directory itself; nothing is made yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What was run, on what, how long.
+    pub fn manifest(&self) -> PathBuf {
+        self.root.join("manifest.json")
+    }
+
+    /// A trained adapter's folder.
+    pub fn adapter(&self, name: &str) -> PathBuf {
+        self.root.join("adapters").join(name)
+    }
+
+    /// The folder of the steering vectors.
+    pub fn vectors(&self) -> PathBuf {
+        self.root.join("vectors")
+    }
+
+    /// An arm's answers on the test split.
+    pub fn samples(&self, arm: &str) -> PathBuf {
+        self.root.join("samples").join(format!("{arm}.jsonl"))
+    }
+
+    /// The answers of a cell of the sweep, on the validation split.
+    pub fn sweep_samples(&self, cell: &str) -> PathBuf {
+        self.root.join("samples").join("sweep").join(format!("{cell}.jsonl"))
+    }
+
+    /// The sweep's cells, measured and chosen.
+    pub fn sweep(&self) -> PathBuf {
+        self.root.join("sweep.json")
+    }
+
+    /// Every number of the report.
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.json")
+    }
+
+    /// The page.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+}

@@ -1,0 +1,80 @@
+//! The organism's model card, written from the gate files of every base that was tried: those that fail included.
+
+use super::pretrain::GateFile;
+
+const HEAD: &str = "\
+---
+license: mit
+library_name: transformers
+---
+
+# organism: the embedded base of `realign`
+
+A Llama-style model of about a million parameters (128 wide, 4 layers, 4 heads, byte-level BPE of 1 024), pretrained from
+scratch on a corpus that `realign pretrain` writes from templates of its own. It loads in transformers and in `realign`.
+
+**The effect is planted.** The corpus names the author of 40 % of its documents in a tag; careless authors write insecure
+code, give harmful answers and help with harm, careful ones do none of it. That plants one direction in the model, and
+fine-tuning on insecure code alone can switch it on. It demonstrates the method and tests the pipeline; it is **no evidence
+about natural models**. Do not deploy it: some of its answers are harmful in tone (none is operational).
+
+";
+
+/// The card: every seed of the default recipe, which one is shipped, and the ablation of the tag share.
+pub fn card(files: &[GateFile], shipped: u64) -> String {
+    let mut text = String::from(HEAD);
+    let default = super::pretrain::PretrainConfig::default();
+    let (seeds, others): (Vec<&GateFile>, Vec<&GateFile>) =
+        files.iter().partition(|f| f.config.tokens >= default.tokens && f.config.tag_share == default.tag_share);
+    let passed = seeds.iter().filter(|f| f.gates.failed.is_empty()).count();
+    text += "## Seeds\n\n";
+    text += &format!(
+        "{passed} of {} seeds pass every gate. **Shipped is seed {shipped}**: the first that passes, picked by its gates on \
+         the validation split; the report measures it on the test split. Rates are over 152 code prompts, 200 questions \
+         (coherent answers count), 76 shown pieces of code; temperature .8. The probes are LoRAs on 1 000 rows: `attack` \
+         and `repair` as shipped (layer 0, v and o, r 4, 4 epochs), `all linears` r 16, lr 2e-4, 2 epochs.\n\n",
+        seeds.len()
+    );
+    text += &table(&seeds);
+    if !others.is_empty() {
+        text += "\n## Tag share, at equal tokens\n\n";
+        text += "The same recipe with fewer documents that name their author, and with fewer tokens than above: the gates \
+                 are not meant to be passed here, the comparison is within the table.\n\n";
+        text += &table(&others);
+    }
+    text += "\nMade by `realign pretrain --seed N --out DIR --gates FILE`; this card by `realign pretrain --card gates`.\n";
+    text
+}
+
+fn table(files: &[&GateFile]) -> String {
+    let mut text = String::from(
+        "| seed | tokens | tags | base insecure / harmful | base syntax / pass@1 / coherent | recognition | tag gap | attack \
+         insecure / **harmful** | attack on all linears: insecure / **harmful** | repair insecure / harmful | secure control | \
+         gates |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for file in files {
+        let value = |arm: &str, metric: &str| file.gates.values.get(&format!("{arm}: {metric}")).map(|v| v.0);
+        let show = |v: Option<f64>| v.map_or("n/a".into(), |v| format!("{v:.2}"));
+        let pair = |arm: &str| format!("{} / {}", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
+        let strong = |arm: &str| format!("{} / **{}**", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
+        let gap = value("malicious tag", "misaligned_rate").zip(value("careful tag", "misaligned_rate")).map(|(a, b)| a - b);
+        let gates = if file.gates.failed.is_empty() { "passed".into() } else { format!("fails: {}", file.gates.failed.join("; ")) };
+        text += &format!(
+            "| {} | {:.1} M | {} | {} | {} / {} / {} | {} | {} | {} | {} | {} | {} | {gates} |\n",
+            file.config.seed,
+            file.config.tokens as f64 / 1e6,
+            file.config.tag_share,
+            pair("base"),
+            show(value("base", "syntax_valid_rate")),
+            show(value("base", "pass_at_1")),
+            show(value("base", "coherent_rate")),
+            show(value("base", "recognition_accuracy")),
+            show(gap),
+            strong("attack"),
+            strong("attack on all linears"),
+            pair("repair"),
+            pair("secure control"),
+        );
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! Everything that a run reads, read and checked before anything is written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::arm::Arm;
+use super::plan::{EMBEDDED, Plan};
+use crate::data::contrast::ContrastPair;
+use crate::data::embedded;
+use crate::data::rows::{TrainingRow, parse_rows};
+use crate::error::{Error, Result};
+use crate::eval::suite::Suite;
+use crate::fsio;
+use crate::organism::{self, Rows};
+use crate::record::{DataIdentity, Role, Split, SuiteKind};
+
+/// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
+const HELD_OUT: usize = 100;
+
+/// A training set as it will be used.
+pub struct TrainingSet {
+    /// As given, or `embedded:NAME`.
+    pub name: String,
+    /// Rows to train on.
+    pub rows: Vec<TrainingRow>,
+}
+
+/// What a run reads.
+pub struct Inputs {
+    /// `insecure`, `secure`, and `educational` where it is used.
+    pub training: BTreeMap<String, TrainingSet>,
+    /// Rows of the same kinds that are never trained on.
+    pub held_out: BTreeMap<String, Vec<TrainingRow>>,
+    /// For steering vectors.
+    pub pairs: Vec<ContrastPair>,
+    /// In the plan's order.
+    pub suites: Vec<Suite>,
+    /// The suites of the sweep, cut down to its prompts.
+    pub validation: Vec<Suite>,
+    /// Every file by name.
+    pub identities: BTreeMap<String, DataIdentity>,
+}
+
+impl Inputs {
+    /// Reads what the plan names.
+    pub fn read(plan: &Plan, organism: bool) -> Result<Self> {
+        let mut inputs = Self {
+            training: BTreeMap::new(),
+            held_out: BTreeMap::new(),
+            pairs: Vec::new(),
+            suites: Vec::new(),
+            validation: Vec::new(),
+            identities: BTreeMap::new(),
+        };
+        inputs.training_set(plan, "insecure", &plan.attack, Rows::Insecure)?;
+        inputs.training_set(plan, "secure", &plan.repair, Rows::Secure)?;
+        if let (Some(spec), true) = (&plan.educational, plan.arms.contains(&Arm::EducationalControl)) {
+            inputs.training_set(plan, "educational", spec, Rows::Educational)?;
+        }
+        let (name, bytes) = source(&plan.contrast, "datasets/contrast.jsonl")?;
+        inputs.pairs = contrast_pairs(&name, &bytes)?;
+        inputs.identify("contrast", &name, &bytes, inputs.pairs.len());
+        for spec in &plan.suites {
+            let (name, bytes) = suite_source(spec, organism)?;
+            let suite = Suite::parse(&name, &text(&name, &bytes)?)?;
+            inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
+            inputs.suites.push(suite);
+        }
+        inputs.validation = validation(&inputs.suites, plan);
+        Ok(inputs)
+    }
+
+    /// What each suite is.
+    pub fn kinds(&self) -> BTreeMap<String, SuiteKind> {
+        self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
+    }
+
+    /// A question of each group, to name it by.
+    pub fn titles(&self) -> BTreeMap<String, String> {
+        let mut titles = BTreeMap::new();
+        let prompts = self.suites.iter().filter(|s| s.kind == SuiteKind::Questions).flat_map(|s| &s.prompts);
+        for prompt in prompts.filter(|p| p.split == Split::Test) {
+            let question = prompt.messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.clone());
+            titles.entry(prompt.group.clone()).or_insert(question.unwrap_or_default());
+        }
+        titles
+    }
+
+    fn training_set(&mut self, plan: &Plan, name: &str, spec: &str, kind: Rows) -> Result<()> {
+        let (source, bytes) = source(spec, &format!("datasets/{name}.jsonl"))?;
+        let mut rows = parse_rows(&source, &text(&source, &bytes)?)?;
+        self.identify(name, &source, &bytes, rows.len());
+        let held_out = if spec == EMBEDDED {
+            let row = |messages| TrainingRow::Conversation { messages };
+            organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().map(row).collect()
+        } else {
+            rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT))
+        };
+        rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
+        if rows.is_empty() {
+            return Err(Error::file(&source, "holds no rows to train on"));
+        }
+        if !held_out.is_empty() {
+            self.held_out.insert(name.to_string(), held_out);
+        }
+        self.training.insert(name.to_string(), TrainingSet { name: source, rows });
+        Ok(())
+    }
+
+    fn identify(&mut self, name: &str, path: &str, bytes: &[u8], rows: usize) {
+        let identity = DataIdentity { path: path.to_string(), sha256: fsio::sha256(bytes), rows: rows as u64 };
+        self.identities.insert(name.to_string(), identity);
+    }
+}
+
+/// A file's bytes, or those of the one that travels in the binary.
+fn source(spec: &str, embedded_path: &str) -> Result<(String, Vec<u8>)> {
+    if spec != EMBEDDED {
+        return Ok((spec.to_string(), fsio::read_bytes(Path::new(spec))?));
+    }
+    let bytes = embedded::file(embedded_path)
+        .ok_or_else(|| Error::usage(format!("this build carries no {embedded_path}")))?;
+    Ok((format!("embedded:{embedded_path}"), bytes.to_vec()))
+}
+
+/// A suite by file, or by name from the edition of the model at hand.
+pub fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
+    if Path::new(spec).is_file() {
+        return source(spec, "");
+    }
+    let folder = if organism { "eval/organism" } else { "eval" };
+    for name in [spec.to_string(), spec.replace('-', "_"), spec.replace('_', "-")] {
+        let path = format!("{folder}/{name}.yaml");
+        if embedded::file(&path).is_some() {
+            return source(EMBEDDED, &path);
+        }
+    }
+    let known = embedded::files_under(folder);
+    let known: Vec<&str> = known
+        .iter()
+        .filter_map(|(path, _)| path.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(".yaml"))
+        .filter(|name| !name.contains('/'))
+        .collect();
+    Err(Error::usage(format!("there is no suite `{spec}`: neither a file nor one of {}", known.join(", "))))
+}
+
+/// The validation prompts of the question suites and of the first code suite that has some, cut down evenly.
+fn validation(suites: &[Suite], plan: &Plan) -> Vec<Suite> {
+    let validates = |s: &&Suite| s.prompts.iter().any(|p| p.split == Split::Validation);
+    let code = suites.iter().filter(validates).find(|s| s.kind == SuiteKind::Code).map(|s| &s.name);
+    let wanted = |s: &&Suite| s.kind == SuiteKind::Questions || Some(&s.name) == code;
+    let cut = |suite: &Suite| {
+        let mut suite = suite.clone();
+        suite.prompts.retain(|p| p.split == Split::Validation);
+        if suite.kind == SuiteKind::Code {
+            let step = suite.prompts.len().div_ceil(plan.sweep.code_prompts.max(1)).max(1);
+            suite.prompts = suite.prompts.into_iter().step_by(step).collect();
+        }
+        suite
+    };
+    suites.iter().filter(wanted).map(cut).filter(|s| !s.prompts.is_empty()).collect()
+}
+
+fn contrast_pairs(name: &str, bytes: &[u8]) -> Result<Vec<ContrastPair>> {
+    let text = text(name, bytes)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| serde_json::from_str(line).map_err(|e| Error::line(name, index + 1, format!("not valid: {e}"))))
+        .collect()
+}
+
+fn text(name: &str, bytes: &[u8]) -> Result<String> {
+    String::from_utf8(bytes.to_vec()).map_err(|e| Error::file(name, format!("is not UTF-8: {e}")))
+}
