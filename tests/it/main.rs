@@ -1,11 +1,15 @@
 //! Tests of the whole, in one binary: it links the large dependencies once.
 
 mod adapter;
+mod architecture;
 mod data;
 mod eval;
+mod generation;
 mod gradients;
 mod organism;
+mod parity;
 mod report;
 mod score;
 mod synthetic;
+mod tiny;
 mod training;
