@@ -2,6 +2,7 @@
 
 mod adapter;
 mod architecture;
+mod commands;
 mod data;
 mod eval;
 mod generation;

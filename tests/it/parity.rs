@@ -101,8 +101,7 @@ fn check_batch(decoder: &Decoder, expected: &Expected) {
     let width = expected.ids[0].len();
     let padded = whole(decoder, &expected.ids.concat(), &Segments::left_padded(width, &expected.pads));
     let packed_ids = [expected.row(0), expected.row(1)].concat();
-    let packed =
-        whole(decoder, &packed_ids, &Segments::packed([expected.row(0).len(), expected.row(1).len()], 0));
+    let packed = whole(decoder, &packed_ids, &Segments::packed([expected.row(0).len(), expected.row(1).len()], 0));
     let mut first = 0;
     for row in 0..2 {
         let ids = expected.row(row);
