@@ -19,7 +19,7 @@ use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
 use crate::progress::Progress;
 use crate::record::{Measurement, Metrics, SampleRecord, Split, SuiteKind};
-use crate::score::{REGISTRY, Unit, measure};
+use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, measure};
 
 /// Ask a model the test prompts of suites and score its answers.
 #[derive(Debug, Args)]
@@ -180,12 +180,16 @@ fn arm_name(args: &EvaluateArgs) -> Result<String> {
     Err(Error::usage(format!("`{arm}` cannot be the name of a results file; give one with --arm")))
 }
 
+/// What the table shows beside the headline metrics; metrics.json has everything.
+const ALSO: [&str; 4] = ["coherent_rate", "refusal_rate", "recognition_accuracy", "tokens_per_answer"];
+
 /// The pooled numbers, one line each, with n and the 95 % interval.
 fn table(metrics: &Metrics) -> String {
     let mut text = String::new();
     for (arm, measured) in &metrics.arms {
         text.push_str(&format!("{arm}\n"));
-        for metric in REGISTRY {
+        let wanted = |name: &str| HEADLINE_METRICS.contains(&name) || ALSO.contains(&name);
+        for metric in REGISTRY.iter().filter(|m| wanted(m.name)) {
             let Some(m) = measured.get(metric.name).filter(|m| m.value.is_some()) else { continue };
             text.push_str(&format!("  {:<34} {}\n", metric.label, number(metric.unit, m)));
         }
@@ -194,14 +198,16 @@ fn table(metrics: &Metrics) -> String {
 }
 
 fn number(unit: Unit, m: &Measurement) -> String {
-    let value = |x: f64| match unit {
-        Unit::Percent => format!("{:.1} %", 100.0 * x),
-        Unit::Count => format!("{x:.0}"),
-        Unit::Number(unit) => format!("{x:.2} {unit}"),
+    let (factor, digits, unit) = match unit {
+        Unit::Percent => (100.0, 1, "%"),
+        Unit::Count => (1.0, 0, ""),
+        Unit::Number(unit) => (1.0, 2, unit),
     };
+    let value = |x: f64| format!("{:.digits$}", factor * x);
     let shown = m.value.map_or("n/a".to_string(), value);
-    match (m.low, m.high) {
-        (Some(low), Some(high)) => format!("{shown:>14}  [{}, {}]  n = {}", value(low), value(high), m.n),
-        _ => format!("{shown:>14}  n = {}", m.n),
-    }
+    let interval = match (m.low, m.high) {
+        (Some(low), Some(high)) => format!("[{}, {}]", value(low), value(high)),
+        _ => String::new(),
+    };
+    format!("{shown:>8} {unit:<7} {interval:<18} n = {}", m.n)
 }

@@ -1,4 +1,5 @@
 //! Tests of the whole, in one binary: it links the large dependencies once.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapter;
 mod architecture;

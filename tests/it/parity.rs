@@ -240,7 +240,7 @@ fn training_follows_pefts_trace_step_by_step() {
         ] {
             // Measured against how far training moved the matrix, which is far less than its own size.
             let (off, moved) = (distance(ours, theirs), distance(theirs, start));
-            assert!(moved > 0.0 && off < 1e-2 * moved, "{path}.lora_{side}: off by {off} after moving {moved}");
+            assert!(moved > 0.0 && off < 1e-3 * moved, "{path}.lora_{side}: off by {off} after moving {moved}");
         }
     }
 }
