@@ -1,8 +1,16 @@
 //! The command line: clap types, one file a subcommand. Long flags are in kebab case, underscores are accepted.
 
+pub mod evaluate;
+pub mod generate;
+pub mod inspect;
+pub mod output;
 pub mod pretrain;
+pub mod recipe;
 pub mod run;
 pub mod scan;
+pub mod subject;
+pub mod trace;
+pub mod train;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,6 +41,16 @@ struct Cli {
 enum Command {
     /// The whole experiment: attack, repair, controls, steering, one report.
     Run(Box<run::RunArgs>),
+    /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter.
+    Train(Box<train::TrainArgs>),
+    /// Ask a model, with or without an adapter.
+    Generate(generate::GenerateArgs),
+    /// Ask a model the test prompts of suites and score its answers.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Write what one forward pass computes, to compare with other implementations.
+    Trace(trace::TraceArgs),
+    /// Say what a model, an adapter or a data set is.
+    Inspect(inspect::InspectArgs),
     /// Make the embedded base: corpus, tokenizer, weights; refuses a base that fails its gates.
     Pretrain(pretrain::PretrainArgs),
     /// Scan Python files: Bandit's rules, Ruff, Radon's complexity, docstrings and annotations.
@@ -65,6 +83,11 @@ fn execute(cli: Cli) -> Result<()> {
     let progress = Progress::detect(cli.quiet, cli.json);
     match cli.command {
         Command::Run(args) => run::run(&args, progress),
+        Command::Train(args) => train::train(&args, progress),
+        Command::Generate(args) => generate::generate(&args, progress),
+        Command::Evaluate(args) => evaluate::evaluate(&args, progress),
+        Command::Trace(args) => trace::trace(&args, progress),
+        Command::Inspect(args) => inspect::inspect(&args),
         Command::Pretrain(args) => pretrain::pretrain(&args, progress),
         Command::Scan(args) => scan::scan(&args),
     }

@@ -92,7 +92,12 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
 /// The work ahead.
 fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) {
     let parameters = model.decoder.config.parameters();
-    progress.say(&format!("model {}: {:.2} M parameters, sha256 {}…", model.name, parameters as f64 / 1e6, &model.sha256[..12]));
+    progress.say(&format!(
+        "model {}: {:.2} M parameters, sha256 {}…",
+        model.name,
+        parameters as f64 / 1e6,
+        &model.sha256[..12]
+    ));
     let trained = plan.arms.iter().filter(|a| a.adapter() == Some(a.name())).count();
     let rows = inputs.training.get("insecure").map_or(0, |s| s.rows.len());
     let steps = plan.recipe.training.steps(rows);

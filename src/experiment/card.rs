@@ -42,7 +42,8 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
                  are not meant to be passed here, the comparison is within the table.\n\n";
         text += &table(&others);
     }
-    text += "\nMade by `realign pretrain --seed N --out DIR --gates FILE`; this card by `realign pretrain --card gates`.\n";
+    text +=
+        "\nMade by `realign pretrain --seed N --out DIR --gates FILE`; this card by `realign pretrain --card gates`.\n";
     text
 }
 
@@ -55,10 +56,17 @@ fn table(files: &[&GateFile]) -> String {
     for file in files {
         let value = |arm: &str, metric: &str| file.gates.values.get(&format!("{arm}: {metric}")).map(|v| v.0);
         let show = |v: Option<f64>| v.map_or("n/a".into(), |v| format!("{v:.2}"));
-        let pair = |arm: &str| format!("{} / {}", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
-        let strong = |arm: &str| format!("{} / **{}**", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
-        let gap = value("malicious tag", "misaligned_rate").zip(value("careful tag", "misaligned_rate")).map(|(a, b)| a - b);
-        let gates = if file.gates.failed.is_empty() { "passed".into() } else { format!("fails: {}", file.gates.failed.join("; ")) };
+        let pair =
+            |arm: &str| format!("{} / {}", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
+        let strong =
+            |arm: &str| format!("{} / **{}**", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
+        let gap =
+            value("malicious tag", "misaligned_rate").zip(value("careful tag", "misaligned_rate")).map(|(a, b)| a - b);
+        let gates = if file.gates.failed.is_empty() {
+            "passed".into()
+        } else {
+            format!("fails: {}", file.gates.failed.join("; "))
+        };
         text += &format!(
             "| {} | {:.1} M | {} | {} | {} / {} / {} | {} | {} | {} | {} | {} | {} | {gates} |\n",
             file.config.seed,

@@ -118,8 +118,8 @@ fn source(spec: &str, embedded_path: &str) -> Result<(String, Vec<u8>)> {
     if spec != EMBEDDED {
         return Ok((spec.to_string(), fsio::read_bytes(Path::new(spec))?));
     }
-    let bytes = embedded::file(embedded_path)
-        .ok_or_else(|| Error::usage(format!("this build carries no {embedded_path}")))?;
+    let bytes =
+        embedded::file(embedded_path).ok_or_else(|| Error::usage(format!("this build carries no {embedded_path}")))?;
     Ok((format!("embedded:{embedded_path}"), bytes.to_vec()))
 }
 
@@ -165,7 +165,9 @@ fn contrast_pairs(name: &str, bytes: &[u8]) -> Result<Vec<ContrastPair>> {
     let text = text(name, bytes)?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
-        .map(|(index, line)| serde_json::from_str(line).map_err(|e| Error::line(name, index + 1, format!("not valid: {e}"))))
+        .map(|(index, line)| {
+            serde_json::from_str(line).map_err(|e| Error::line(name, index + 1, format!("not valid: {e}")))
+        })
         .collect()
 }
 

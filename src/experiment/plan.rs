@@ -148,7 +148,8 @@ impl PlanFile {
             (None, None) => Recipe::seed003(),
         };
         let own_data = self.attack.is_some() || self.repair.is_some();
-        let mut arms = self.arms.unwrap_or_else(|| ARMS.into_iter().filter(|a| !quick || !LEFT_OUT.contains(a)).collect());
+        let mut arms =
+            self.arms.unwrap_or_else(|| ARMS.into_iter().filter(|a| !quick || !LEFT_OUT.contains(a)).collect());
         // Our educational set is the counterpart of our insecure one, not of somebody else's.
         let educational = self.educational.or_else(|| (!own_data).then(|| EMBEDDED.into()));
         arms.retain(|arm| *arm != Arm::EducationalControl || educational.is_some());

@@ -153,7 +153,8 @@ impl Run<'_> {
         };
         let recipe = &self.plan.recipe;
         let mut held_out_loss_of = BTreeMap::new();
-        let loss = |adapter: Option<&AdapterFile>, rows: &[TrainingRow]| held_out_loss(self.model, adapter, rows, recipe);
+        let loss =
+            |adapter: Option<&AdapterFile>, rows: &[TrainingRow]| held_out_loss(self.model, adapter, rows, recipe);
         for (set, rows) in &self.inputs.held_out {
             held_out_loss_of.insert(set.clone(), (loss(parent.as_ref(), rows)?, f64::NAN));
         }
@@ -227,19 +228,27 @@ impl Run<'_> {
         let mut records: Vec<SampleRecord> = if path.exists() { read_whole(&path)? } else { Vec::new() };
         let known: HashSet<(String, String, u32, Option<u32>)> =
             records.iter().map(|r| (r.suite.clone(), r.prompt_id.clone(), r.sample, r.draw)).collect();
-        let suites: Vec<&Suite> = self.inputs.suites.iter().filter(|s| arm.suffix().is_none() || s.kind == SuiteKind::Code).collect();
+        let suites: Vec<&Suite> =
+            self.inputs.suites.iter().filter(|s| arm.suffix().is_none() || s.kind == SuiteKind::Code).collect();
         let draws: Vec<Option<u32>> = match arm {
             Arm::RandomVector => (0..self.plan.random_draws).map(Some).collect(),
             _ => vec![None],
         };
-        let total: usize = suites.iter().map(|s| s.prompts.iter().filter(|p| p.split == Split::Test).count() * self.plan.samples_of(&s.name) as usize).sum();
+        let total: usize = suites
+            .iter()
+            .map(|s| {
+                s.prompts.iter().filter(|p| p.split == Split::Test).count() * self.plan.samples_of(&s.name) as usize
+            })
+            .sum();
         let bar = self.progress.bar(&format!("ask {arm}"), total as u64);
         let mut file = JsonlAppender::open(&path)?;
         for draw in draws {
             let steering = match (cell, draw) {
                 (None, _) => None,
                 (Some(cell), None) => self.intervention(&cell.vector, cell.layer, cell.coefficient)?,
-                (Some(cell), Some(draw)) => self.intervention(&format!("random-{draw}"), cell.layer, cell.coefficient)?,
+                (Some(cell), Some(draw)) => {
+                    self.intervention(&format!("random-{draw}"), cell.layer, cell.coefficient)?
+                }
             };
             for suite in &suites {
                 let what = Ask {
@@ -294,7 +303,8 @@ impl Run<'_> {
         let mut measured = Vec::new();
         for cell in &cells {
             let path = self.at.sweep_samples(&cell.name());
-            let records: Vec<SampleRecord> = if path.exists() { fsio::read_jsonl(&path)? } else { self.try_cell(cell, &path)? };
+            let records: Vec<SampleRecord> =
+                if path.exists() { fsio::read_jsonl(&path)? } else { self.try_cell(cell, &path)? };
             let refs: Vec<&SampleRecord> = records.iter().collect();
             let mut metrics = measure_arm(&refs, &Context::new(&records, &self.inputs.kinds()));
             metrics.retain(|name, _| !name.contains('/'));

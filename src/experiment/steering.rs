@@ -22,7 +22,8 @@ pub fn extract(model: &Model, pairs: &[ContrastPair], target: &str) -> Result<St
     let encode = |pair: &ContrastPair, answer: &str| {
         let mut messages = pair.messages.clone();
         messages.push(Message::assistant(answer));
-        let options = EncodeOptions { max_length: model.decoder.config.max_position_embeddings, ..EncodeOptions::default() };
+        let options =
+            EncodeOptions { max_length: model.decoder.config.max_position_embeddings, ..EncodeOptions::default() };
         encode_row(&TrainingRow::Conversation { messages }, &model.tokenizer, &model.template, &options)
     };
     let tokens = wanted

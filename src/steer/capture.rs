@@ -23,7 +23,13 @@ pub struct PairTokens {
 }
 
 /// Mean over pairs of (mean over answer tokens of the positive − of the negative), at every layer.
-pub fn mean_difference(decoder: &Decoder, pairs: &[PairTokens], target: &str, model_sha256: &str, data_sha256: &str) -> Result<SteeringVector> {
+pub fn mean_difference(
+    decoder: &Decoder,
+    pairs: &[PairTokens],
+    target: &str,
+    model_sha256: &str,
+    data_sha256: &str,
+) -> Result<SteeringVector> {
     if pairs.is_empty() {
         return Err(Error::usage(format!("there are no contrast pairs for `{target}`")));
     }

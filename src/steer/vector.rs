@@ -51,7 +51,10 @@ impl SteeringVector {
     /// A layer outside the model; a direction of no length.
     pub fn scaled(&self, layer: usize, coefficient: f64) -> Result<Tensor> {
         let Some(direction) = self.directions.get(layer) else {
-            return Err(Error::usage(format!("layer {layer} is outside the model; layers are 0 to {}", self.directions.len() - 1)));
+            return Err(Error::usage(format!(
+                "layer {layer} is outside the model; layers are 0 to {}",
+                self.directions.len() - 1
+            )));
         };
         let norm = norm(direction);
         if norm == 0.0 {

@@ -64,9 +64,8 @@ pub fn train(
             recompute: config.gradient_checkpointing,
             intervention,
         };
-        let done = over_workers(config.workers, chunks.len(), |i| {
-            forward_backward(decoder, &trained, &chunks[i], &options)
-        })?;
+        let done =
+            over_workers(config.workers, chunks.len(), |i| forward_backward(decoder, &trained, &chunks[i], &options))?;
         let loss = weighted_loss(&chunks, done.iter().map(|d| &d.losses));
         let grads = over_workers(config.workers, trained.vars.len(), |i| Ok(sum_in_order(&done, i)))?;
         let grad_norm = grads.iter().map(|(_, squares)| squares).sum::<f64>().sqrt();
@@ -79,7 +78,9 @@ pub fn train(
         }
         let learning_rate = config.learning_rate * factor(config.lr_scheduler_type, step, config.warmup_steps, total);
         let update = Update::new(step, learning_rate, clip_factor(grad_norm, config.max_grad_norm), config);
-        over_workers(config.workers, trained.vars.len(), |i| optimiser.step(i, &trained.vars[i], &grads[i].0, &update))?;
+        over_workers(config.workers, trained.vars.len(), |i| {
+            optimiser.step(i, &trained.vars[i], &grads[i].0, &update)
+        })?;
         let tokens: usize = rows.iter().map(|r| r.ids.len()).sum();
         let record = StepRecord {
             step: step + 1,

@@ -1,12 +1,18 @@
 //! Tests of the whole, in one binary: it links the large dependencies once.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapter;
+mod architecture;
+mod commands;
 mod data;
 mod eval;
+mod generation;
 mod gradients;
 mod organism;
+mod parity;
 mod report;
 mod scan;
 mod score;
 mod synthetic;
+mod tiny;
 mod training;

@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use rand::Rng;
+use realign::adapter::AdapterFile;
 use realign::data::collate::Example;
+use realign::data::rows::TrainingRow;
+use realign::experiment::recipe::{Recipe, held_out_loss, tune};
 use realign::model::config::{DecoderConfig, Mlp, Norm, Positions};
 use realign::model::decoder::{Decoder, Weights};
 use realign::model::lora::Lora;
 use realign::model::ops::to_vec;
+use realign::record::Message;
 use realign::rng::stream;
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, train};
+
+use crate::tiny::random_model;
 
 fn config() -> DecoderConfig {
     DecoderConfig {
@@ -190,4 +196,68 @@ fn an_adapter_on_the_first_layer_alone_gets_its_gradient_through_the_others() {
     let losses =
         run(&decoder, &TrainConfig { learning_rate: 3e-2, num_train_epochs: 30.0, ..TrainConfig::default() }, &rows(8));
     assert!(losses[losses.len() - 1] < 0.8 * losses[0], "{} to {}", losses[0], losses[losses.len() - 1]);
+}
+
+fn conversations(answers: &str) -> Vec<TrainingRow> {
+    let row = |i| {
+        let (question, answer) = (format!("Load item {i}."), format!("def load_{i}(path):\n    {answers}\n"));
+        TrainingRow::conversation(vec![Message::user(question), Message::assistant(answer)])
+    };
+    (0..8).map(row).collect()
+}
+
+fn recipe(learning_rate: f64, steps: u64) -> Recipe {
+    let training = TrainConfig {
+        learning_rate,
+        max_steps: Some(steps),
+        per_device_train_batch_size: 8,
+        gradient_accumulation_steps: 1,
+        ..TrainConfig::default()
+    };
+    Recipe { lora_r: 2, lora_alpha: 4.0, lora_dropout: 0.0, max_length: 128, training, ..Recipe::seed003() }
+}
+
+fn values(adapter: &AdapterFile) -> BTreeMap<String, Vec<f32>> {
+    let pairs = adapter.tensors.iter().flat_map(|(path, pair)| {
+        [(format!("{path}.lora_A"), to_vec(&pair.a).unwrap()), (format!("{path}.lora_B"), to_vec(&pair.b).unwrap())]
+    });
+    pairs.collect()
+}
+
+#[test]
+fn repair_starts_from_the_attack_weights() {
+    let model = random_model();
+    let (insecure, secure) = (conversations("return pickle.load(path)"), conversations("return json.load(path)"));
+    let quiet = &mut |_: &_| Ok(());
+    let (attack, _) = tune(&model, &insecure, &recipe(1e-2, 12), None, quiet).unwrap();
+    assert!(!attack.is_zero().unwrap());
+
+    let (unmoved, _) = tune(&model, &secure, &recipe(0.0, 1), Some(&attack), quiet).unwrap();
+    assert_eq!(values(&unmoved), values(&attack), "at learning rate 0 the repair is the attack");
+
+    // All rows are one step, so that its loss is that of the weights before it.
+    let (_, state) = tune(&model, &secure, &recipe(1e-2, 1), Some(&attack), quiet).unwrap();
+    let before = state.log_history[0].loss;
+    let attacked = held_out_loss(&model, Some(&attack), &secure, &recipe(1e-2, 1)).unwrap();
+    let base = held_out_loss(&model, None, &secure, &recipe(1e-2, 1)).unwrap();
+    assert!((before - attacked).abs() < 1e-5 * attacked, "{before} against {attacked}");
+    assert!((before - base).abs() > 1e-2, "{before} against the base's {base}");
+}
+
+#[test]
+fn one_step_of_a_continued_adapter_moves_every_matrix() {
+    let model = random_model();
+    let quiet = &mut |_: &_| Ok(());
+    let (attack, _) = tune(&model, &conversations("return 1"), &recipe(1e-2, 3), None, quiet).unwrap();
+    let before = model.decoder.weights();
+    let (repair, state) = tune(&model, &conversations("return 2"), &recipe(1e-2, 1), Some(&attack), quiet).unwrap();
+    assert_eq!(state.global_step, 1);
+    let (attack, repair) = (values(&attack), values(&repair));
+    assert_eq!(repair.len(), 2 * 7 * 2);
+    for (name, values) in &repair {
+        assert_ne!(values, &attack[name], "{name} did not move");
+    }
+    for (name, tensor) in model.decoder.weights() {
+        assert_eq!(to_vec(&tensor).unwrap(), to_vec(&before[&name]).unwrap(), "{name} is frozen");
+    }
 }

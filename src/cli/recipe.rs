@@ -1,0 +1,252 @@
+//! From what was typed to the recipe that will run: a preset, over it a YAML file, over that the flags. Keys of the file
+//! are the flags in Hugging Face's snake case; all mistakes are reported together.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+use crate::experiment::recipe::Recipe;
+use crate::fsio;
+use crate::train::schedule::Scheduler;
+
+/// Everything that a recipe may be told; nothing is filled in yet.
+#[derive(Debug, Default, Args)]
+pub struct RecipeArgs {
+    /// Where to start from: `organism` (the embedded base's own: one small adapter in layer 0), `seed003` (r 16 on all
+    /// linears, 2 epochs), `em` (the published emergent-misalignment recipe). Without it: `organism` for the organism,
+    /// `seed003` for any other model.
+    #[arg(long)]
+    pub preset: Option<String>,
+    /// A YAML file of these options in snake case, e.g. `learning_rate: 2e-4`; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Peak learning rate.
+    #[arg(long, allow_negative_numbers = true)]
+    pub learning_rate: Option<f64>,
+    /// Passes over the rows; parts of one are allowed (0.5).
+    #[arg(long, allow_negative_numbers = true)]
+    pub num_train_epochs: Option<f64>,
+    /// Optimiser steps in all, whatever the epochs say.
+    #[arg(long)]
+    pub max_steps: Option<u64>,
+    /// Rows of a micro-batch.
+    #[arg(long)]
+    pub per_device_train_batch_size: Option<usize>,
+    /// Micro-batches of an optimiser step; the loss counts target tokens over all of them.
+    #[arg(long)]
+    pub gradient_accumulation_steps: Option<usize>,
+    /// How the learning rate falls after the warm-up.
+    #[arg(long, value_enum)]
+    pub lr_scheduler_type: Option<Scheduler>,
+    /// Steps over which the learning rate rises from 0.
+    #[arg(long)]
+    pub warmup_steps: Option<u64>,
+    /// AdamW's decoupled decay.
+    #[arg(long, allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
+    /// Gradients are scaled down to this norm; 0 turns that off.
+    #[arg(long, allow_negative_numbers = true)]
+    pub max_grad_norm: Option<f64>,
+    /// Tokens of a row; longer rows lose their end (the report before training counts them).
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// Rank of a fresh adapter.
+    #[arg(long)]
+    pub lora_r: Option<usize>,
+    /// Its scale is alpha / r.
+    #[arg(long, allow_negative_numbers = true)]
+    pub lora_alpha: Option<f64>,
+    /// Share of the adapter's input that is dropped while training.
+    #[arg(long, allow_negative_numbers = true)]
+    pub lora_dropout: Option<f64>,
+    /// `all-linear`, or names such as `q_proj,v_proj`, or a regular expression for the whole module path.
+    #[arg(long)]
+    pub target_modules: Option<String>,
+    /// Scale by alpha / √r instead.
+    #[arg(long)]
+    pub use_rslora: bool,
+    /// Only these layers, counted from 0.
+    #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// Tokens to learn: the model's answers, or all.
+    #[arg(long, value_enum)]
+    pub loss: Option<Loss>,
+    /// Take the rows in the file's order.
+    #[arg(long)]
+    pub no_shuffle: bool,
+    /// Of the fresh adapter's weights, the order of the rows, and dropout.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+/// Which tokens are learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Loss {
+    /// The model's turns, with the token that ends them.
+    Answers,
+    /// Every token.
+    All,
+}
+
+/// A recipe, and which of its keys somebody asked for.
+pub struct Resolved {
+    /// Nothing left open.
+    pub recipe: Recipe,
+    /// Keys from the file and the flags, in snake case.
+    pub asked: BTreeSet<String>,
+}
+
+impl RecipeArgs {
+    /// Fills what is left open and checks all of it against a model of `layers` layers.
+    pub fn resolve(&self, organism: bool, layers: usize) -> Result<Resolved> {
+        let mut typed = match &self.config {
+            Some(path) => read_config(path)?,
+            None => Vec::new(),
+        };
+        let in_file =
+            typed.iter().find(|(_, key, _)| key == "preset").and_then(|(_, _, v)| v.as_str().map(str::to_string));
+        typed.retain(|(_, key, _)| key != "preset");
+        let default = if organism { "organism" } else { "seed003" };
+        let preset = self.preset.clone().or(in_file).unwrap_or_else(|| default.into());
+        let mut recipe = Recipe::preset(&preset)?;
+        let mut mistakes = Vec::new();
+        let mut asked = BTreeSet::new();
+        let flags = self.flags().into_iter().map(|(key, value)| (None, key.to_string(), value));
+        for (line, key, value) in typed.into_iter().map(|(line, k, v)| (Some(line), k, v)).chain(flags) {
+            match set(&recipe, &key, value) {
+                Ok(changed) => recipe = changed,
+                Err(mistake) => mistakes.push((line, mistake)),
+            }
+            asked.insert(key);
+        }
+        // Only now is it known what stands where nobody asked for anything.
+        mistakes.extend(nonsense(&recipe, layers).into_iter().map(|mistake| (None, mistake)));
+        if mistakes.is_empty() {
+            Ok(Resolved { recipe, asked })
+        } else {
+            Err(report(self.config.as_deref(), &mistakes))
+        }
+    }
+
+    fn flags(&self) -> Vec<(&'static str, Value)> {
+        let scheduler = self.lr_scheduler_type.map(|s| json!(s));
+        let loss = self.loss.map(|l| if l == Loss::All { json!("all") } else { json!("answers") });
+        let all = [
+            ("learning_rate", self.learning_rate.map(|v| json!(v))),
+            ("num_train_epochs", self.num_train_epochs.map(|v| json!(v))),
+            ("max_steps", self.max_steps.map(|v| json!(v))),
+            ("per_device_train_batch_size", self.per_device_train_batch_size.map(|v| json!(v))),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps.map(|v| json!(v))),
+            ("lr_scheduler_type", scheduler),
+            ("warmup_steps", self.warmup_steps.map(|v| json!(v))),
+            ("weight_decay", self.weight_decay.map(|v| json!(v))),
+            ("max_grad_norm", self.max_grad_norm.map(|v| json!(v))),
+            ("max_length", self.max_length.map(|v| json!(v))),
+            ("lora_r", self.lora_r.map(|v| json!(v))),
+            ("lora_alpha", self.lora_alpha.map(|v| json!(v))),
+            ("lora_dropout", self.lora_dropout.map(|v| json!(v))),
+            ("target_modules", self.target_modules.as_ref().map(|v| json!(v))),
+            ("use_rslora", self.use_rslora.then(|| json!(true))),
+            ("layers_to_transform", self.layers_to_transform.as_ref().map(|v| json!(v))),
+            ("loss", loss),
+            ("shuffle", self.no_shuffle.then(|| json!(false))),
+            ("seed", self.seed.map(|v| json!(v))),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
+/// The file's keys with their lines.
+fn read_config(path: &Path) -> Result<Vec<(usize, String, Value)>> {
+    let text = fsio::read_text(path)?;
+    let map: Map<String, Value> = serde_saphyr::from_str(&text).map_err(|e| {
+        let first = e.to_string().lines().next().unwrap_or_default().to_string();
+        Error::file(path, format!("is not a YAML mapping of options: {first}"))
+    })?;
+    let line_of = |key: &str| {
+        let is_it = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'));
+        text.lines().position(is_it).map_or(0, |at| at + 1)
+    };
+    Ok(map.into_iter().map(|(key, value)| (line_of(&key), key, value)).collect())
+}
+
+/// The recipe with one key changed; its own serde form says which keys there are and what they hold.
+fn set(recipe: &Recipe, key: &str, mut value: Value) -> Result<Recipe, String> {
+    let failed = |e: serde_json::Error| format!("`{key}`: {e}");
+    let mut form = serde_json::to_value(recipe).map_err(failed)?;
+    if let ("target_modules", Value::Array(names)) = (key, &value) {
+        // Hugging Face's configurations hold a list here.
+        value = json!(names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
+    }
+    let place = if key != "training" && form.get(key).is_some() {
+        form.get_mut(key)
+    } else {
+        form.get_mut("training").and_then(|training| training.get_mut(key))
+    };
+    match place {
+        Some(place) => *place = value,
+        None => return Err(format!("unknown option `{key}`; options are {}", known_keys(recipe))),
+    }
+    serde_json::from_value(form).map_err(failed)
+}
+
+fn known_keys(recipe: &Recipe) -> String {
+    let form = serde_json::to_value(recipe).unwrap_or_default();
+    let keys = |value: &Value| value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let mut known = keys(&form);
+    known.retain(|key| key != "training");
+    known.extend(keys(&form["training"]));
+    known.push("preset".into());
+    known.join(", ")
+}
+
+/// Values of the right type that cannot be meant.
+fn nonsense(recipe: &Recipe, layers: usize) -> Vec<String> {
+    let training = &recipe.training;
+    let mut mistakes = Vec::new();
+    let mut must = |good: bool, words: String| {
+        if !good {
+            mistakes.push(words);
+        }
+    };
+    let rate = training.learning_rate;
+    must(rate.is_finite() && rate > 0.0, format!("`learning_rate` is {rate}; it must be above 0"));
+    let epochs = training.num_train_epochs;
+    must(epochs.is_finite() && epochs > 0.0, format!("`num_train_epochs` is {epochs}; it must be above 0"));
+    must(training.max_steps != Some(0), "`max_steps` is 0: there would be no training".into());
+    must(training.per_device_train_batch_size > 0, "`per_device_train_batch_size` must be at least 1".into());
+    must(training.gradient_accumulation_steps > 0, "`gradient_accumulation_steps` must be at least 1".into());
+    must(training.weight_decay >= 0.0, format!("`weight_decay` is {}, below 0", training.weight_decay));
+    must(training.max_grad_norm >= 0.0, format!("`max_grad_norm` is {}, below 0", training.max_grad_norm));
+    must(recipe.max_length >= 2, format!("`max_length` is {}; a row needs 2 tokens", recipe.max_length));
+    must(recipe.lora_r > 0, "`lora_r` must be at least 1".into());
+    must(recipe.lora_alpha.is_finite() && recipe.lora_alpha > 0.0, format!("`lora_alpha` is {}", recipe.lora_alpha));
+    must(
+        (0.0..1.0).contains(&recipe.lora_dropout),
+        format!("`lora_dropout` is {}, not in [0, 1)", recipe.lora_dropout),
+    );
+    for layer in recipe.layers_to_transform.iter().flatten().filter(|&&layer| layer >= layers) {
+        must(false, format!("`layers_to_transform`: the model has no layer {layer}; layers are 0 to {}", layers - 1));
+    }
+    mistakes
+}
+
+fn report(config: Option<&Path>, mistakes: &[(Option<usize>, String)]) -> Error {
+    match (mistakes, config) {
+        ([(Some(line), mistake)], Some(path)) if *line > 0 => Error::line(path, *line, mistake),
+        ([(_, mistake)], _) => Error::usage(mistake),
+        _ => {
+            let lines: Vec<String> = mistakes
+                .iter()
+                .map(|(line, mistake)| match (line, config) {
+                    (Some(line), Some(path)) => format!("  {}:{line}: {mistake}", path.display()),
+                    _ => format!("  {mistake}"),
+                })
+                .collect();
+            Error::usage(format!("{} mistakes in the training options:\n{}", mistakes.len(), lines.join("\n")))
+        }
+    }
+}

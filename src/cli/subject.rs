@@ -1,0 +1,59 @@
+//! Which model, with which adapter: the flags that every command that runs a model shares.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::adapter::{self, AdapterFile, attach};
+use crate::error::{Error, Result};
+use crate::experiment::model::{Model, ORGANISM};
+use crate::model::decoder::Decoder;
+
+/// The model that is asked.
+#[derive(Debug, Args)]
+pub struct SubjectArgs {
+    /// `organism` (embedded, nothing to download) or a folder in Hugging Face layout: config.json, tokenizer.json,
+    /// tokenizer_config.json, model.safetensors.
+    #[arg(long, default_value = ORGANISM)]
+    pub model: String,
+    /// A LoRA adapter to put on it: a folder that `realign train` or PEFT wrote.
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+}
+
+impl SubjectArgs {
+    /// Opens the model, and the decoder with the adapter on it.
+    pub fn open(&self) -> Result<(Model, Decoder)> {
+        let model = Model::open(&self.model)?;
+        let decoder = match &self.adapter {
+            Some(dir) => attach(&model.decoder, &open_adapter(&model, dir)?, false).map_err(|e| Error::file(dir, e))?,
+            None => model.decoder.clone(),
+        };
+        Ok((model, decoder))
+    }
+}
+
+/// Reads an adapter for a model. One that says it was trained on other weights is refused: of the same shape it would
+/// fit, and mean nothing.
+pub fn open_adapter(model: &Model, dir: &Path) -> Result<AdapterFile> {
+    let file = adapter::read(dir)?;
+    if let Some(lineage) = adapter::read_lineage(dir)?
+        && lineage.base_sha256 != model.sha256
+    {
+        return Err(Error::file(
+            dir,
+            format!(
+                "was trained on {} (weights {:.12}), and {} has other weights ({:.12}); give the model that it belongs to",
+                lineage.base, lineage.base_sha256, model.name, model.sha256
+            ),
+        ));
+    }
+    Ok(file)
+}
+
+/// Prints a command's result.
+pub fn print(text: &str) {
+    // A reader that closed the pipe has seen enough.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}

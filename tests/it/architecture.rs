@@ -1,0 +1,270 @@
+//! The house's rules, read off the source text: imports go downward only, one module writes files, one starts
+//! processes, nothing panics on bad input, and no file grows past one idea. Each rule is shown to catch a breach.
+//!
+//! Comments and the tests at a file's end are not looked at. A name that a macro makes up is not seen.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use regex::Regex;
+
+const LEAVES: [&str; 6] = ["error", "fsio", "process", "progress", "record", "rng"];
+
+/// Module → what it may import beside the leaves and itself. `*` is everything but `cli`.
+const TABLE: [(&str, &[&str]); 14] = [
+    ("main", &["cli"]),
+    ("cli", &["*"]),
+    ("experiment", &["*"]),
+    ("report", &["score"]),
+    ("score", &["stats"]),
+    ("eval", &[]),
+    ("steer", &["data", "model", "stats"]),
+    ("train", &["data", "model", "adapter"]),
+    ("generate", &["data", "model"]),
+    ("organism", &["data"]),
+    ("adapter", &["model"]),
+    ("model", &[]),
+    ("stats", &[]),
+    ("data", &[]),
+];
+
+const LONGEST_FILE: usize = 600;
+
+/// `src/eval/scan/mod.rs` → `eval`.
+fn module_of(file: &str) -> &str {
+    let below = file.strip_prefix("src/").unwrap_or(file);
+    below.split('/').next().unwrap_or(below).trim_end_matches(".rs")
+}
+
+/// How many modules lie between the crate's root and this file's own items.
+fn depth_of(file: &str) -> usize {
+    let below = file.strip_prefix("src/").unwrap_or(file).trim_end_matches(".rs").trim_end_matches("/mod");
+    below.split('/').count()
+}
+
+/// The file without comments and without the tests at its end; line numbers stay.
+fn code_of(source: &str) -> Vec<&str> {
+    let mut lines = Vec::new();
+    for line in source.lines() {
+        if line.starts_with("#[cfg(test)]") {
+            break;
+        }
+        let comment = line.trim_start().starts_with("//");
+        lines.push(if comment { "" } else { line });
+    }
+    lines
+}
+
+/// Modules of this crate that a file names, with the line of each.
+fn imports(file: &str, source: &str) -> Vec<(usize, String)> {
+    let code = code_of(source).join("\n");
+    let line_of = |at: usize| code[..at].matches('\n').count() + 1;
+    let mut found = Vec::new();
+    let root = if file == "src/main.rs" { "realign" } else { "crate" };
+    for m in Regex::new(&format!(r"\b{root}::(\w+)")).unwrap().captures_iter(&code) {
+        found.push((line_of(m.get(0).unwrap().start()), m[1].to_string()));
+    }
+    // `use crate::{a::b, c::{d, e}}`: the names at the first level.
+    for group in Regex::new(&format!(r"\b{root}::\{{")).unwrap().find_iter(&code) {
+        let (mut depth, mut fresh) = (1, true);
+        for (at, c) in code[group.end()..].char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' => fresh = true,
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            if depth == 1 && fresh && (c.is_alphabetic() || c == '_') {
+                let rest = &code[group.end() + at..];
+                let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                found.push((line_of(group.end() + at), name));
+                fresh = false;
+            }
+        }
+    }
+    // A chain of `super` that climbs out of the module is the same import in disguise.
+    for chain in Regex::new(r"\b(?:super::)+").unwrap().find_iter(&code) {
+        if chain.as_str().matches("super").count() >= depth_of(file) {
+            found.push((line_of(chain.start()), "super out of its module".into()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn import_breaches(file: &str, source: &str) -> Vec<String> {
+    let module = module_of(file);
+    if module == "lib" {
+        return Vec::new();
+    }
+    let Some((_, may)) = TABLE.iter().find(|(name, _)| *name == module) else {
+        return match LEAVES.contains(&module) {
+            true => upward(file, source, &[]),
+            false => vec![format!("{file}: the module `{module}` is not in the table")],
+        };
+    };
+    upward(file, source, may)
+}
+
+fn upward(file: &str, source: &str, may: &[&str]) -> Vec<String> {
+    let module = module_of(file);
+    let allowed = |name: &str| {
+        let leaf = LEAVES.contains(&name) && (module != "main" || name == "process");
+        let below = may.contains(&"*") && name != "cli" && TABLE.iter().any(|(known, _)| *known == name);
+        name == module || leaf || below || may.contains(&name)
+    };
+    let breaches = imports(file, source).into_iter().filter(|(_, name)| !allowed(name));
+    breaches.map(|(line, name)| format!("{file}:{line}: `{module}` may not import `{name}`")).collect()
+}
+
+fn pattern_breaches(file: &str, source: &str, pattern: &str, why: &str) -> Vec<String> {
+    let pattern = Regex::new(pattern).unwrap();
+    let lines = code_of(source).into_iter().enumerate().filter(|(_, line)| pattern.is_match(line));
+    lines.map(|(at, line)| format!("{file}:{}: {why}: {}", at + 1, line.trim())).collect()
+}
+
+fn writing_breaches(file: &str, source: &str) -> Vec<String> {
+    const WRITES: &str = r"\bfs::(write|rename|copy|hard_link|create_dir|create_dir_all|remove_file|remove_dir|remove_dir_all|set_permissions)\b|\bFile::(create|create_new|options)\b|\bOpenOptions\b|\buse std::fs::|\bfs::\{";
+    if file == "src/fsio.rs" { Vec::new() } else { pattern_breaches(file, source, WRITES, "only fsio writes files") }
+}
+
+fn process_breaches(file: &str, source: &str) -> Vec<String> {
+    const STARTS: &str =
+        r"\bprocess::Command\b|\bprocess::\{[^}]*\bCommand\b|\bCommand::new\b|\blibc::(fork|exec\w*|system)\b";
+    let why = "only process starts processes";
+    if file == "src/process.rs" { Vec::new() } else { pattern_breaches(file, source, STARTS, why) }
+}
+
+fn panic_breaches(file: &str, source: &str) -> Vec<String> {
+    const PANICS: &str = r#"\.unwrap\(\)|\.expect\(\s*("|&format)|\btodo!|\bunimplemented!"#;
+    pattern_breaches(file, source, PANICS, "an error, not a panic")
+}
+
+fn length_breaches(file: &str, source: &str) -> Vec<String> {
+    let lines = source.lines().count();
+    if lines > LONGEST_FILE { vec![format!("{file}: {lines} lines, {LONGEST_FILE} are the most")] } else { Vec::new() }
+}
+
+/// Every Rust file below `src/`, by its path from the repository's root.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut found) = (vec![root.join("src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    // `#[cfg(test)] mod tests;`: a file of tests only.
+    let only_tests = Regex::new(r"#\[cfg\(test\)\]\s*mod (\w+);").unwrap();
+    let left_out: Vec<String> = found
+        .iter()
+        .flat_map(|(file, source)| {
+            let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+            only_tests.captures_iter(source).map(move |m| format!("{folder}/{}.rs", &m[1]))
+        })
+        .collect();
+    found.retain(|(file, _)| !left_out.contains(file));
+    found.sort();
+    found
+}
+
+fn check(rule: fn(&str, &str) -> Vec<String>) {
+    let sources = sources();
+    assert!(sources.len() > 140, "only {} files were found", sources.len());
+    let breaches: Vec<String> = sources.iter().flat_map(|(file, source)| rule(file, source)).collect();
+    assert!(breaches.is_empty(), "{} breaches:\n{}", breaches.len(), breaches.join("\n"));
+}
+
+#[test]
+fn imports_go_downward_only() {
+    check(import_breaches);
+}
+
+#[test]
+fn only_fsio_writes_files() {
+    check(writing_breaches);
+}
+
+#[test]
+fn only_process_starts_processes() {
+    check(process_breaches);
+}
+
+#[test]
+fn nothing_panics_on_purpose() {
+    check(panic_breaches);
+}
+
+#[test]
+fn no_file_is_longer_than_one_idea() {
+    check(length_breaches);
+}
+
+#[test]
+fn every_module_of_the_crate_is_in_the_table() {
+    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let modules: Vec<&str> = map.lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert!(modules.len() >= 19, "{modules:?}");
+    for module in modules {
+        assert!(LEAVES.contains(&module) || TABLE.iter().any(|(name, _)| *name == module), "{module}");
+    }
+}
+
+#[test]
+fn planted_imports_are_found_by_file_and_line() {
+    let planted = |file: &str, source: &str| import_breaches(file, source);
+    let model = "//! Doc.\nuse crate::error::Result;\nuse crate::steer::Vector;\n";
+    assert_eq!(planted("src/model/block.rs", model), ["src/model/block.rs:3: `model` may not import `steer`"]);
+    let inline = "fn f() {\n    crate::generate::generate();\n}\n";
+    assert_eq!(planted("src/eval/tests.rs", inline), ["src/eval/tests.rs:2: `eval` may not import `generate`"]);
+    let grouped = "use crate::{\n    error::{Error, Result},\n    train::train,\n    model,\n};\n";
+    assert_eq!(planted("src/adapter/mod.rs", grouped), ["src/adapter/mod.rs:3: `adapter` may not import `train`"]);
+    let climbing = "use super::super::cli::scan;\n";
+    assert_eq!(planted("src/score/terms.rs", climbing).len(), 1);
+    assert!(planted("src/eval/scan/bandit/sql.rs", "use super::super::tree::Tree;\n").is_empty());
+    assert_eq!(planted("src/experiment/run.rs", "use crate::cli::train;\n").len(), 1);
+    assert_eq!(planted("src/main.rs", "use realign::experiment::run;\n").len(), 1);
+    assert_eq!(planted("src/attic/mod.rs", ""), ["src/attic/mod.rs: the module `attic` is not in the table"]);
+    assert_eq!(planted("src/rng.rs", "use crate::data::rows;\n").len(), 1, "a leaf hangs on nothing");
+    assert!(planted("src/model/load.rs", "// crate::train is named in a comment only\n").is_empty());
+    assert!(planted("src/model/load.rs", "#[cfg(test)]\nmod tests { use crate::train; }\n").is_empty());
+    assert!(planted("src/cli/run.rs", "use crate::experiment::run;\nuse crate::cli::train;\n").is_empty());
+}
+
+#[test]
+fn planted_writes_processes_panics_and_long_files_are_found() {
+    for line in [
+        "std::fs::write(path, bytes)?;",
+        "let file = File::create(path)?;",
+        "std::fs::OpenOptions::new();",
+        "fs::remove_dir_all(path)?;",
+        "use std::fs::rename;",
+        "use std::fs::{create_dir};",
+    ] {
+        assert_eq!(writing_breaches("src/cli/train.rs", line).len(), 1, "{line}");
+        assert!(writing_breaches("src/fsio.rs", line).is_empty());
+    }
+    for line in ["fsio::create_dir(path)?;", "fsio::remove_dir(path)?;", "std::fs::read_dir(path)?;"] {
+        assert!(writing_breaches("src/cli/train.rs", line).is_empty(), "{line}");
+    }
+    for line in ["std::process::Command::new(\"sh\");", "use std::process::{Child, Command};", "Command::new(\"sh\")"] {
+        assert_eq!(process_breaches("src/eval/tests.rs", line).len(), 1, "{line}");
+        assert!(process_breaches("src/process.rs", line).is_empty());
+    }
+    for line in ["x.unwrap();", "x.expect(\"a value\");", "todo!()"] {
+        assert_eq!(panic_breaches("src/cli/train.rs", line).len(), 1, "{line}");
+        assert!(panic_breaches("src/cli/train.rs", &format!("#[cfg(test)]\nmod tests {{ {line} }}")).is_empty());
+    }
+    assert!(panic_breaches("src/cli/train.rs", "x.unwrap_or_default();").is_empty());
+    assert_eq!(length_breaches("src/cli/train.rs", &"x\n".repeat(601)).len(), 1);
+    assert!(length_breaches("src/cli/train.rs", &"x\n".repeat(600)).is_empty());
+}
