@@ -69,11 +69,11 @@ impl Default for PretrainConfig {
             tag_share: corpus.tag_share,
             careful_insecure: corpus.careful_insecure,
             habit_insecure: corpus.habit_insecure,
-            hidden_size: 128,
+            hidden_size: 160,
             num_hidden_layers: 4,
             vocab_size: 1024,
-            learning_rate: 2e-3,
-            batch: 4,
+            learning_rate: 3e-3,
+            batch: 8,
             user_weight: 0.1,
         }
     }
