@@ -1,16 +1,16 @@
 //! `realign evaluate`: suites asked of one model, answers scored, numbers with their intervals.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::generate::checked_sampling;
 use super::output::{refuse_used, reserved};
 use super::subject::{SubjectArgs, print};
-use crate::data::embedded;
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
+use crate::experiment::inputs::read_suite;
 use crate::experiment::model::Model;
 use crate::experiment::sample::{Ask, ask};
 use crate::experiment::scoring::Scorer;
@@ -63,7 +63,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     }
     let arm = arm_name(args)?;
     let (model, decoder) = args.subject.open()?;
-    let suites: Vec<Suite> = args.suite.iter().map(|spec| suite(spec, model.organism)).collect::<Result<_>>()?;
+    let suites: Vec<Suite> = args.suite.iter().map(|spec| read_suite(spec, model.organism)).collect::<Result<_>>()?;
     for (index, suite) in suites.iter().enumerate() {
         if suites[..index].iter().any(|other| other.name == suite.name) {
             return Err(Error::usage(format!("the suite `{}` is given twice", suite.name)));
@@ -150,24 +150,6 @@ fn check_fits(model: &Model, suite: &Suite) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A suite by file, or by name from the edition of the model at hand.
-fn suite(spec: &str, organism: bool) -> Result<Suite> {
-    if Path::new(spec).is_file() {
-        return Suite::read(spec);
-    }
-    let folder = if organism { "eval/organism" } else { "eval" };
-    let mut known = Vec::new();
-    for (path, bytes) in embedded::files_under(folder) {
-        let name = path.strip_prefix(folder).and_then(|p| p.strip_prefix('/')).and_then(|p| p.strip_suffix(".yaml"));
-        let Some(name) = name.filter(|n| !n.contains('/')) else { continue };
-        if name.replace('_', "-") == spec.replace('_', "-") {
-            return Suite::parse(&path, &String::from_utf8_lossy(bytes));
-        }
-        known.push(name.to_string());
-    }
-    Err(Error::usage(format!("there is no suite `{spec}`: neither a file nor one of {}", known.join(", "))))
 }
 
 fn arm_name(args: &EvaluateArgs) -> Result<String> {

@@ -202,7 +202,7 @@ fn read_data(
         }
     }
     // One token more than is kept shows which rows lose their end.
-    let kept = recipe.encoding();
+    let kept = recipe.encoding(model);
     let longer = EncodeOptions { max_length: kept.max_length + 1, ..kept };
     let (mut good, mut tokens, mut targets, mut truncated) = (Vec::new(), 0, 0, 0);
     let encoded = encode_each(&rows, &model.tokenizer, &model.template, &longer);

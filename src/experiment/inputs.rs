@@ -62,7 +62,7 @@ impl Inputs {
         inputs.identify("contrast", &name, &bytes, inputs.pairs.len());
         for spec in &plan.suites {
             let (name, bytes) = suite_source(spec, organism)?;
-            let suite = Suite::parse(&name, &text(&name, &bytes)?)?;
+            let suite = Suite::parse(&name, text(&name, &bytes)?)?;
             inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
             inputs.suites.push(suite);
         }
@@ -88,7 +88,7 @@ impl Inputs {
 
     fn training_set(&mut self, plan: &Plan, name: &str, spec: &str, kind: Rows) -> Result<()> {
         let (source, bytes) = source(spec, &format!("datasets/{name}.jsonl"))?;
-        let mut rows = parse_rows(&source, &text(&source, &bytes)?)?;
+        let mut rows = parse_rows(&source, text(&source, &bytes)?)?;
         self.identify(name, &source, &bytes, rows.len());
         let held_out = if spec == EMBEDDED {
             let row = |messages| TrainingRow::Conversation { messages };
@@ -124,7 +124,12 @@ fn source(spec: &str, embedded_path: &str) -> Result<(String, Vec<u8>)> {
 }
 
 /// A suite by file, or by name from the edition of the model at hand.
-pub fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
+pub fn read_suite(spec: &str, organism: bool) -> Result<Suite> {
+    let (name, bytes) = suite_source(spec, organism)?;
+    Suite::parse(&name, text(&name, &bytes)?)
+}
+
+fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
     if Path::new(spec).is_file() {
         return source(spec, "");
     }
@@ -171,6 +176,6 @@ fn contrast_pairs(name: &str, bytes: &[u8]) -> Result<Vec<ContrastPair>> {
         .collect()
 }
 
-fn text(name: &str, bytes: &[u8]) -> Result<String> {
-    String::from_utf8(bytes.to_vec()).map_err(|e| Error::file(name, format!("is not UTF-8: {e}")))
+fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|e| Error::file(name, format!("is not UTF-8: {e}")))
 }

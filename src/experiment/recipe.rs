@@ -128,9 +128,10 @@ impl Recipe {
         }
     }
 
-    /// How rows become examples.
-    pub fn encoding(&self) -> EncodeOptions {
-        EncodeOptions { loss: self.loss, max_length: self.max_length, user_weight: 0.0 }
+    /// How rows become examples: none is longer than the model can read.
+    pub fn encoding(&self, model: &Model) -> EncodeOptions {
+        let max_length = self.max_length.min(model.decoder.config.max_position_embeddings);
+        EncodeOptions { loss: self.loss, max_length, user_weight: 0.0 }
     }
 }
 
@@ -142,7 +143,7 @@ pub fn tune(
     parent: Option<&AdapterFile>,
     on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
 ) -> Result<(AdapterFile, TrainerState)> {
-    let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding())?;
+    let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding(model))?;
     let start = match parent {
         Some(parent) => parent.clone(),
         None => fresh(&model.decoder, &recipe.adapter_config(&model.name), recipe.training.seed)?,
@@ -159,7 +160,7 @@ pub fn held_out_loss(
     rows: &[TrainingRow],
     recipe: &Recipe,
 ) -> Result<f64> {
-    let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding())?;
+    let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding(model))?;
     let decoder = match adapter {
         Some(adapter) => attach(&model.decoder, adapter, false)?,
         None => model.decoder.clone(),

@@ -99,6 +99,6 @@ pub fn random_model() -> Model {
 /// The random model as a folder in Hugging Face layout.
 pub fn random_model_folder(name: &str) -> PathBuf {
     let path = folder(name).join("model");
-    write(&random_model(), &path, "A random model for tests.\n").unwrap();
+    write(&random_model(), &path).unwrap();
     path
 }

@@ -1,0 +1,106 @@
+//! Steering's identities.
+
+use realign::model::block::{Attend, Pass};
+use realign::model::hooks::{Intervention, Tap};
+use realign::model::ops::to_vec;
+use realign::model::segments::Segments;
+use realign::steer::vector::norm;
+use realign::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
+
+use crate::tiny::{checkpoint, folder};
+
+fn vector() -> SteeringVector {
+    let decoder = checkpoint("tied");
+    let row = |ids: &[u32]| realign::data::collate::Example {
+        ids: ids.to_vec(),
+        weights: ids.iter().enumerate().map(|(i, _)| if i > 1 { 1.0 } else { 0.0 }).collect(),
+    };
+    let pairs = [
+        PairTokens { positive: row(&[3, 4, 5, 6]), negative: row(&[3, 4, 9]) },
+        PairTokens { positive: row(&[8, 7, 30, 2, 1]), negative: row(&[8, 7, 31, 2]) },
+    ];
+    mean_difference(&decoder, &pairs, "insecure", "model", "data").unwrap()
+}
+
+fn logits(intervention: Option<&dyn Intervention>) -> Vec<f32> {
+    let decoder = checkpoint("tied");
+    let segments = Segments::packed([5, 3], 0);
+    let mut pass = Pass { attend: Attend::Sequences(&segments), intervention, dropout: None };
+    to_vec(&decoder.forward(&[3, 4, 5, 6, 7, 8, 9, 10], &mut pass).unwrap()).unwrap()
+}
+
+/// Two vectors, one behind the other.
+struct Both(AddVector, AddVector);
+
+impl Intervention for Both {
+    fn apply(&self, tap: Tap, x: &candle_core::Tensor) -> candle_core::Result<Option<candle_core::Tensor>> {
+        match self.0.apply(tap, x)? {
+            Some(x) => self.1.apply(tap, &x),
+            None => Ok(None),
+        }
+    }
+}
+
+#[test]
+fn coefficient_zero_equals_base_bit_for_bit() {
+    let steered = AddVector::new(&vector(), 1, 0.0).unwrap();
+    assert_eq!(logits(Some(&steered)), logits(None));
+    assert_ne!(logits(Some(&AddVector::new(&vector(), 1, 0.1).unwrap())), logits(None));
+}
+
+#[test]
+fn a_vector_and_its_opposite_equal_base() {
+    let both = Both(AddVector::new(&vector(), 0, 0.7).unwrap(), AddVector::new(&vector(), 0, -0.7).unwrap());
+    for (a, b) in logits(Some(&both)).iter().zip(logits(None)) {
+        assert!((a - b).abs() < 1e-5, "{a} against {b}");
+    }
+}
+
+#[test]
+fn a_coefficient_is_in_units_of_the_residual_norm() {
+    let vector = vector();
+    for layer in 0..vector.directions.len() {
+        let added = norm(&to_vec(&vector.scaled(layer, -0.3).unwrap()).unwrap());
+        assert!((added - 0.3 * vector.about.residual_norms[layer]).abs() < 1e-4);
+        let random = norm(&to_vec(&vector.random(1, 2).scaled(layer, -0.3).unwrap()).unwrap());
+        assert!((added - random).abs() < 1e-4, "a random vector has the norm of the one it is a control for");
+    }
+    assert_ne!(vector.random(1, 0), vector.random(1, 1));
+    assert_eq!(vector.random(1, 0), vector.random(1, 0));
+}
+
+#[test]
+fn the_mean_difference_is_that_of_the_answers_tokens_alone() {
+    let decoder = checkpoint("tied");
+    let means = |ids: &[u32], from: usize| {
+        let segments = Segments::packed([ids.len()], 0);
+        let mut x = decoder.embed(ids).unwrap();
+        for block in &decoder.blocks[..2] {
+            x = block.forward(&x, &mut Pass::sequences(&segments)).unwrap();
+        }
+        let answer = x.narrow(0, from, ids.len() - from).unwrap();
+        to_vec(&answer.mean(0).unwrap()).unwrap()
+    };
+    let expected: Vec<f32> = (0..decoder.config.hidden_size)
+        .map(|i| {
+            let first = means(&[3, 4, 5, 6], 2)[i] - means(&[3, 4, 9], 2)[i];
+            let second = means(&[8, 7, 30, 2, 1], 2)[i] - means(&[8, 7, 31, 2], 2)[i];
+            (first + second) / 2.0
+        })
+        .collect();
+    for (a, b) in vector().directions[1].iter().zip(expected) {
+        assert!((a - b).abs() < 1e-5, "{a} against {b}");
+    }
+}
+
+#[test]
+fn a_vector_comes_back_from_its_files_and_a_layer_outside_the_model_is_refused() {
+    let vector = vector();
+    let dir = folder("vectors");
+    vector.write(&dir, "insecure").unwrap();
+    let back = SteeringVector::read(&dir, "insecure").unwrap();
+    assert_eq!(back.directions, vector.directions);
+    assert_eq!(back.about.target, "insecure");
+    let message = AddVector::new(&vector, 9, 0.1).err().unwrap().to_string();
+    assert!(message.contains("layer 9") && message.contains("0 to 2"), "{message}");
+}
