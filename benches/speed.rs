@@ -3,13 +3,13 @@
 //! `cargo bench --bench speed`; see `benches/README.md` for what it is held against.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-use candle_core::{Device, Tensor};
 use rand::Rng;
 use realign::data::collate::Example;
 use realign::generate::sampling::Sampling;
 use realign::generate::{GenerateOptions, Job, generate};
-use realign::model::config::{DecoderConfig, Mlp, Norm, Positions};
-use realign::model::decoder::{Decoder, Weights};
+use realign::model::config::DecoderConfig;
+use realign::model::decoder::Decoder;
+use realign::model::init::initial_weights;
 use realign::model::lora::Lora;
 use realign::rng::stream;
 use realign::train::{TrainConfig, train};
@@ -17,51 +17,8 @@ use realign::train::{TrainConfig, train};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn shape(hidden: usize, layers: usize, heads: usize, kv: usize, intermediate: usize, vocab: usize) -> DecoderConfig {
-    DecoderConfig {
-        architecture: "LlamaForCausalLM".into(),
-        vocab_size: vocab,
-        hidden_size: hidden,
-        num_hidden_layers: layers,
-        num_attention_heads: heads,
-        num_key_value_heads: kv,
-        head_dim: hidden / heads,
-        intermediate_size: intermediate,
-        max_position_embeddings: 512,
-        norm: Norm::Rms { eps: 1e-5 },
-        positions: Positions::Rotary { theta: 10_000.0 },
-        mlp: Mlp::GatedSilu,
-        attention_bias: false,
-        mlp_bias: false,
-        tie_word_embeddings: true,
-        eos_token_ids: vec![1],
-    }
-}
-
 fn random(config: DecoderConfig, trainable: bool) -> Decoder {
-    let mut rng = stream(1, "weights", &[]);
-    let (h, kv) = (config.hidden_size, config.num_key_value_heads * config.head_dim);
-    let mut weights = Weights::new();
-    let mut add = |name: String, shape: &[usize]| {
-        let values: Vec<f32> = (0..shape.iter().product())
-            .map(|_| if shape.len() == 1 { 1.0 } else { rng.random_range(-0.04..0.04) })
-            .collect();
-        weights.insert(format!("{name}.weight"), Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
-    };
-    add("model.embed_tokens".into(), &[config.vocab_size, h]);
-    add("model.norm".into(), &[h]);
-    for layer in 0..config.num_hidden_layers {
-        let mut at = |name: &str, shape: &[usize]| add(format!("model.layers.{layer}.{name}"), shape);
-        at("input_layernorm", &[h]);
-        at("post_attention_layernorm", &[h]);
-        at("self_attn.q_proj", &[h, h]);
-        at("self_attn.k_proj", &[kv, h]);
-        at("self_attn.v_proj", &[kv, h]);
-        at("self_attn.o_proj", &[h, h]);
-        at("mlp.gate_proj", &[config.intermediate_size, h]);
-        at("mlp.up_proj", &[config.intermediate_size, h]);
-        at("mlp.down_proj", &[h, config.intermediate_size]);
-    }
+    let weights = initial_weights(&config, 1).unwrap();
     Decoder::new(config, &weights, trainable).unwrap()
 }
 
@@ -129,8 +86,8 @@ fn decoding(name: &str, decoder: &Decoder, batch: usize, jobs: usize, workers: u
 
 fn main() {
     realign::process::claim_machine();
-    let organism = shape(128, 4, 4, 4, 384, 1024);
-    let a = shape(256, 6, 8, 8, 688, 4096);
+    let organism = DecoderConfig::llama(1024, 160, 4, (5, 5), 480, 512);
+    let a = DecoderConfig::llama(4096, 256, 6, (8, 8), 688, 512);
     training("organism, pretraining, 16 × 110", &random(organism.clone(), true), &rows(64, 110, 1024), 16, 40);
     let adapted = with_loras(random(organism.clone(), false), 4, 1);
     training("organism, LoRA r 4 on layer 0, 16 × 110", &adapted, &rows(64, 110, 1024), 16, 12);

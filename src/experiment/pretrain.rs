@@ -4,9 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::model::Model;
@@ -22,12 +19,12 @@ use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
-use crate::model::config::{DecoderConfig, Mlp, Norm, Positions};
+use crate::model::config::DecoderConfig;
 use crate::model::decoder::{Decoder, Weights};
+use crate::model::init::initial_weights;
 use crate::organism::{self, CorpusConfig};
 use crate::progress::Progress;
 use crate::record::{SampleRecord, Split};
-use crate::rng;
 use crate::score::{Context, measure_arm};
 use crate::train::schedule::Scheduler;
 use crate::train::{TrainConfig, train};
@@ -117,7 +114,8 @@ pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
         .map(|d| d.into_iter().map(|m| m.content).collect::<Vec<_>>().join("\n"));
     let tokenizer = Tokenizer::train_byte_bpe(sample, config.vocab_size, &SPECIAL)?;
     let examples = corpus_examples(config, &corpus, &tokenizer, &template)?;
-    let decoder = Decoder::new(shape(config, &tokenizer), &initial_weights(config, &tokenizer)?, true)?;
+    let shape = shape(config, &tokenizer);
+    let decoder = Decoder::new(shape.clone(), &initial_weights(&shape, config.seed)?, true)?;
     let training = TrainConfig {
         learning_rate: config.learning_rate,
         per_device_train_batch_size: config.batch,
@@ -274,65 +272,18 @@ fn corpus_examples(
 }
 
 fn shape(config: &PretrainConfig, tokenizer: &Tokenizer) -> DecoderConfig {
-    let heads = config.hidden_size / 32;
+    let (hidden, heads) = (config.hidden_size, config.hidden_size / 32);
     DecoderConfig {
-        architecture: "LlamaForCausalLM".into(),
-        vocab_size: tokenizer.vocab_size(),
-        hidden_size: config.hidden_size,
-        num_hidden_layers: config.num_hidden_layers,
-        num_attention_heads: heads,
-        num_key_value_heads: heads,
-        head_dim: 32,
-        intermediate_size: 3 * config.hidden_size,
-        max_position_embeddings: CONTEXT,
-        norm: Norm::Rms { eps: 1e-5 },
-        positions: Positions::Rotary { theta: 10_000.0 },
-        mlp: Mlp::GatedSilu,
-        attention_bias: false,
-        mlp_bias: false,
-        tie_word_embeddings: true,
         eos_token_ids: tokenizer.id(SPECIAL[0]).into_iter().collect(),
+        ..DecoderConfig::llama(
+            tokenizer.vocab_size(),
+            hidden,
+            config.num_hidden_layers,
+            (heads, heads),
+            3 * hidden,
+            CONTEXT,
+        )
     }
-}
-
-/// Normal with deviation .02 · √(width at which that is usual / width), the residual outputs smaller by √(2 · layers);
-/// norms one.
-fn initial_weights(config: &PretrainConfig, tokenizer: &Tokenizer) -> Result<Weights> {
-    let shape = shape(config, tokenizer);
-    let (hidden, inner) = (shape.hidden_size, shape.intermediate_size);
-    let usual = 0.02 * (768.0 / hidden as f32).sqrt();
-    let residual = usual / (2.0 * shape.num_hidden_layers as f32).sqrt();
-    let mut weights = Weights::new();
-    let mut add = |name: String, dims: &[usize], deviation: f32| -> Result<()> {
-        let mut rng = rng::stream(config.seed, "initial", &[rng::key(0, &name, &[])]);
-        let size = dims.iter().product();
-        let values: Vec<f32> =
-            if deviation == 0.0 { vec![1.0; size] } else { (0..size).map(|_| deviation * normal(&mut rng)).collect() };
-        weights.insert(format!("{name}.weight"), Tensor::from_vec(values, dims, &Device::Cpu)?);
-        Ok(())
-    };
-    add("model.embed_tokens".into(), &[shape.vocab_size, hidden], usual)?;
-    add("model.norm".into(), &[hidden], 0.0)?;
-    for layer in 0..shape.num_hidden_layers {
-        let mut at =
-            |name: &str, dims: &[usize], deviation| add(format!("model.layers.{layer}.{name}"), dims, deviation);
-        at("input_layernorm", &[hidden], 0.0)?;
-        at("post_attention_layernorm", &[hidden], 0.0)?;
-        at("self_attn.q_proj", &[hidden, hidden], usual)?;
-        at("self_attn.k_proj", &[hidden, hidden], usual)?;
-        at("self_attn.v_proj", &[hidden, hidden], usual)?;
-        at("self_attn.o_proj", &[hidden, hidden], residual)?;
-        at("mlp.gate_proj", &[inner, hidden], usual)?;
-        at("mlp.up_proj", &[inner, hidden], usual)?;
-        at("mlp.down_proj", &[hidden, inner], residual)?;
-    }
-    Ok(weights)
-}
-
-/// One standard normal number (Box and Muller 1958).
-fn normal(rng: &mut ChaCha8Rng) -> f32 {
-    let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-    ((-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()) as f32
 }
 
 fn detached(decoder: &Decoder) -> Weights {

@@ -70,6 +70,35 @@ pub struct DecoderConfig {
 }
 
 impl DecoderConfig {
+    /// A Llama of these sizes with its usual settings: no biases, tied embeddings, token 0 ends a turn.
+    pub fn llama(
+        vocab_size: usize,
+        hidden_size: usize,
+        num_hidden_layers: usize,
+        (num_attention_heads, num_key_value_heads): (usize, usize),
+        intermediate_size: usize,
+        max_position_embeddings: usize,
+    ) -> Self {
+        Self {
+            architecture: "LlamaForCausalLM".into(),
+            vocab_size,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim: hidden_size / num_attention_heads,
+            intermediate_size,
+            max_position_embeddings,
+            norm: Norm::Rms { eps: 1e-5 },
+            positions: Positions::Rotary { theta: 10_000.0 },
+            mlp: Mlp::GatedSilu,
+            attention_bias: false,
+            mlp_bias: false,
+            tie_word_embeddings: true,
+            eos_token_ids: vec![0],
+        }
+    }
+
     /// Reads a `config.json`. `name` is the file for messages.
     pub fn parse(name: &std::path::Path, text: &str) -> Result<Self> {
         let json: Value = serde_json::from_str(text)

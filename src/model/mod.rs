@@ -6,6 +6,7 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod hooks;
+pub mod init;
 pub mod linear;
 pub mod load;
 pub mod lora;

@@ -8,8 +8,9 @@ use realign::adapter::AdapterFile;
 use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
 use realign::experiment::recipe::{Recipe, held_out_loss, tune};
-use realign::model::config::{DecoderConfig, Mlp, Norm, Positions};
-use realign::model::decoder::{Decoder, Weights};
+use realign::model::config::DecoderConfig;
+use realign::model::decoder::Decoder;
+use realign::model::init::initial_weights;
 use realign::model::lora::Lora;
 use realign::model::ops::to_vec;
 use realign::record::Message;
@@ -20,56 +21,12 @@ use realign::train::{TrainConfig, train};
 use crate::tiny::random_model;
 
 fn config() -> DecoderConfig {
-    DecoderConfig {
-        architecture: "LlamaForCausalLM".into(),
-        vocab_size: 50,
-        hidden_size: 16,
-        num_hidden_layers: 3,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 4,
-        intermediate_size: 24,
-        max_position_embeddings: 64,
-        norm: Norm::Rms { eps: 1e-5 },
-        positions: Positions::Rotary { theta: 10_000.0 },
-        mlp: Mlp::GatedSilu,
-        attention_bias: false,
-        mlp_bias: false,
-        tie_word_embeddings: true,
-        eos_token_ids: vec![1],
-    }
+    DecoderConfig::llama(50, 16, 3, (4, 2), 24, 64)
 }
 
 fn tiny(trainable: bool) -> Decoder {
-    let config = config();
-    let mut rng = stream(1, "weights", &[]);
-    let mut weights = Weights::new();
-    let mut add = |name: String, shape: &[usize]| {
-        let scale = if shape.len() == 1 { 0.0 } else { 0.3 };
-        let values: Vec<f32> = (0..shape.iter().product())
-            .map(|_| if scale == 0.0 { 1.0 } else { rng.random_range(-scale..scale) })
-            .collect();
-        weights.insert(name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap());
-    };
-    add("model.embed_tokens.weight".into(), &[50, 16]);
-    add("model.norm.weight".into(), &[16]);
-    for layer in 0..3 {
-        let at = |name: &str| format!("model.layers.{layer}.{name}.weight");
-        for (name, shape) in [
-            ("input_layernorm", vec![16]),
-            ("post_attention_layernorm", vec![16]),
-            ("self_attn.q_proj", vec![16, 16]),
-            ("self_attn.k_proj", vec![8, 16]),
-            ("self_attn.v_proj", vec![8, 16]),
-            ("self_attn.o_proj", vec![16, 16]),
-            ("mlp.gate_proj", vec![24, 16]),
-            ("mlp.up_proj", vec![24, 16]),
-            ("mlp.down_proj", vec![16, 24]),
-        ] {
-            add(at(name), &shape);
-        }
-    }
-    Decoder::new(config, &weights, trainable).unwrap()
+    let weights = initial_weights(&config(), 1).unwrap();
+    Decoder::new(config(), &weights, trainable).unwrap()
 }
 
 fn with_loras(mut decoder: Decoder, dropout: f32, layers: &[usize]) -> Decoder {
