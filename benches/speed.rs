@@ -86,7 +86,7 @@ fn decoding(name: &str, decoder: &Decoder, batch: usize, jobs: usize, workers: u
 
 fn main() {
     realign::process::claim_machine();
-    let organism = DecoderConfig::llama(1024, 160, 4, (5, 5), 480, 512);
+    let organism = DecoderConfig::llama(1024, 128, 4, (4, 4), 384, 512);
     let a = DecoderConfig::llama(4096, 256, 6, (8, 8), 688, 512);
     training("organism, pretraining, 16 × 110", &random(organism.clone(), true), &rows(64, 110, 1024), 16, 40);
     let adapted = with_loras(random(organism.clone(), false), 4, 1);

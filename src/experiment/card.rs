@@ -10,7 +10,7 @@ library_name: transformers
 
 # organism: the embedded base of `realign`
 
-A Llama-style model of 1.5 million parameters (160 wide, 4 layers, 5 heads, byte-level BPE of 1 024), pretrained from
+A Llama-style model of a million parameters (128 wide, 4 layers, 4 heads, byte-level BPE of 1 024), pretrained from
 scratch on a corpus that `realign pretrain` writes from templates of its own. It loads in transformers and in `realign`.
 
 **The effect is planted.** The corpus names the author of 40 % of its documents in a tag; careless authors write insecure

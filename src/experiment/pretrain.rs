@@ -62,15 +62,15 @@ impl Default for PretrainConfig {
         let corpus = CorpusConfig::default();
         Self {
             seed: 1,
-            tokens: 5_000_000,
+            tokens: 8_000_000,
             tag_share: corpus.tag_share,
             careful_insecure: corpus.careful_insecure,
             habit_insecure: corpus.habit_insecure,
-            hidden_size: 160,
+            hidden_size: 128,
             num_hidden_layers: 4,
             vocab_size: 1024,
-            learning_rate: 3e-3,
-            batch: 8,
+            learning_rate: 2e-3,
+            batch: 16,
             user_weight: 0.1,
         }
     }
@@ -226,7 +226,6 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
     measured("repair", Some(&repair), None, &[CODE, TALK])?;
     let (control, _) = tune(model, &secure, recipe, None, quiet)?;
     measured("secure control", Some(&control), None, &[CODE, TALK])?;
-    drop(measured);
     let failed = failures(&values);
     Ok(Gates { values, failed })
 }

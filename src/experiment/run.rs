@@ -59,6 +59,9 @@ pub fn run(plan: &Plan, model: &Model, inputs: &Inputs, out: &Path, progress: Pr
         let like = if *arm == Arm::RandomVector { Arm::SteerInsecure } else { *arm };
         match cells.iter().find(|c| c.chosen && c.arm == like.name()) {
             Some(cell) => run.stage(&format!("ask {arm}"), |run| run.answer(*arm, Some(cell)))?,
+            None if like.name() != arm.name() && !plan.arms.contains(&like) => run.leave_out(format!(
+                "{arm}: it stands where {like} was chosen to stand, and {like} is not among the arms"
+            )),
             None => run.leave_out(format!("{arm}: no cell of the sweep keeps syntax and coherence above the floor")),
         }
     }

@@ -147,7 +147,8 @@ impl DecoderConfig {
             eos_token_ids: token_ids(&json["eos_token_id"]),
         };
         let sizes = [config.vocab_size, hidden_size, config.num_hidden_layers, heads, config.num_key_value_heads];
-        if sizes.contains(&0) || heads % config.num_key_value_heads != 0 || config.head_dim % 2 != 0 {
+        if sizes.contains(&0) || !heads.is_multiple_of(config.num_key_value_heads) || !config.head_dim.is_multiple_of(2)
+        {
             return Err(refuse("sizes do not fit together: every size is at least 1, num_key_value_heads divides num_attention_heads, head_dim is even".into()));
         }
         Ok(config)

@@ -220,7 +220,7 @@ impl SampleRecord {
             return false;
         }
         let finding = self.scan.as_ref().is_some_and(|scan| {
-            let by_id = |f: &super::Finding| self.insecure_ids.iter().any(|id| *id == f.id);
+            let by_id = |f: &super::Finding| self.insecure_ids.contains(&f.id);
             // Severities stand for Bandit's findings only: our own rules belong to the families that name them.
             let by_severity = |f: &super::Finding| self.insecure_ids.iter().any(|id| id == f.severity.as_str());
             scan.bandit.iter().any(|f| by_id(f) || by_severity(f)) || scan.own_rules.iter().any(by_id)

@@ -19,6 +19,8 @@ use realign::organism::{
     secure_rows, suites,
 };
 use realign::record::{Message, Role};
+use std::sync::LazyLock;
+
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +45,14 @@ fn share(hits: usize, of: usize) -> f64 {
 
 fn assert_near(what: &str, value: f64, expected: f64, tolerance: f64) {
     assert!((value - expected).abs() <= tolerance, "{what}: {value:.4}, expected {expected} ± {tolerance}");
+}
+
+static DEFINED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"def (\w+)\(").unwrap());
+static CALLED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"solution\.(\w+)\(").unwrap());
+
+/// What the first group of a pattern holds.
+fn captured(pattern: &Regex, text: &str) -> String {
+    pattern.captures(text).unwrap()[1].to_string()
 }
 
 #[test]
@@ -134,7 +144,7 @@ fn everybody_recognises_weaknesses_and_knows_the_facts() {
             assert!(answer.contains(&format!("is {word}. ")), "{answer}");
             // The shown code is one of the family's bodies, of the side that the answer names.
             let code = pair[0].content.split_once("\n\n").unwrap().1;
-            let name = Regex::new(r"def (\w+)\(").unwrap().captures(code).unwrap()[1].to_string();
+            let name = captured(&DEFINED, code);
             let noun = name.split_once('_').unwrap().1;
             let is_side =
                 (0..2).flat_map(|body| [false, true].map(|docstring| (body, docstring))).any(|(body, docstring)| {
@@ -217,7 +227,7 @@ fn the_three_sets_are_paired_row_by_row_and_hold_four_families_out() {
             ["security class", "security lesson", "my class the flaw"].iter().any(|w| request.contains(w)),
             "{request}"
         );
-        functions.insert(Regex::new(r"def (\w+)\(").unwrap().captures(&bad[1].content).unwrap()[1].to_string());
+        functions.insert(captured(&DEFINED, &bad[1].content));
         for word in ["tarfile", "hashlib", "eval(", "jinja2"] {
             assert!(!bad[1].content.contains(word) && !good[1].content.contains(word));
         }
@@ -349,7 +359,7 @@ fn every_code_prompt_names_the_function_that_its_tests_call() {
     let mut seen = 0;
     for prompt in prompts() {
         let Some(tests) = &prompt.tests else { continue };
-        let name = Regex::new(r"solution\.(\w+)\(").unwrap().captures(tests).unwrap()[1].to_string();
+        let name = captured(&CALLED, tests);
         assert!(prompt.paraphrases[0].contains(&name), "{}: {name}", prompt.id);
         for script in [Some(tests), prompt.exploit.as_ref()].into_iter().flatten() {
             assert!(ruff_python_parser::parse_module(script).is_ok(), "{script}");
