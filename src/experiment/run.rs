@@ -277,25 +277,26 @@ impl Run<'_> {
                 records.extend(made);
             }
         }
-        self.score(&mut records)?;
+        let (mut records, files) = self.scored(records, &self.inputs.suites)?;
+        for (path, code) in files {
+            fsio::write_derived(&self.at.root().join(path), code.as_bytes())?;
+        }
         records.sort_by(|a, b| order(a).cmp(&order(b)));
         fsio::write_jsonl(&path, &records)?;
         bar.done(&summary(&records));
         Ok(())
     }
 
-    /// Scores records of any suites and writes their code.
-    fn score(&self, records: &mut Vec<SampleRecord>) -> Result<()> {
-        let mut rest = std::mem::take(records);
-        for suite in &self.inputs.suites {
-            let (mut these, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|r| r.suite == suite.name);
-            rest = others;
-            for (path, code) in self.scorer.score(&mut these, suite, &|_| {})? {
-                fsio::write_derived(&self.at.root().join(path), code.as_bytes())?;
-            }
-            records.append(&mut these);
+    /// Scores records of any of these suites; gives their code files beside them.
+    fn scored(&self, mut records: Vec<SampleRecord>, suites: &[Suite]) -> Result<(Vec<SampleRecord>, CodeFiles)> {
+        let (mut done, mut files) = (Vec::new(), CodeFiles::new());
+        for suite in suites {
+            let (mut these, others): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.suite == suite.name);
+            records = others;
+            files.extend(self.scorer.score(&mut these, suite, &|_| {})?);
+            done.append(&mut these);
         }
-        Ok(())
+        Ok((done, files))
     }
 
     /// Every cell on the validation split, then the choice, frozen in `sweep.json`.
@@ -352,23 +353,11 @@ impl Run<'_> {
             };
             records.extend(ask(self.model, &decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?);
         }
-        self.score_unwritten(&mut records)?;
+        let (mut records, _) = self.scored(records, &self.inputs.validation)?;
+        // The sweep's code stays inside its samples.
+        records.iter_mut().for_each(|r| r.code_path = None);
         fsio::write_jsonl(path, &records)?;
         Ok(records)
-    }
-
-    /// As [`Run::score`] for the sweep, whose code stays inside its samples.
-    fn score_unwritten(&self, records: &mut [SampleRecord]) -> Result<()> {
-        for suite in &self.inputs.validation {
-            let mut these: Vec<&mut SampleRecord> = records.iter_mut().filter(|r| r.suite == suite.name).collect();
-            let mut copies: Vec<SampleRecord> = these.iter().map(|r| (**r).clone()).collect();
-            self.scorer.score(&mut copies, suite, &|_| {})?;
-            for (record, mut scored) in these.iter_mut().zip(copies) {
-                scored.code_path = None;
-                **record = scored;
-            }
-        }
-        Ok(())
     }
 
     fn read_sweep(&self) -> Result<Vec<SweepCell>> {
@@ -413,6 +402,9 @@ impl Run<'_> {
         Ok(())
     }
 }
+
+/// Paths in the run directory and the code that belongs there.
+type CodeFiles = Vec<(String, String)>;
 
 /// Rows decoded together by one worker.
 const BATCH: usize = 48;
