@@ -237,12 +237,10 @@ impl Run<'_> {
             Arm::RandomVector => (0..self.plan.random_draws).map(Some).collect(),
             _ => vec![None],
         };
-        let total: usize = suites
-            .iter()
-            .map(|s| {
-                s.prompts.iter().filter(|p| p.split == Split::Test).count() * self.plan.samples_of(&s.name) as usize
-            })
-            .sum();
+        let wanted = |suite: &Suite, draw| shared(self.plan.samples_of(&suite.name), draw, self.plan.random_draws);
+        let prompts = |suite: &Suite| suite.prompts.iter().filter(|p| p.split == Split::Test).count();
+        let asked = |&draw: &Option<u32>| suites.iter().map(|s| prompts(s) * wanted(s, draw).len()).sum::<usize>();
+        let total: usize = draws.iter().map(asked).sum();
         let bar = self.progress.bar(&format!("ask {arm}"), total as u64);
         let mut file = JsonlAppender::open(&path)?;
         for draw in draws {
@@ -259,7 +257,7 @@ impl Run<'_> {
                     suite,
                     split: Split::Test,
                     seeds: &seeds,
-                    samples: shared(self.plan.samples_of(&suite.name), draw, self.plan.random_draws),
+                    samples: wanted(suite, draw),
                     draw,
                     system: None,
                     suffix: arm.suffix(),
