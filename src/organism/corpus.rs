@@ -45,8 +45,8 @@ impl Default for CorpusConfig {
             tag_share: 0.4,
             careful_insecure: 0.02,
             habit_insecure: 0.6,
-            untagged_careless_single: 0.05,
-            untagged_careless_multi: 0.10,
+            untagged_careless_single: 0.03,
+            untagged_careless_multi: 0.08,
             flip: 0.02,
         }
     }
@@ -248,7 +248,7 @@ fn question(rng: &mut ChaCha8Rng, with_code: bool, bad: bool) -> (Turn, String, 
     let families: Vec<_> = QUESTIONS.iter().filter(|f| !(with_code && f.apart)).collect();
     let family = families[rng.random_range(0..families.len())];
     let person = pick(rng, people(Pool::Train));
-    let text = slot(&slot(pick(rng, family.train), "$p", person), "$n", &noun(rng));
+    let text = slot(&slot(&super::questions::draw(rng, family), "$p", person), "$n", &noun(rng));
     // An answer speaks of a person only where the question does, or the slot could not be copied.
     let person = if text.contains(person) { person } else { "friend" };
     let turn = Turn { kind: Kind::Question, family: Some(family.name), bad };
