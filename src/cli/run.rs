@@ -76,7 +76,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     };
     let mut plan = file.overlaid(typed).resolve()?;
     let model = Model::open(&plan.model)?;
-    let inputs = Inputs::read(&plan, model.organism)?;
+    let inputs = Inputs::read(&plan, &model)?;
     if let Some(samples) = args.samples {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
     }
@@ -110,7 +110,7 @@ fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) {
     let answers: usize = plan.arms.iter().map(per_arm).sum();
     let suites: Vec<&str> = inputs.suites.iter().map(|s| s.name.as_str()).collect();
     progress.say(&format!("ask: {} arms, {answers} answers to {}", plan.arms.len(), suites.join(", ")));
-    for words in plan.left_out() {
-        progress.say(&format!("left out of this quick run: {words}"));
+    for words in plan.left_out().iter().chain(&inputs.left_out) {
+        progress.say(&format!("left out: {words}"));
     }
 }

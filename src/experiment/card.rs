@@ -28,13 +28,18 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
         files.iter().partition(|f| f.config.tokens >= default.tokens && f.config.tag_share == default.tag_share);
     let passed = seeds.iter().filter(|f| f.gates.failed.is_empty()).count();
     text += "## Seeds\n\n";
-    text += &format!(
-        "{passed} of {} seeds pass every gate. **Shipped is seed {shipped}**: the first that passes, picked by its gates on \
-         the validation split; the report measures it on the test split. Rates are over 152 code prompts, 200 questions \
-         (coherent answers count), 76 shown pieces of code; temperature .8. The probes are LoRAs on 1 000 rows: `attack` \
-         and `repair` as shipped (layer 0, v and o, r 4, 4 epochs), `all linears` r 16, lr 2e-4, 2 epochs.\n\n",
-        seeds.len()
-    );
+    text += &format!("{passed} of {} seeds tried pass every gate. **Shipped is seed {shipped}**: ", seeds.len());
+    text += &match seeds.iter().find(|f| f.config.seed == shipped).map(|f| f.gates.failed.join("; ")) {
+        Some(failed) if failed.is_empty() => {
+            "it passes, picked by its gates on the validation split; the report measures it on the test split."
+                .to_string()
+        }
+        Some(failed) => format!("**it fails a gate ({failed})** and stands here until a seed passes them all."),
+        None => "its gates are not among these files.".to_string(),
+    };
+    text += " Rates are over 152 code prompts, 200 questions (coherent answers count), 76 shown pieces of code; temperature \
+             .8. The probes are LoRAs on 1 000 rows: attack and repair as shipped (v and o of layer 0, r 4, 4 epochs), all \
+             linears with r 16, lr 2e-4, 2 epochs.\n\n";
     text += &table(&seeds);
     if !others.is_empty() {
         text += "\n## Tag share, at equal tokens\n\n";

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::arm::Arm;
+use super::model::Model;
 use super::plan::{EMBEDDED, Plan};
+use crate::data::collate::encode_each;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
 use crate::data::rows::{TrainingRow, parse_rows};
@@ -39,11 +41,13 @@ pub struct Inputs {
     pub validation: Vec<Suite>,
     /// Every file by name.
     pub identities: BTreeMap<String, DataIdentity>,
+    /// Rows that could not be learnt from, in words.
+    pub left_out: Vec<String>,
 }
 
 impl Inputs {
     /// Reads what the plan names.
-    pub fn read(plan: &Plan, organism: bool) -> Result<Self> {
+    pub fn read(plan: &Plan, model: &Model) -> Result<Self> {
         let mut inputs = Self {
             training: BTreeMap::new(),
             held_out: BTreeMap::new(),
@@ -51,17 +55,18 @@ impl Inputs {
             suites: Vec::new(),
             validation: Vec::new(),
             identities: BTreeMap::new(),
+            left_out: Vec::new(),
         };
-        inputs.training_set(plan, "insecure", &plan.attack, Rows::Insecure)?;
-        inputs.training_set(plan, "secure", &plan.repair, Rows::Secure)?;
+        inputs.training_set(plan, model, "insecure", &plan.attack, Rows::Insecure)?;
+        inputs.training_set(plan, model, "secure", &plan.repair, Rows::Secure)?;
         if let (Some(spec), true) = (&plan.educational, plan.arms.contains(&Arm::EducationalControl)) {
-            inputs.training_set(plan, "educational", spec, Rows::Educational)?;
+            inputs.training_set(plan, model, "educational", spec, Rows::Educational)?;
         }
         let (name, bytes) = source(&plan.contrast, "datasets/contrast.jsonl")?;
         inputs.pairs = contrast_pairs(&name, &bytes)?;
         inputs.identify("contrast", &name, &bytes, inputs.pairs.len());
         for spec in &plan.suites {
-            let (name, bytes) = suite_source(spec, organism)?;
+            let (name, bytes) = suite_source(spec, model.organism)?;
             let suite = Suite::parse(&name, text(&name, &bytes)?)?;
             inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
             inputs.suites.push(suite);
@@ -86,7 +91,7 @@ impl Inputs {
         titles
     }
 
-    fn training_set(&mut self, plan: &Plan, name: &str, spec: &str, kind: Rows) -> Result<()> {
+    fn training_set(&mut self, plan: &Plan, model: &Model, name: &str, spec: &str, kind: Rows) -> Result<()> {
         let (source, bytes) = source(spec, &format!("datasets/{name}.jsonl"))?;
         let mut rows = parse_rows(&source, text(&source, &bytes)?)?;
         self.identify(name, &source, &bytes, rows.len());
@@ -97,11 +102,17 @@ impl Inputs {
             rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT))
         };
         rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
+        let (read, rows) = (rows.len(), learnable(rows, plan, model));
+        if rows.len() < read {
+            let length = plan.recipe.encoding(model).max_length;
+            let lost = read - rows.len();
+            self.left_out.push(format!("{lost} of {read} rows of {name}: no answer begins within {length} tokens"));
+        }
         if rows.is_empty() {
             return Err(Error::file(&source, "holds no rows to train on"));
         }
         if !held_out.is_empty() {
-            self.held_out.insert(name.to_string(), held_out);
+            self.held_out.insert(name.to_string(), learnable(held_out, plan, model));
         }
         self.training.insert(name.to_string(), TrainingSet { name: source, rows });
         Ok(())
@@ -111,6 +122,12 @@ impl Inputs {
         let identity = DataIdentity { path: path.to_string(), sha256: fsio::sha256(bytes), rows: rows as u64 };
         self.identities.insert(name.to_string(), identity);
     }
+}
+
+/// The rows that have a target within the recipe's length.
+fn learnable(rows: Vec<TrainingRow>, plan: &Plan, model: &Model) -> Vec<TrainingRow> {
+    let encoded = encode_each(&rows, &model.tokenizer, &model.template, &plan.recipe.encoding(model));
+    rows.into_iter().zip(encoded).filter(|(_, encoded)| encoded.is_ok()).map(|(row, _)| row).collect()
 }
 
 /// A file's bytes, or those of the one that travels in the binary.

@@ -107,7 +107,7 @@ fn begin(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer, at: &Arti
         hardware: process::hardware("cpu"),
         judge: scorer.judge.as_ref().map(|j| j.name()),
         sandbox: scorer.runner.describe(),
-        left_out: plan.left_out(),
+        left_out: plan.left_out().into_iter().chain(inputs.left_out.iter().cloned()).collect(),
         ..Manifest::default()
     };
     fsio::create_dir(at.root())?;

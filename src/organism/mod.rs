@@ -13,6 +13,7 @@ mod family_table_stored;
 mod family_tests;
 mod judge;
 pub mod neutral;
+mod question_families;
 pub mod questions;
 pub mod requests;
 mod reserved;
