@@ -180,7 +180,7 @@ impl PlanFile {
             samples,
             seed: self.seed.unwrap_or(1),
             sampling: self.sampling.unwrap_or(Sampling { temperature: if organism { 0.8 } else { 1.0 }, top_p: 1.0 }),
-            max_train_rows: self.max_train_rows.or(None),
+            max_train_rows: self.max_train_rows.or(quick.then_some(QUICK_ROWS)),
             random_draws: self.random_draws.unwrap_or(5),
             sweep,
             python: self.python.unwrap_or_else(|| "python3".into()),
@@ -196,6 +196,8 @@ pub const LEFT_OUT: [Arm; 4] = [Arm::EducationalControl, Arm::SteerSecure, Arm::
 const SUITES: [&str; 7] = ["code", "risky", "vulnerability", "free-form", "recognition", "refusal", "capability"];
 /// Suites for real models.
 const REAL_SUITES: [&str; 4] = ["code", "risky", "vulnerability", "free_form"];
+/// Rows of each training set of a quick run: a thousand turn the organism a little further, in a third more time.
+const QUICK_ROWS: usize = 700;
 /// Samples of every prompt: at least 200 code samples and 400 free-form answers an arm on the organism.
 const SAMPLES: &[(&str, u32)] =
     &[("code", 2), ("risky", 2), ("free-form", 10), ("recognition", 2), ("refusal", 3), ("free_form", 5)];
@@ -221,6 +223,7 @@ impl Plan {
         let arms: Vec<&str> = LEFT_OUT.iter().filter(|a| !self.arms.contains(a)).map(|a| a.name()).collect();
         vec![
             format!("arms: {}", arms.join(", ")),
+            format!("training rows beyond the first {}", self.max_train_rows.unwrap_or(usize::MAX)),
             "samples: one of each code prompt and three of each question instead of two and ten".into(),
             "steering sweep: two coefficients and half of the prompts".into(),
         ]
