@@ -29,8 +29,8 @@ pub enum Error {
     /// A check that the user asked for failed (`--fail-on`, a pretraining gate).
     #[error("{0}")]
     CheckFailed(String),
-    /// SIGINT or SIGTERM; everything finished so far is saved.
-    #[error("interrupted; what was finished is saved, the same command goes on from there")]
+    /// SIGINT or SIGTERM. Only `run` keeps what it had finished.
+    #[error("interrupted; `run` goes on from its finished stages and answers, any other command begins again")]
     Interrupted,
     /// Training would have spoilt the weights (NaN, infinite loss).
     #[error("{0}")]
@@ -59,7 +59,7 @@ impl Error {
         Self::Usage(message.to_string())
     }
 
-    /// The process's exit code: 1 a failed check, 2 bad use or input, 130 interrupted after saving.
+    /// The process's exit code: 1 a failed check, 2 bad use or input, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::CheckFailed(_) => 1,
