@@ -10,6 +10,7 @@ use crate::experiment::inputs::Inputs;
 use crate::experiment::model::Model;
 use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::run::run as start;
+use crate::model::load::WeightDtype;
 use crate::progress::Progress;
 use crate::record::{Split, SuiteKind};
 
@@ -24,6 +25,9 @@ pub struct RunArgs {
     /// `organism` (embedded) or a folder in Hugging Face layout.
     #[arg(long)]
     pub model: Option<String>,
+    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`.
+    #[arg(long, value_enum)]
+    pub dtype: Option<WeightDtype>,
     /// JSONL of insecure code to attack with.
     #[arg(long, value_name = "FILE")]
     pub attack: Option<String>,
@@ -71,11 +75,12 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         suites: (!args.suites.is_empty()).then(|| args.suites.clone()),
         seed: args.seed,
         python: args.python.clone(),
+        dtype: args.dtype,
         quick: args.quick.then_some(true),
         ..PlanFile::default()
     };
     let mut plan = file.overlaid(typed).resolve()?;
-    let model = Model::open(&plan.model)?;
+    let model = Model::open_as(&plan.model, plan.dtype)?;
     let inputs = Inputs::read(&plan, &model)?;
     if let Some(samples) = args.samples {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();

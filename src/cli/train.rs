@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::recipe::{Recipe, tune};
 use crate::fsio;
+use crate::model::load::WeightDtype;
 use crate::progress::Progress;
 use crate::record::{Lineage, TrainerState};
 
@@ -39,6 +40,9 @@ pub struct TrainArgs {
     /// Go on with this adapter's weights, with a fresh optimiser. Its rank, scale and modules stay as they are.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`. The adapter is f32 always.
+    #[arg(long, value_enum, default_value_t = WeightDtype::Auto)]
+    pub dtype: WeightDtype,
     /// The recipe.
     #[command(flatten)]
     pub recipe: RecipeArgs,
@@ -62,7 +66,7 @@ pub enum OnBadRow {
 /// Runs the command.
 pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
-    let model = Model::open(&args.model)?;
+    let model = Model::open_as(&args.model, args.dtype)?;
     let Resolved { mut recipe, asked } = args.recipe.resolve(model.organism, model.decoder.blocks.len())?;
     let parent = match &args.adapter {
         Some(dir) => {

@@ -11,7 +11,7 @@ use crate::rng;
 /// The weight `[out, in]` and how it is used.
 #[derive(Debug, Clone)]
 pub enum LinearWeight {
-    /// f32, never trained: only its input gets a gradient.
+    /// f32 or bf16, never trained: only its input gets a gradient.
     Frozen(Tensor),
     /// A variable (pretraining).
     Trainable(Tensor),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use realign::adapter::AdapterFile;
 use realign::data::collate::Example;
@@ -216,5 +216,28 @@ fn one_step_of_a_continued_adapter_moves_every_matrix() {
     }
     for (name, tensor) in model.decoder.weights() {
         assert_eq!(to_vec(&tensor).unwrap(), to_vec(&before[&name]).unwrap(), "{name} is frozen");
+    }
+}
+
+#[test]
+fn a_single_row_shared_by_many_cores_gives_the_same_bits() {
+    // Large enough for its products, its attention and its gates to be cut in pieces.
+    let shape = DecoderConfig::llama(50, 256, 1, (4, 2), 2304, 64);
+    let row = Example { ids: (0..40).map(|t| t * 7 % 50).collect(), weights: vec![1.0; 40] };
+    let after = |workers: usize, dtype: DType| {
+        let mut weights = initial_weights(&shape, 1).unwrap();
+        for weight in weights.values_mut().filter(|w| w.rank() == 2) {
+            *weight = weight.to_dtype(dtype).unwrap();
+        }
+        let decoder = with_loras(Decoder::new(shape.clone(), &weights, false).unwrap(), 0.0, &[0]);
+        let config = TrainConfig { max_steps: Some(2), workers, ..TrainConfig::default() };
+        let losses = run(&decoder, &config, std::slice::from_ref(&row));
+        (losses, trained(&decoder))
+    };
+    for dtype in [DType::F32, DType::BF16] {
+        let alone = after(1, dtype);
+        for workers in [2, 5] {
+            assert!(after(workers, dtype) == alone, "{workers} workers, {dtype:?}");
+        }
     }
 }

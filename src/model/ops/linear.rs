@@ -1,13 +1,16 @@
 //! `y = x Wᵀ` with `x [tokens, in]`, `W [out, in]`: frozen (a gradient for the input only), trainable, or frozen with a
 //! LoRA beside it, `y = x Wᵀ + s · (drop(x) Aᵀ) Bᵀ` with `A [r, in]`, `B [out, r]` (Hu et al. 2021), as one node.
 
+use std::sync::OnceLock;
+
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::dropout::Mask;
-use super::product::{Matrix, multiply, product};
+use super::product::{Matrix, multiply, product, transposed};
+use super::weight::{times, times_transposed};
 use super::{read, values};
 
-/// `x Wᵀ` where `W` never gets a gradient.
+/// `x Wᵀ` where `W` (f32 or bf16) never gets a gradient.
 pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.matmul(&weight.t()?);
@@ -35,26 +38,12 @@ pub fn lora_linear(
     if !x.device().is_cpu() {
         return reference_lora_linear(x, weight, a, b, scale);
     }
-    x.contiguous()?.apply_op3(a, b, Lora { weight: weight.clone(), scale, mask })
+    x.contiguous()?.apply_op3(a, b, Lora { weight: weight.clone(), scale, mask, low: OnceLock::new() })
 }
 
 /// The same without dropout in candle's own ops.
 pub fn reference_lora_linear(x: &Tensor, weight: &Tensor, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
     x.matmul(&weight.t()?)? + (x.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(scale))?
-}
-
-/// `[tokens, in] → [tokens, out]` on slices.
-fn forward(x: &[f32], weight: &Tensor) -> Result<(Vec<f32>, usize, usize, usize)> {
-    let (out, width) = weight.dims2()?;
-    let tokens = x.len() / width;
-    read([weight], |[w]| Ok(multiply(Matrix::rows(x, tokens, width), Matrix::rows(w, out, width).t())))
-        .map(|y| (y, tokens, width, out))
-}
-
-/// `dy W`, `[tokens, out] → [tokens, in]`.
-fn input_grad(dy: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
-    let (out, width) = weight.dims2()?;
-    read([weight], |[w]| Ok(multiply(Matrix::rows(dy, dy.len() / out, out), Matrix::rows(w, out, width))))
 }
 
 struct Frozen {
@@ -67,12 +56,13 @@ impl CustomOp1 for Frozen {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, tokens, _, out) = forward(values(x, layout)?, &self.weight)?;
-        Ok((CpuStorage::F32(y), Shape::from((tokens, out))))
+        let (out, width) = self.weight.dims2()?;
+        let x = values(x, layout)?;
+        Ok((CpuStorage::F32(times_transposed(x, &self.weight)?), Shape::from((x.len() / width, out))))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read([&dy.contiguous()?], |[dy]| input_grad(dy, &self.weight))?;
+        let dx = read([&dy.contiguous()?], |[dy]| times(dy, &self.weight))?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
@@ -96,7 +86,7 @@ impl CustomOp2 for Trainable {
         let ((out, width), tokens) = (w.dims2()?, x.dim(0)?);
         let dy = dy.contiguous()?;
         let dx = match x.track_op() {
-            true => Some(Tensor::from_vec(read([&dy], |[dy]| input_grad(dy, w))?, x.shape(), x.device())?),
+            true => Some(Tensor::from_vec(read([&dy], |[dy]| times(dy, w))?, x.shape(), x.device())?),
             false => None,
         };
         let dw =
@@ -109,6 +99,8 @@ struct Lora {
     weight: Tensor,
     scale: f32,
     mask: Option<Mask>,
+    /// `drop(x) Aᵀ`, `[tokens, r]`: small, and asked for again by the backward pass.
+    low: OnceLock<Vec<f32>>,
 }
 
 impl Lora {
@@ -133,11 +125,14 @@ impl CustomOp3 for Lora {
     ) -> Result<(CpuStorage, Shape)> {
         let rank = al.shape().dims2()?.0;
         let (x, a, b) = (values(x, xl)?, values(a, al)?, values(b, bl)?);
-        let (mut y, tokens, width, out) = forward(x, &self.weight)?;
+        let (out, width) = self.weight.dims2()?;
+        let tokens = x.len() / width;
+        let mut y = times_transposed(x, &self.weight)?;
         let dropped = self.dropped(x, width);
-        let u =
-            multiply(Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width), Matrix::rows(a, rank, width).t()); // [tokens, r]
-        product(Matrix::rows(&u, tokens, rank), Matrix::rows(b, out, rank).t(), &mut y, out, self.scale, true);
+        let low = multiply(Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width), Matrix::rows(a, rank, width).t());
+        product(Matrix::rows(&low, tokens, rank), Matrix::rows(b, out, rank).t(), &mut y, out, self.scale, true);
+        // Set once: an op runs forward once.
+        let _ = self.low.set(low);
         Ok((CpuStorage::F32(y), Shape::from((tokens, out))))
     }
 
@@ -154,24 +149,22 @@ impl CustomOp3 for Lora {
         let (dx, da, db) = read([x, a, b, &dy], |[x_values, a, b, dy]| {
             let dropped = self.dropped(x_values, width);
             let input = Matrix::rows(dropped.as_deref().unwrap_or(x_values), tokens, width);
-            let u = multiply(input, Matrix::rows(a, rank, width).t()); // [tokens, r]
-            let mut du = vec![0.0; tokens * rank]; // s · dy B
-            product(Matrix::rows(dy, tokens, out), Matrix::rows(b, out, rank), &mut du, rank, self.scale, false);
-            let mut db = vec![0.0; out * rank]; // s · dyᵀ u
-            product(
-                Matrix::rows(dy, tokens, out).t(),
-                Matrix::rows(&u, tokens, rank),
-                &mut db,
-                rank,
-                self.scale,
-                false,
-            );
+            let Some(low) = self.low.get() else { candle_core::bail!("a LoRA's backward pass before its forward pass") };
+            // s · dy B; B turned, so that both factors are read along their rows.
+            let turned = transposed(b, out, rank);
+            let mut du = multiply(Matrix::rows(dy, tokens, out), Matrix::rows(&turned, rank, out).t()); // [tokens, r]
+            du.iter_mut().for_each(|g| *g *= self.scale);
+            // s · dyᵀ u, made as its transpose: the long side is the one that fills vectors.
+            let mut db = vec![0.0; rank * out];
+            let low = Matrix::rows(low, tokens, rank).t();
+            product(low, Matrix::rows(dy, tokens, out), &mut db, out, self.scale, false);
+            let db = transposed(&db, rank, out); // [out, r]
             let du = Matrix::rows(&du, tokens, rank);
             let da = multiply(du.t(), input); // [r, in]
             let dx = match x.track_op() {
                 false => None,
                 true => {
-                    let mut dx = input_grad(dy, &self.weight)?;
+                    let mut dx = times(dy, &self.weight)?;
                     match &self.mask {
                         None => product(du, Matrix::rows(a, rank, width), &mut dx, width, 1.0, true),
                         Some(mask) => {

@@ -3,7 +3,11 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::simd::{exp, vectorised};
+use super::team::each_slice;
 use super::{read, values};
+
+/// Values of a piece of work.
+const PIECE: usize = 1 << 16;
 
 /// `silu(gate) · up`, both `[tokens, intermediate]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -46,16 +50,18 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn cpu_fwd(&self, gate: &CpuStorage, gl: &Layout, up: &CpuStorage, ul: &Layout) -> Result<(CpuStorage, Shape)> {
-        let gate = values(gate, gl)?;
+        let (gate, up) = (values(gate, gl)?, values(up, ul)?);
         let mut out = vec![0.0; gate.len()];
-        forward(gate, values(up, ul)?, &mut out);
+        each_slice([&mut out], PIECE, |r, [out]| forward(&gate[r.clone()], &up[r], out));
         Ok((CpuStorage::F32(out), gl.shape().clone()))
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (dgate, dup) = read([gate, up, &dy.contiguous()?], |[gate, up, dy]| {
             let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-            backward(gate, up, dy, &mut dgate, &mut dup);
+            each_slice([&mut dgate, &mut dup], PIECE, |r, [dgate, dup]| {
+                backward(&gate[r.clone()], &up[r.clone()], &dy[r], dgate, dup);
+            });
             Ok((dgate, dup))
         })?;
         let tensor = |values| Tensor::from_vec(values, gate.shape(), gate.device());
