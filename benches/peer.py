@@ -41,7 +41,7 @@ def peak_mib():
 IMPORTS = peak_mib()
 # Its own initial values are not waited for: `shape` fills the weights once.
 torch.nn.Linear.reset_parameters = torch.nn.Embedding.reset_parameters = lambda self: None
-transformers.PreTrainedModel.init_weights = lambda self: None
+transformers.PreTrainedModel.init_weights = lambda self: self.tie_weights()
 
 
 def shape(name):
@@ -74,6 +74,7 @@ def shape(name):
     with torch.no_grad():
         for weight in model.parameters():
             weight.fill_(1.0) if weight.dim() == 1 else weight.uniform_(-0.05, 0.05)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
     return model
 
 

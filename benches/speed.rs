@@ -12,6 +12,7 @@ use realign::generate::{GenerateOptions, Job, generate};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::{Decoder, Weights};
 use realign::model::lora::Lora;
+use realign::model::ops::product::{Matrix, multiply};
 use realign::rng::{key, stream, unit};
 use realign::train::{TrainConfig, train};
 
@@ -158,6 +159,19 @@ fn decoding(asked: &Asked, decoder: &Decoder, answers: &Answers) -> Rates {
     (tokens / seconds, tokens / used)
 }
 
+/// GFLOP/s of the general f32 product on one core: what the floors in the README are counted from.
+fn product_rate() -> f64 {
+    let (m, n, k) = (256, 4864, 896);
+    let values = |count: usize| (0..count as u64).map(|i| unit(4, i)).collect::<Vec<f32>>();
+    let (x, w) = (values(m * k), values(n * k));
+    let once = || {
+        let used = processor_seconds();
+        std::hint::black_box(multiply(Matrix::rows(&x, m, k), Matrix::rows(&w, n, k).t()));
+        (2 * m * n * k) as f64 / 1e9 / (processor_seconds() - used)
+    };
+    median((0..9).map(|_| once()).collect())
+}
+
 fn main() {
     realign::process::claim_machine();
     let asked = Asked::read();
@@ -189,5 +203,9 @@ fn main() {
     ];
     for (line, run) in lines.iter().filter(|(line, _)| asked.wants(line)) {
         asked.report(line, run());
+    }
+    let product = "product of one core, f32";
+    if asked.wants(product) {
+        println!("{product}: {:.0} GFLOP/s", product_rate());
     }
 }

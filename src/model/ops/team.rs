@@ -126,10 +126,12 @@ impl Team {
     }
 
     fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
-        /// Takes the pieces back and waits for those who are still at one, on a panic too.
+        /// Takes the pieces back and waits for those who are still at one, on a panic too. Meanwhile the team is not to be
+        /// called: a piece that has pieces of its own does them alone.
         struct Closing<'a>(&'a Team);
         impl Drop for Closing<'_> {
             fn drop(&mut self) {
+                TEAM.set(self.0);
                 self.0.lock().pieces = None;
                 let mut looks = 0;
                 while self.0.lock().inside > 0 {
@@ -148,6 +150,7 @@ impl Team {
             }
         };
         let closing = Closing(self);
+        TEAM.set(std::ptr::null());
         let mut state = self.lock();
         state.pieces = Some(pieces);
         self.bell.fetch_add(1, Ordering::Release);
@@ -216,6 +219,21 @@ mod tests {
                 assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 1), "round {round}");
             }
         });
+    }
+
+    #[test]
+    fn a_piece_with_pieces_of_its_own_does_them_alone() {
+        let sum = AtomicUsize::new(0);
+        with_helpers(2, || {
+            for _ in 0..50 {
+                each(4, &|_| {
+                    each(5, &|inner| {
+                        sum.fetch_add(inner, Ordering::Relaxed);
+                    });
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), 50 * 4 * 10);
     }
 
     #[test]

@@ -4,11 +4,17 @@
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
 
+#[cfg(target_arch = "x86_64")]
+use candle_core::DType;
 use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
 
+#[cfg(target_arch = "x86_64")]
+use super::dots::Pairs;
 use super::few_rows::{self, Stored, few_rows};
 use super::product::{Matrix, Target, into};
-use super::simd::{Path, path, vectorised};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Path, path};
+use super::simd::vectorised;
 use super::team;
 
 /// Weights of a piece at least, for a few rows and for many: some 10 µs of work, well above what it costs to share, and
@@ -26,13 +32,14 @@ pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
         bail!("{} values are no rows of {width}", x.len());
     }
     let tokens = x.len() / width;
+    let rounded = rounded(x, width, weight, out);
     // SAFETY: every piece writes all rows of its own columns, and the pieces are all columns.
     unsafe {
         filled(tokens, out, |y| {
             stored(weight, |w| {
                 over_pieces(out, out * width, tokens, |rows| {
                     let w = w.range(rows.start * width..rows.end * width);
-                    forward(x, w, width, y.from_column(rows.start));
+                    forward(x, rounded.as_ref(), w, width, y.from_column(rows.start));
                 });
             })
         })
@@ -46,30 +53,49 @@ pub fn times(dy: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
         bail!("{} values are no rows of {out}", dy.len());
     }
     let tokens = dy.len() / out;
+    let rounded = rounded(dy, out, weight, width);
     // SAFETY: as above.
     unsafe {
         filled(tokens, width, |dx| {
             stored(weight, |w| {
-                over_pieces(width, out * width, tokens, |columns| backward(dy, w, width, columns.clone(), dx.from_column(columns.start)));
+                over_pieces(width, out * width, tokens, |columns| {
+                    backward(dy, rounded.as_ref(), w, width, columns.clone(), dx.from_column(columns.start));
+                });
             })
         })
     }
 }
 
+/// The left-hand side as the bf16 dot products want it, where they are to be used.
+#[cfg(target_arch = "x86_64")]
+fn rounded(x: &[f32], width: usize, weight: &Tensor, columns: usize) -> Option<Pairs> {
+    let few = few_rows::applies(x.len() / width, columns);
+    (weight.dtype() == DType::BF16 && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
+}
+
+/// No other processor has them.
+#[cfg(not(target_arch = "x86_64"))]
+fn rounded(_: &[f32], _: usize, _: &Tensor, _: usize) -> Option<Pairs> {
+    None
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+enum Pairs {}
+
 /// One piece of the forward product: every row of `x` against rows of the weight.
 ///
 /// # Safety
 /// `y` must hold `x`'s rows, as many columns as `w` has rows, touched by nobody else.
-unsafe fn forward(x: &[f32], w: Stored, width: usize, y: Target) {
+unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y: Target) {
     let (tokens, rows) = (x.len() / width, w.len() / width);
     // SAFETY: the caller's.
     unsafe {
-        match w {
-            _ if few_rows::applies(tokens, rows) => few_rows(x, w, width, y.values, y.stride),
-            Stored::F32(w) => into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false),
+        match (w, rounded) {
             #[cfg(target_arch = "x86_64")]
-            Stored::Bf16(w) if path() == Path::Avx512Bf16 => super::dots::times_transposed(x, w, width, y.values, y.stride),
-            Stored::Bf16(w) => {
+            (Stored::Bf16(w), Some(x)) => super::dots::times_transposed(x, w, width, y.values, y.stride),
+            _ if few_rows::applies(tokens, rows) => few_rows(x, w, width, y.values, y.stride),
+            (Stored::F32(w), _) => into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false),
+            (Stored::Bf16(w), _) => {
                 for (index, w) in w.chunks(lines(width) * width).enumerate() {
                     let w = widened(w);
                     let part = y.from_column(index * lines(width));
@@ -84,22 +110,27 @@ unsafe fn forward(x: &[f32], w: Stored, width: usize, y: Target) {
 ///
 /// # Safety
 /// `dx` must hold `dy`'s rows and these columns, touched by nobody else.
-unsafe fn backward(dy: &[f32], w: Stored, width: usize, columns: std::ops::Range<usize>, dx: Target) {
+unsafe fn backward(
+    dy: &[f32],
+    rounded: Option<&Pairs>,
+    w: Stored,
+    width: usize,
+    columns: std::ops::Range<usize>,
+    dx: Target,
+) {
     let out = w.len() / width;
     let tokens = dy.len() / out;
     let count = columns.len();
     // SAFETY: the caller's.
     unsafe {
-        match w {
-            Stored::F32(w) => {
+        match (w, rounded) {
+            (Stored::F32(w), _) => {
                 let w = Matrix::strided(&w[columns.start..], out, count, width);
                 into(Matrix::rows(dy, tokens, out), w, dx, 1.0, false);
             }
             #[cfg(target_arch = "x86_64")]
-            Stored::Bf16(w) if path() == Path::Avx512Bf16 => {
-                super::dots::times(dy, w, width, columns, dx.values, dx.stride);
-            }
-            Stored::Bf16(w) => {
+            (Stored::Bf16(w), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride),
+            (Stored::Bf16(w), _) => {
                 for first in (0..out).step_by(lines(count)) {
                     let last = (first + lines(count)).min(out);
                     let mut part = Vec::with_capacity((last - first) * count);
