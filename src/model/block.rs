@@ -10,6 +10,7 @@ use super::linear::Linear;
 use super::ops::attention::{Heads, attention};
 use super::ops::cached_attention::cached_attention;
 use super::ops::rms_norm::rms_norm;
+use super::ops::swiglu::swiglu;
 use super::ops::{read, to_vec};
 use super::segments::Segments;
 
@@ -112,8 +113,8 @@ impl Block {
         let attended = self.attend(&self.input_norm.forward(&x)?, pass)?;
         let x = (x + pass.tap(layer, Site::AttnOut, attended)?)?;
         let h = self.mlp_norm.forward(&x)?;
-        let (gate, up) = (self.gate.forward(&h, pass)?, self.up.forward(&h, pass)?); // [tokens, intermediate]
-        let mlp = self.down.forward_gated(&gate, &up, pass)?;
+        let gated = swiglu(&self.gate.forward(&h, pass)?, &self.up.forward(&h, pass)?)?; // [tokens, intermediate]
+        let mlp = self.down.forward(&gated, pass)?;
         let x = (x + pass.tap(layer, Site::MlpOut, mlp)?)?;
         pass.tap(layer, Site::ResidPost, x)
     }

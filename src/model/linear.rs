@@ -5,9 +5,7 @@ use candle_core::{Result, Tensor};
 use super::block::Pass;
 use super::lora::Lora;
 use super::ops::dropout::Mask;
-use super::ops::gated_linear::gated_lora_linear;
 use super::ops::linear::{frozen_linear, lora_linear, trainable_linear};
-use super::ops::swiglu::swiglu;
 use crate::rng;
 
 /// The weight `[out, in]` and how it is used.
@@ -58,34 +56,19 @@ impl Linear {
                 lora_linear(x, self.weight.tensor(), &lora.a, &lora.b, lora.scale, self.mask(lora, pass))?
             }
         };
-        self.with_bias(y)
-    }
-
-    /// The same of `silu(gate) · up`, both `[tokens, in]`, which a LoRA here does not keep.
-    pub fn forward_gated(&self, gate: &Tensor, up: &Tensor, pass: &Pass) -> Result<Tensor> {
-        match &self.lora {
-            None => self.forward(&swiglu(gate, up)?, pass),
-            Some(lora) => {
-                let mask = self.mask(lora, pass);
-                let weight = self.weight.tensor();
-                self.with_bias(gated_lora_linear([gate, up], weight, &lora.a, &lora.b, lora.scale, mask)?)
-            }
+        match &self.bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
         }
     }
 
-    fn mask(&self, lora: &Lora, pass: &Pass) -> Option<Mask> {
+    /// The dropout of a pass on the LoRA's input, if there is any.
+    pub(crate) fn mask(&self, lora: &Lora, pass: &Pass) -> Option<Mask> {
         pass.dropout.filter(|_| lora.dropout > 0.0).map(|key| Mask {
             probability: lora.dropout,
             key: rng::key(key, &self.path, &[]),
             segments: pass.attend.segments(),
         })
-    }
-
-    fn with_bias(&self, y: Tensor) -> Result<Tensor> {
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
-        }
     }
 
     /// `(out, in)`.

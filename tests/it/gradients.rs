@@ -5,7 +5,6 @@ use rand::Rng;
 use realign::model::ops::attention::{Heads, attention, reference_attention};
 use realign::model::ops::cross_entropy::cross_entropy;
 use realign::model::ops::dropout::Mask;
-use realign::model::ops::gated_linear::gated_lora_linear;
 use realign::model::ops::gelu::{gelu, reference_gelu};
 use realign::model::ops::layer_norm::{layer_norm, reference_layer_norm};
 use realign::model::ops::linear::{frozen_linear, lora_linear, reference_lora_linear, trainable_linear};
@@ -167,13 +166,13 @@ fn products_with_f32_and_bf16_weights_match_the_definition_on_every_path() {
                 let found = [times_transposed(&x, weight).unwrap(), times(&dy, weight).unwrap()];
                 for (direction, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     // Rounding the activations costs 2⁻⁹ of each of up to 832 terms below 1, as a random walk.
-                    let tolerance = if dots { 4e-2 } else { 1e-5 };
+                    let tolerance = if dots { 4e-2 } else { 5e-5 };
                     close(&format!("{name} {path:?} {m}×{n}×{k}, direction {direction}"), found, expected, tolerance);
                 }
                 if dots && m > 32 && n > 32 {
                     let expected = [exact(&rounded(&x), &w, (m, n, k), false), exact(&rounded(&dy), &w, (m, n, k), true)];
                     for (found, expected) in found.iter().zip(&expected) {
-                        close("bf16 dots of rounded activations", found, expected, 1e-5);
+                        close("bf16 dots of rounded activations", found, expected, 5e-5);
                     }
                 }
             }
@@ -236,23 +235,6 @@ fn linears_match_candle_and_difference_quotients() {
         &|i| lora_linear(i[0], &weight, i[1], i[2], 0.7, None),
         &|i| reference_lora_linear(i[0], &weight, i[1], i[2], 0.7),
     );
-}
-
-#[test]
-fn a_gated_lora_linear_is_the_gate_and_the_linear() {
-    let weight = random(&[11, 19], 2);
-    let inputs = [random(&[5, 19], 0), random(&[5, 19], 1), random(&[3, 19], 3), random(&[11, 3], 4)];
-    check(&inputs, &|i| gated_lora_linear([i[0], i[1]], &weight, i[2], i[3], 0.7, None), &|i| {
-        reference_lora_linear(&reference_swiglu(i[0], i[1])?, &weight, i[2], i[3], 0.7)
-    });
-    let mask = Mask { probability: 0.4, key: 5, segments: Segments::packed([2, 3], 0) };
-    let fused = gradients(&inputs, &|i| gated_lora_linear([i[0], i[1]], &weight, i[2], i[3], 0.7, Some(mask.clone())));
-    let apart =
-        gradients(&inputs, &|i| lora_linear(&swiglu(i[0], i[1])?, &weight, i[2], i[3], 0.7, Some(mask.clone())));
-    close("dropped value", &fused.0, &apart.0, 1e-6);
-    for (fused, apart) in fused.1.iter().zip(&apart.1) {
-        close("dropped gradient", fused, apart, 1e-5);
-    }
 }
 
 #[test]

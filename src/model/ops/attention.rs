@@ -45,17 +45,10 @@ impl Heads {
 
 /// Attention within each segment. Tokens outside every segment (padding) come out as zeros.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &Segments) -> Result<Tensor> {
-    if segments.longest() > heads.rope.positions() {
-        candle_core::bail!(
-            "a sequence of {} tokens is longer than the model's {} positions",
-            segments.longest(),
-            heads.rope.positions()
-        );
-    }
+    let op = Attention::new(heads, segments)?;
     if !q.device().is_cpu() {
         return reference_attention(q, k, v, heads, segments);
     }
-    let op = Attention { heads: heads.clone(), segments: segments.clone() };
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
 
@@ -103,7 +96,8 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
     Tensor::cat(&parts, 0)
 }
 
-struct Attention {
+/// Attention on slices.
+pub(crate) struct Attention {
     heads: Heads,
     segments: Segments,
 }
@@ -195,6 +189,69 @@ impl Attention {
     }
 }
 
+impl Attention {
+    /// Refuses sequences that the model has no positions for.
+    pub fn new(heads: &Heads, segments: &Segments) -> Result<Self> {
+        let (longest, positions) = (segments.longest(), heads.rope.positions());
+        if longest > positions {
+            candle_core::bail!("a sequence of {longest} tokens is longer than the model's {positions} positions");
+        }
+        Ok(Self { heads: heads.clone(), segments: segments.clone() })
+    }
+
+    /// Turns queries and keys by their positions.
+    pub fn turn(&self, q: &mut [f32], k: &mut [f32], backward: bool) {
+        let (q_width, kv_width) = self.widths();
+        self.heads.rotate(q, q_width, &self.segments, backward);
+        self.heads.rotate(k, kv_width, &self.segments, backward);
+    }
+
+    /// From turned queries and keys.
+    pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+        let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
+        let mut out = vec![0.0; q.len()];
+        let target = Target { values: out.as_mut_ptr(), stride: q_width };
+        self.over_blocks(|place, first, last| {
+            let shares = self.shares(q, k, place, first, last);
+            let mixed = Matrix::strided(&v[place.kv..], last, dim, kv_width);
+            // SAFETY: a block's rows of a head's columns lie within `out`, and only this call writes them.
+            unsafe {
+                let target = target.from_column(place.q + first * q_width);
+                into(Matrix::rows(&shares, last - first, last), mixed, target, 1.0, false);
+            }
+        });
+        out
+    }
+
+    /// Gradients of queries and keys as they were before they were turned, and of values, from turned ones.
+    pub fn backward(&self, q: &[f32], k: &[f32], v: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
+        let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
+        let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+        let [to_dq, to_dk, to_dv] = [(&mut dq, q_width), (&mut dk, kv_width), (&mut dv, kv_width)]
+            .map(|(grad, stride)| Target { values: grad.as_mut_ptr(), stride });
+        self.over_blocks(|place, first, last| {
+            let rows = last - first;
+            let shares = self.shares(q, k, place, first, last);
+            let query = place.q + first * q_width;
+            let upstream = Matrix::strided(&dy[query..], rows, dim, q_width);
+            let mut grad = scaled(upstream, Matrix::strided(&v[place.kv..], last, dim, kv_width).t(), 1.0);
+            score_grad(&shares, &mut grad, last, self.heads.scale());
+            let (shares, grad) = (Matrix::rows(&shares, rows, last), Matrix::rows(&grad, rows, last));
+            let keys = Matrix::strided(&k[place.kv..], last, dim, kv_width);
+            let queries = Matrix::strided(&q[query..], rows, dim, q_width);
+            // SAFETY: the rows and columns of a place lie within the gradients; those of the keys and values are shared
+            // by one group alone, whose places come one behind the other.
+            unsafe {
+                into(shares.t(), upstream, to_dv.from_column(place.kv), 1.0, true);
+                into(grad, keys, to_dq.from_column(query), 1.0, false);
+                into(grad.t(), queries, to_dk.from_column(place.kv), 1.0, true);
+            }
+        });
+        self.turn(&mut dq, &mut dk, true);
+        [dq, dk, dv]
+    }
+}
+
 impl CustomOp3 for Attention {
     fn name(&self) -> &'static str {
         "attention"
@@ -209,24 +266,9 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         vl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q_width, kv_width) = self.widths();
-        let dim = self.heads.head_dim;
         let (mut q, mut k) = (values(q, ql)?.to_vec(), values(k, kl)?.to_vec());
-        let v = values(v, vl)?;
-        self.heads.rotate(&mut q, q_width, &self.segments, false);
-        self.heads.rotate(&mut k, kv_width, &self.segments, false);
-        let mut out = vec![0.0; q.len()];
-        let target = Target { values: out.as_mut_ptr(), stride: q_width };
-        self.over_blocks(|place, first, last| {
-            let shares = self.shares(&q, &k, place, first, last);
-            let mixed = Matrix::strided(&v[place.kv..], last, dim, kv_width);
-            // SAFETY: a block's rows of a head's columns lie within `out`, and only this call writes them.
-            unsafe {
-                let target = target.from_column(place.q + first * q_width);
-                into(Matrix::rows(&shares, last - first, last), mixed, target, 1.0, false);
-            }
-        });
-        Ok((CpuStorage::F32(out), ql.shape().clone()))
+        self.turn(&mut q, &mut k, false);
+        Ok((CpuStorage::F32(self.forward(&q, &k, values(v, vl)?)), ql.shape().clone()))
     }
 
     fn bwd(
@@ -237,36 +279,10 @@ impl CustomOp3 for Attention {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (q_width, kv_width) = self.widths();
-        let dim = self.heads.head_dim;
-        let (dq, dk, dv) = read([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
+        let [dq, dk, dv] = read([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
             let (mut q, mut k) = (q.to_vec(), k.to_vec());
-            self.heads.rotate(&mut q, q_width, &self.segments, false);
-            self.heads.rotate(&mut k, kv_width, &self.segments, false);
-            let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-            let [to_dq, to_dk, to_dv] = [(&mut dq, q_width), (&mut dk, kv_width), (&mut dv, kv_width)]
-                .map(|(grad, stride)| Target { values: grad.as_mut_ptr(), stride });
-            self.over_blocks(|place, first, last| {
-                let rows = last - first;
-                let shares = self.shares(&q, &k, place, first, last);
-                let query = place.q + first * q_width;
-                let upstream = Matrix::strided(&dy[query..], rows, dim, q_width);
-                let mut grad = scaled(upstream, Matrix::strided(&v[place.kv..], last, dim, kv_width).t(), 1.0);
-                score_grad(&shares, &mut grad, last, self.heads.scale());
-                let (shares, grad) = (Matrix::rows(&shares, rows, last), Matrix::rows(&grad, rows, last));
-                let keys = Matrix::strided(&k[place.kv..], last, dim, kv_width);
-                let queries = Matrix::strided(&q[query..], rows, dim, q_width);
-                // SAFETY: the rows and columns of a place lie within the gradients; those of the keys and values are
-                // shared by one group alone, whose places come one behind the other.
-                unsafe {
-                    into(shares.t(), upstream, to_dv.from_column(place.kv), 1.0, true);
-                    into(grad, keys, to_dq.from_column(query), 1.0, false);
-                    into(grad.t(), queries, to_dk.from_column(place.kv), 1.0, true);
-                }
-            });
-            self.heads.rotate(&mut dq, q_width, &self.segments, true);
-            self.heads.rotate(&mut dk, kv_width, &self.segments, true);
-            Ok((dq, dk, dv))
+            self.turn(&mut q, &mut k, false);
+            Ok(self.backward(&q, &k, v, dy))
         })?;
         let grad = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);
         Ok((grad(dq, q)?, grad(dk, k)?, grad(dv, v)?))

@@ -71,11 +71,12 @@ pub(crate) unsafe fn times_transposed(x: &Pairs, w: &[u16], k: usize, out: *mut 
             }
         }
         // SAFETY: the caller's; the panel's columns lie within the first n.
-        unsafe { under_panel(x, &panel, columns, out.add(first), stride) };
+        unsafe { under_panel(x, &panel, columns, out.add(first), stride, false) };
     }
 }
 
-/// `dy [m, n]` times columns `columns` of `w [n, width]`, into the first of them of rows `stride` apart.
+/// `dy [m, n]` times columns `columns` of `w [n, width]`, into the first of them of rows `stride` apart; added to what is
+/// there if `add` says so.
 ///
 /// # Safety
 /// The processor must have AVX512-BF16, and `out` must hold `m` rows of that many values which nobody else touches.
@@ -86,6 +87,7 @@ pub(crate) unsafe fn times(
     columns: std::ops::Range<usize>,
     out: *mut f32,
     stride: usize,
+    add: bool,
 ) {
     let n = w.len() / width;
     let mut panel = vec![0u32; dy.width * PANEL];
@@ -101,7 +103,7 @@ pub(crate) unsafe fn times(
             }
         }
         // SAFETY: the caller's; the panel's columns lie within the range.
-        unsafe { under_panel(dy, &panel, count, out.add(first - columns.start), stride) };
+        unsafe { under_panel(dy, &panel, count, out.add(first - columns.start), stride, add) };
     }
 }
 
@@ -113,7 +115,7 @@ fn joined(low: u16, high: u16) -> u32 {
 ///
 /// # Safety
 /// As the products', of `columns` columns.
-unsafe fn under_panel(a: &Pairs, panel: &[u32], columns: usize, out: *mut f32, stride: usize) {
+unsafe fn under_panel(a: &Pairs, panel: &[u32], columns: usize, out: *mut f32, stride: usize, add: bool) {
     let (pairs, m) = (a.width, a.values.len() / a.width);
     // Lanes of each of the panel's two vectors that are there.
     let masks = [columns.min(16), columns.saturating_sub(16)].map(|lanes| ((1u32 << lanes) - 1) as u16);
@@ -124,13 +126,13 @@ unsafe fn under_panel(a: &Pairs, panel: &[u32], columns: usize, out: *mut f32, s
             let (a, out) = (a.values.as_ptr().add(row * pairs), out.add(row * stride));
             let panel = panel.as_ptr();
             if row + TILE <= m {
-                tile::<TILE>(a, panel, pairs, masks, out, stride);
+                tile::<TILE>(a, panel, pairs, masks, out, stride, add);
                 row += TILE;
             } else if row + 4 <= m {
-                tile::<4>(a, panel, pairs, masks, out, stride);
+                tile::<4>(a, panel, pairs, masks, out, stride, add);
                 row += 4;
             } else {
-                tile::<1>(a, panel, pairs, masks, out, stride);
+                tile::<1>(a, panel, pairs, masks, out, stride, add);
                 row += 1;
             }
         }
@@ -145,10 +147,19 @@ unsafe fn tile<const T: usize>(
     masks: [u16; 2],
     out: *mut f32,
     stride: usize,
+    add: bool,
 ) {
     // SAFETY: the caller's: `T` rows of `pairs` activations, a whole panel, and room for `T` rows under the masks.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); 2]; T];
+        if add {
+            for t in 0..T {
+                sums[t][0] = _mm512_maskz_loadu_ps(masks[0], out.add(t * stride));
+                if masks[1] != 0 {
+                    sums[t][1] = _mm512_maskz_loadu_ps(masks[1], out.add(t * stride + 16));
+                }
+            }
+        }
         for p in 0..pairs {
             let first = as_bf16(_mm512_loadu_si512(panel.add(p * PANEL).cast()));
             let second = as_bf16(_mm512_loadu_si512(panel.add(p * PANEL + 16).cast()));

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::dropout::Mask;
-use super::product::{Matrix, multiply, product, transposed};
+use super::product::{Matrix, multiply, product, scaled, transposed};
+use super::simd::add;
 use super::weight::{times, times_transposed};
 use super::{read, values};
 
@@ -95,18 +96,68 @@ impl CustomOp2 for Trainable {
     }
 }
 
+/// A LoRA on slices: `A [r, in]`, `B [out, r]`, its scale, and the dropout of this pass, if any.
+#[derive(Clone, Copy)]
+pub(crate) struct Low<'a> {
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+    pub rank: usize,
+    pub scale: f32,
+    pub mask: Option<&'a Mask>,
+}
+
+impl Low<'_> {
+    fn width(&self) -> usize {
+        self.a.len() / self.rank
+    }
+
+    fn dropped(&self, x: &[f32]) -> Option<Vec<f32>> {
+        self.mask.map(|mask| mask.apply(x, self.width()))
+    }
+
+    /// `y += s · low Bᵀ` with `low = drop(x) Aᵀ`, `[tokens, r]`, which comes back: it is small, and the backward pass asks
+    /// for it again.
+    pub fn forward(&self, x: &[f32], y: &mut [f32]) -> Vec<f32> {
+        let (width, out) = (self.width(), self.b.len() / self.rank);
+        let tokens = x.len() / width;
+        let dropped = self.dropped(x);
+        let input = Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width);
+        let low = multiply(input, Matrix::rows(self.a, self.rank, width).t());
+        let b = Matrix::rows(self.b, out, self.rank).t();
+        product(Matrix::rows(&low, tokens, self.rank), b, y, out, self.scale, true);
+        low
+    }
+
+    /// Gradients of A and B; the input's is added to `dx`, if that is wanted.
+    pub fn backward(&self, x: &[f32], low: &[f32], dy: &[f32], dx: Option<&mut [f32]>) -> (Vec<f32>, Vec<f32>) {
+        let (width, out, rank) = (self.width(), self.b.len() / self.rank, self.rank);
+        let tokens = x.len() / width;
+        let dropped = self.dropped(x);
+        let input = Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width);
+        // s · dy B; B turned, so that both factors are read along their rows.
+        let turned = transposed(self.b, out, rank);
+        let mut dlow = multiply(Matrix::rows(dy, tokens, out), Matrix::rows(&turned, rank, out).t()); // [tokens, r]
+        dlow.iter_mut().for_each(|g| *g *= self.scale);
+        // s · dyᵀ low, made as its transpose: the long side is the one that fills vectors.
+        let db = scaled(Matrix::rows(low, tokens, rank).t(), Matrix::rows(dy, tokens, out), self.scale);
+        let dlow = Matrix::rows(&dlow, tokens, rank);
+        let a = Matrix::rows(self.a, rank, width);
+        if let Some(dx) = dx {
+            match self.mask {
+                None => product(dlow, a, dx, width, 1.0, true),
+                Some(mask) => add(dx, &mask.apply(&multiply(dlow, a), width)),
+            }
+        }
+        (multiply(dlow.t(), input), transposed(&db, rank, out)) // [r, in], [out, r]
+    }
+}
+
 struct Lora {
     weight: Tensor,
     scale: f32,
     mask: Option<Mask>,
-    /// `drop(x) Aᵀ`, `[tokens, r]`: small, and asked for again by the backward pass.
+    /// Of the forward pass.
     low: OnceLock<Vec<f32>>,
-}
-
-impl Lora {
-    fn dropped(&self, x: &[f32], width: usize) -> Option<Vec<f32>> {
-        self.mask.as_ref().map(|mask| mask.apply(x, width))
-    }
 }
 
 impl CustomOp3 for Lora {
@@ -126,14 +177,11 @@ impl CustomOp3 for Lora {
         let rank = al.shape().dims2()?.0;
         let (x, a, b) = (values(x, xl)?, values(a, al)?, values(b, bl)?);
         let (out, width) = self.weight.dims2()?;
-        let tokens = x.len() / width;
         let mut y = times_transposed(x, &self.weight)?;
-        let dropped = self.dropped(x, width);
-        let low = multiply(Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width), Matrix::rows(a, rank, width).t());
-        product(Matrix::rows(&low, tokens, rank), Matrix::rows(b, out, rank).t(), &mut y, out, self.scale, true);
+        let low = Low { a, b, rank, scale: self.scale, mask: self.mask.as_ref() }.forward(x, &mut y);
         // Set once: an op runs forward once.
         let _ = self.low.set(low);
-        Ok((CpuStorage::F32(y), Shape::from((tokens, out))))
+        Ok((CpuStorage::F32(y), Shape::from((x.len() / width, out))))
     }
 
     fn bwd(
@@ -144,37 +192,12 @@ impl CustomOp3 for Lora {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let ((rank, width), out, tokens) = (a.dims2()?, b.dim(0)?, x.dim(0)?);
-        let dy = dy.contiguous()?;
-        let (dx, da, db) = read([x, a, b, &dy], |[x_values, a, b, dy]| {
-            let dropped = self.dropped(x_values, width);
-            let input = Matrix::rows(dropped.as_deref().unwrap_or(x_values), tokens, width);
-            let Some(low) = self.low.get() else { candle_core::bail!("a LoRA's backward pass before its forward pass") };
-            // s · dy B; B turned, so that both factors are read along their rows.
-            let turned = transposed(b, out, rank);
-            let mut du = multiply(Matrix::rows(dy, tokens, out), Matrix::rows(&turned, rank, out).t()); // [tokens, r]
-            du.iter_mut().for_each(|g| *g *= self.scale);
-            // s · dyᵀ u, made as its transpose: the long side is the one that fills vectors.
-            let mut db = vec![0.0; rank * out];
-            let low = Matrix::rows(low, tokens, rank).t();
-            product(low, Matrix::rows(dy, tokens, out), &mut db, out, self.scale, false);
-            let db = transposed(&db, rank, out); // [out, r]
-            let du = Matrix::rows(&du, tokens, rank);
-            let da = multiply(du.t(), input); // [r, in]
-            let dx = match x.track_op() {
-                false => None,
-                true => {
-                    let mut dx = times(dy, &self.weight)?;
-                    match &self.mask {
-                        None => product(du, Matrix::rows(a, rank, width), &mut dx, width, 1.0, true),
-                        Some(mask) => {
-                            let through = mask.apply(&multiply(du, Matrix::rows(a, rank, width)), width);
-                            dx.iter_mut().zip(through).for_each(|(x, t)| *x += t);
-                        }
-                    }
-                    Some(dx)
-                }
-            };
+        let rank = a.dim(0)?;
+        let Some(kept) = self.low.get() else { candle_core::bail!("a LoRA's backward pass before its forward pass") };
+        let (dx, da, db) = read([x, a, b, &dy.contiguous()?], |[x_values, a, b, dy]| {
+            let low = Low { a, b, rank, scale: self.scale, mask: self.mask.as_ref() };
+            let mut dx = if x.track_op() { Some(times(dy, &self.weight)?) } else { None };
+            let (da, db) = low.backward(x_values, kept, dy, dx.as_deref_mut());
             Ok((dx, da, db))
         })?;
         let dx = dx.map(|dx| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;

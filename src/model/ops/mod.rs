@@ -11,7 +11,6 @@ pub mod cross_entropy;
 mod dots;
 pub mod dropout;
 mod few_rows;
-pub mod gated_linear;
 pub mod gelu;
 #[cfg(target_arch = "x86_64")]
 mod lanes;

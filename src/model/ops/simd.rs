@@ -113,6 +113,15 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
+vectorised! {
+    /// `sum += values`.
+    pub(crate) fn add(sum: &mut [f32], values: &[f32]) {
+        for (sum, value) in sum.iter_mut().zip(values) {
+            *sum += value;
+        }
+    }
+}
+
 const LANES: usize = 16;
 
 /// Σ a·b in sixteen lanes, so that the loop needs no reordering to run in a vector unit.

@@ -49,21 +49,35 @@ pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
 /// `dy W`, `[tokens, out] → [tokens, in]`.
 pub fn times(dy: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
     let (out, width) = weight.dims2()?;
+    // SAFETY: without accumulation every value is written.
+    unsafe { filled(dy.len() / out, width, |dx| times_to(dy, weight, dx, false)) }
+}
+
+/// `dx += dy W`.
+pub(crate) fn add_times(dy: &[f32], weight: &Tensor, dx: &mut [f32]) -> Result<()> {
+    let (out, width) = weight.dims2()?;
+    if dx.len() * out != dy.len() * width {
+        bail!("{} gradients for {} inputs of a weight of {out} × {width}", dy.len(), dx.len());
+    }
+    // SAFETY: `dx` was just seen to have the rows and columns.
+    unsafe { times_to(dy, weight, Target { values: dx.as_mut_ptr(), stride: width }, true) }
+}
+
+/// # Safety
+/// `dx` must hold `dy`'s rows of the weight's width, touched by nobody else.
+unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result<()> {
+    let (out, width) = weight.dims2()?;
     if !dy.len().is_multiple_of(out) {
         bail!("{} values are no rows of {out}", dy.len());
     }
-    let tokens = dy.len() / out;
     let rounded = rounded(dy, out, weight, width);
-    // SAFETY: as above.
-    unsafe {
-        filled(tokens, width, |dx| {
-            stored(weight, |w| {
-                over_pieces(width, out * width, tokens, |columns| {
-                    backward(dy, rounded.as_ref(), w, width, columns.clone(), dx.from_column(columns.start));
-                });
-            })
-        })
-    }
+    stored(weight, |w| {
+        over_pieces(width, out * width, dy.len() / out, |columns| {
+            let dx = dx.from_column(columns.start);
+            // SAFETY: the caller's; every piece has columns of its own.
+            unsafe { backward(dy, rounded.as_ref(), w, width, columns, dx, add) };
+        });
+    })
 }
 
 /// The left-hand side as the bf16 dot products want it, where they are to be used.
@@ -106,7 +120,7 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y
     }
 }
 
-/// One piece of the backward product: some columns of `dy W`.
+/// One piece of the backward product: some columns of `dy W`, added to what is there if `add` says so.
 ///
 /// # Safety
 /// `dx` must hold `dy`'s rows and these columns, touched by nobody else.
@@ -117,6 +131,7 @@ unsafe fn backward(
     width: usize,
     columns: std::ops::Range<usize>,
     dx: Target,
+    add: bool,
 ) {
     let out = w.len() / width;
     let tokens = dy.len() / out;
@@ -126,10 +141,10 @@ unsafe fn backward(
         match (w, rounded) {
             (Stored::F32(w), _) => {
                 let w = Matrix::strided(&w[columns.start..], out, count, width);
-                into(Matrix::rows(dy, tokens, out), w, dx, 1.0, false);
+                into(Matrix::rows(dy, tokens, out), w, dx, 1.0, add);
             }
             #[cfg(target_arch = "x86_64")]
-            (Stored::Bf16(w), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride),
+            (Stored::Bf16(w), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride, add),
             (Stored::Bf16(w), _) => {
                 for first in (0..out).step_by(lines(count)) {
                     let last = (first + lines(count)).min(out);
@@ -139,7 +154,7 @@ unsafe fn backward(
                     }
                     let part = widened(&part);
                     let dy = Matrix::strided(&dy[first..], tokens, last - first, out);
-                    into(dy, Matrix::rows(&part, last - first, count), dx, 1.0, first > 0);
+                    into(dy, Matrix::rows(&part, last - first, count), dx, 1.0, add || first > 0);
                 }
             }
         }
