@@ -35,9 +35,8 @@ pub struct Kept {
 
 /// Whether this block, of whose weights `trained` are trained, can be done by hand.
 pub fn applies(block: &Block, trained: usize) -> bool {
-    let plain = |linear: &&Linear| {
-        matches!(linear.weight, LinearWeight::Frozen(_)) && linear.weight.tensor().device().is_cpu()
-    };
+    let plain =
+        |linear: &&Linear| matches!(linear.weight, LinearWeight::Frozen(_)) && linear.weight.tensor().device().is_cpu();
     let loras = block.linears().iter().filter(|linear| linear.lora.is_some()).count();
     block.linears().iter().all(plain) && trained == 2 * loras
 }

@@ -52,9 +52,7 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = match &self.lora {
             None => self.weight.forward(x)?,
-            Some(lora) => {
-                lora_linear(x, self.weight.tensor(), &lora.a, &lora.b, lora.scale, self.mask(lora, pass))?
-            }
+            Some(lora) => lora_linear(x, self.weight.tensor(), &lora.a, &lora.b, lora.scale, self.mask(lora, pass))?,
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),

@@ -127,8 +127,7 @@ pub fn forward_backward(
                     None => run_by_hand(layer, &input)?.1,
                 };
                 let (block, grad) = (&decoder.blocks[layer], to_vec(&grad)?);
-                let (dx, of_loras) =
-                    read([&input], |[x]| by_hand::backward(block, x, &left, grad, &pass(), needed))?;
+                let (dx, of_loras) = read([&input], |[x]| by_hand::backward(block, x, &left, grad, &pass(), needed))?;
                 for (&index, grad) in trained.in_block[layer].iter().zip(of_loras) {
                     grads[index] = grad;
                 }

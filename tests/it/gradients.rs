@@ -105,11 +105,9 @@ fn swiglu_matches_candle_and_difference_quotients() {
 
 #[test]
 fn layer_norm_matches_candle_and_difference_quotients() {
-    check(
-        &[random(&[5, 19], 0), random(&[19], 1), random(&[19], 2)],
-        &|i| layer_norm(i[0], i[1], i[2], 1e-5),
-        &|i| reference_layer_norm(i[0], i[1], i[2], 1e-5),
-    );
+    check(&[random(&[5, 19], 0), random(&[19], 1), random(&[19], 2)], &|i| layer_norm(i[0], i[1], i[2], 1e-5), &|i| {
+        reference_layer_norm(i[0], i[1], i[2], 1e-5)
+    });
 }
 
 #[test]
@@ -141,16 +139,8 @@ fn rounded(values: &[f32]) -> Vec<f32> {
 }
 
 /// Shapes that reach every branch: few rows and many, rests of every tile, odd widths, several panels, several pieces.
-const SHAPES: [(usize, usize, usize); 8] = [
-    (1, 7, 19),
-    (2, 48, 32),
-    (5, 33, 64),
-    (7, 1, 1),
-    (33, 40, 35),
-    (45, 130, 97),
-    (40, 640, 832),
-    (3, 640, 208),
-];
+const SHAPES: [(usize, usize, usize); 8] =
+    [(1, 7, 19), (2, 48, 32), (5, 33, 64), (7, 1, 1), (33, 40, 35), (45, 130, 97), (40, 640, 832), (3, 640, 208)];
 
 #[test]
 fn products_with_f32_and_bf16_weights_match_the_definition_on_every_path() {
@@ -170,7 +160,8 @@ fn products_with_f32_and_bf16_weights_match_the_definition_on_every_path() {
                     close(&format!("{name} {path:?} {m}×{n}×{k}, direction {direction}"), found, expected, tolerance);
                 }
                 if dots && m > 32 && n > 32 {
-                    let expected = [exact(&rounded(&x), &w, (m, n, k), false), exact(&rounded(&dy), &w, (m, n, k), true)];
+                    let expected =
+                        [exact(&rounded(&x), &w, (m, n, k), false), exact(&rounded(&dy), &w, (m, n, k), true)];
                     for (found, expected) in found.iter().zip(&expected) {
                         close("bf16 dots of rounded activations", found, expected, 5e-5);
                     }
@@ -188,10 +179,9 @@ fn helpers_do_not_change_a_bit_of_a_product_or_of_attention() {
     for m in [3, 40] {
         let x = to_vec(&random(&[m, 832], 2)).unwrap();
         let work = || {
-            let attended = gradients(
-                &[random(&[150, 32], 0), random(&[150, 16], 1), random(&[150, 16], 2)],
-                &|i| attention(i[0], i[1], i[2], &heads(), &segments),
-            );
+            let attended = gradients(&[random(&[150, 32], 0), random(&[150, 16], 1), random(&[150, 16], 2)], &|i| {
+                attention(i[0], i[1], i[2], &heads(), &segments)
+            });
             let gated = gradients(&[random(&[300, 400], 0), random(&[300, 400], 1)], &|i| swiglu(i[0], i[1]));
             (times_transposed(&x, &half).unwrap(), times(&x, &full).unwrap(), attended, gated)
         };
@@ -208,8 +198,7 @@ fn linears_on_bf16_weights_have_the_gradients_of_the_widened_weights() {
     let half = random(&[41, 67], 2).to_dtype(DType::BF16).unwrap();
     let widened = half.to_dtype(DType::F32).unwrap();
     let inputs = [random(&[37, 67], 0), random(&[3, 67], 3), random(&[41, 3], 4)];
-    let (value, grads) =
-        gradients(&inputs, &|i| reference_lora_linear(i[0], &widened, i[1], i[2], 0.7));
+    let (value, grads) = gradients(&inputs, &|i| reference_lora_linear(i[0], &widened, i[1], i[2], 0.7));
     for path in PATHS {
         // On the path of bf16 dot products the activations are rounded: 2⁻⁹ of each term.
         let tolerance = if force(path) == Path::Avx512Bf16 { 1e-2 } else { 5e-5 };

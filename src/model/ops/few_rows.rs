@@ -136,18 +136,44 @@ mod x86 {
             // what is written lies within the first n columns.
             unsafe {
                 let first = w.as_ptr().add(row * width);
-                let at = [first, first.add(1.min(rows - 1) * width), first.add(2.min(rows - 1) * width), first.add(3.min(rows - 1) * width)];
+                let at = [
+                    first,
+                    first.add(1.min(rows - 1) * width),
+                    first.add(2.min(rows - 1) * width),
+                    first.add(3.min(rows - 1) * width),
+                ];
                 let mut token = 0;
                 while V::COUNT == 16 && token + 4 <= m {
-                    tile::<V, W, 4>(x.as_ptr().add(token * width), at, width, out.add(token * stride + row), stride, rows);
+                    tile::<V, W, 4>(
+                        x.as_ptr().add(token * width),
+                        at,
+                        width,
+                        out.add(token * stride + row),
+                        stride,
+                        rows,
+                    );
                     token += 4;
                 }
                 while token + 2 <= m {
-                    tile::<V, W, 2>(x.as_ptr().add(token * width), at, width, out.add(token * stride + row), stride, rows);
+                    tile::<V, W, 2>(
+                        x.as_ptr().add(token * width),
+                        at,
+                        width,
+                        out.add(token * stride + row),
+                        stride,
+                        rows,
+                    );
                     token += 2;
                 }
                 if token < m {
-                    tile::<V, W, 1>(x.as_ptr().add(token * width), at, width, out.add(token * stride + row), stride, rows);
+                    tile::<V, W, 1>(
+                        x.as_ptr().add(token * width),
+                        at,
+                        width,
+                        out.add(token * stride + row),
+                        stride,
+                        rows,
+                    );
                 }
             }
             row += 4;

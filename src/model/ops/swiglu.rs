@@ -70,8 +70,7 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dgate, dup) =
-            read([gate, up, &dy.contiguous()?], |[gate, up, dy]| Ok(gated_backward(gate, up, dy)))?;
+        let (dgate, dup) = read([gate, up, &dy.contiguous()?], |[gate, up, dy]| Ok(gated_backward(gate, up, dy)))?;
         let tensor = |values| Tensor::from_vec(values, gate.shape(), gate.device());
         Ok((Some(tensor(dgate)?), Some(tensor(dup)?)))
     }

@@ -112,9 +112,8 @@ pub(crate) fn each_slice<const N: usize>(
     each(len.div_ceil(piece), &|index| {
         let range = index * piece..((index + 1) * piece).min(len);
         // SAFETY: within the outputs, and no two pieces overlap.
-        let parts = starts.map(|start| unsafe {
-            std::slice::from_raw_parts_mut(start.from_column(range.start).values, range.len())
-        });
+        let parts = starts
+            .map(|start| unsafe { std::slice::from_raw_parts_mut(start.from_column(range.start).values, range.len()) });
         work(range, parts);
     });
 }

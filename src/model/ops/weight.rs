@@ -12,9 +12,9 @@ use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
 use super::dots::Pairs;
 use super::few_rows::{self, Stored, few_rows};
 use super::product::{Matrix, Target, into};
+use super::simd::vectorised;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Path, path};
-use super::simd::vectorised;
 use super::team;
 
 /// Weights of a piece at least, for a few rows and for many: some 10 µs of work, well above what it costs to share, and
@@ -108,12 +108,20 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y
             #[cfg(target_arch = "x86_64")]
             (Stored::Bf16(w), Some(x)) => super::dots::times_transposed(x, w, width, y.values, y.stride),
             _ if few_rows::applies(tokens, rows) => few_rows(x, w, width, y.values, y.stride),
-            (Stored::F32(w), _) => into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false),
+            (Stored::F32(w), _) => {
+                into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
+            }
             (Stored::Bf16(w), _) => {
                 for (index, w) in w.chunks(lines(width) * width).enumerate() {
                     let w = widened(w);
                     let part = y.from_column(index * lines(width));
-                    into(Matrix::rows(x, tokens, width), Matrix::rows(&w, w.len() / width, width).t(), part, 1.0, false);
+                    into(
+                        Matrix::rows(x, tokens, width),
+                        Matrix::rows(&w, w.len() / width, width).t(),
+                        part,
+                        1.0,
+                        false,
+                    );
                 }
             }
         }
