@@ -121,6 +121,10 @@ pub fn watch_signals() -> Result<()> {
         };
         watch().map_err(|e| Error::usage(format!("signals cannot be watched: {e}")))?;
     }
+    // A limit on the size of files is then an error that can be told, as a full disk is, not the end of the program.
+    #[cfg(unix)]
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())
+        .map_err(|e| Error::usage(format!("signals cannot be watched: {e}")))?;
     Ok(())
 }
 

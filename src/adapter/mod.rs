@@ -109,11 +109,11 @@ pub fn write(dir: &Path, adapter: &AdapterFile, lineage: &Lineage) -> Result<()>
     fsio::write_dir_atomic(dir, |inside| write_files(inside, adapter, lineage))
 }
 
-/// Writes the three files into a folder that the caller is building (a checkpoint).
+/// Writes the three files into a folder, the weights last: before they are there the folder is no adapter to any reader.
 pub fn write_files(dir: &Path, adapter: &AdapterFile, lineage: &Lineage) -> Result<()> {
+    fsio::write_json(&dir.join(LINEAGE_FILE), lineage)?;
     fsio::write_atomic(&dir.join(CONFIG_FILE), written_config(adapter).to_json()?.as_bytes())?;
-    fsio::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(adapter)?)?;
-    fsio::write_json(&dir.join(LINEAGE_FILE), lineage)
+    fsio::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(adapter)?)
 }
 
 /// SHA-256 over configuration and weights of an adapter folder; the lineage beside them is not part of it.

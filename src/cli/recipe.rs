@@ -50,6 +50,10 @@ pub struct RecipeArgs {
     /// Gradients are scaled down to this norm; 0 turns that off.
     #[arg(long, allow_negative_numbers = true)]
     pub max_grad_norm: Option<f64>,
+    /// Stop at a gradient this many times larger than the median of the last 50 steps; 0 turns that off. A loss or gradient
+    /// that is not finite always stops the training.
+    #[arg(long, allow_negative_numbers = true)]
+    pub max_grad_explosion: Option<f64>,
     /// Tokens of a row; longer rows lose their end (the report before training counts them).
     #[arg(long)]
     pub max_length: Option<usize>,
@@ -144,6 +148,7 @@ impl RecipeArgs {
             ("warmup_steps", self.warmup_steps.map(|v| json!(v))),
             ("weight_decay", self.weight_decay.map(|v| json!(v))),
             ("max_grad_norm", self.max_grad_norm.map(|v| json!(v))),
+            ("max_grad_explosion", self.max_grad_explosion.map(|v| json!(v))),
             ("max_length", self.max_length.map(|v| json!(v))),
             ("lora_r", self.lora_r.map(|v| json!(v))),
             ("lora_alpha", self.lora_alpha.map(|v| json!(v))),
@@ -221,6 +226,8 @@ fn nonsense(recipe: &Recipe, layers: usize) -> Vec<String> {
     must(training.gradient_accumulation_steps > 0, "`gradient_accumulation_steps` must be at least 1".into());
     must(training.weight_decay >= 0.0, format!("`weight_decay` is {}, below 0", training.weight_decay));
     must(training.max_grad_norm >= 0.0, format!("`max_grad_norm` is {}, below 0", training.max_grad_norm));
+    let explosion = training.max_grad_explosion;
+    must(explosion == 0.0 || explosion > 1.0, format!("`max_grad_explosion` is {explosion}; it must be 0 or above 1"));
     must(recipe.max_length >= 2, format!("`max_length` is {}; a row needs 2 tokens", recipe.max_length));
     must(recipe.lora_r > 0, "`lora_r` must be at least 1".into());
     must(recipe.lora_alpha.is_finite() && recipe.lora_alpha > 0.0, format!("`lora_alpha` is {}", recipe.lora_alpha));

@@ -13,3 +13,4 @@ pub mod run;
 pub mod sample;
 pub mod scoring;
 pub mod steering;
+pub mod training;

@@ -9,7 +9,8 @@ use crate::data::collate::{EncodeOptions, LossOn, encode_rows};
 use crate::data::rows::TrainingRow;
 use crate::error::{Error, Result};
 use crate::record::{StepRecord, TrainerState};
-use crate::train::{TrainConfig, mean_loss, train};
+use crate::train::checkpoint::Snapshot;
+use crate::train::{StepEnd, TrainConfig, mean_loss, train_from};
 
 /// Where the adapter sits and how it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,7 +136,7 @@ impl Recipe {
     }
 }
 
-/// Trains an adapter: a fresh one, or `parent` continued with a fresh optimiser.
+/// [`tune_from`] the beginning, with nothing saved on the way.
 pub fn tune(
     model: &Model,
     rows: &[TrainingRow],
@@ -143,14 +144,30 @@ pub fn tune(
     parent: Option<&AdapterFile>,
     on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
 ) -> Result<(AdapterFile, TrainerState)> {
+    tune_from(model, rows, recipe, parent, None, &mut |end, _| on_step(end.record))
+}
+
+/// The adapter as it stands, collected when it is asked for.
+pub type Collect<'a> = &'a dyn Fn() -> Result<AdapterFile>;
+
+/// Trains an adapter: a fresh one, or `parent` continued with a fresh optimiser; from a snapshot the same training goes on.
+pub fn tune_from(
+    model: &Model,
+    rows: &[TrainingRow],
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    from: Option<&Snapshot>,
+    on_step: &mut dyn FnMut(&StepEnd, Collect) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
     let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding(model))?;
     let start = match parent {
         Some(parent) => parent.clone(),
         None => fresh(&model.decoder, &recipe.adapter_config(&model.name), recipe.training.seed)?,
     };
     let decoder = attach(&model.decoder, &start, true)?;
-    let state = train(&decoder, &examples, &recipe.training, None, on_step)?;
-    Ok((collect(&decoder, &start.config)?, state))
+    let adapter = || collect(&decoder, &start.config);
+    let state = train_from(&decoder, &examples, &recipe.training, None, from, &mut |end| on_step(end, &adapter))?;
+    Ok((adapter()?, state))
 }
 
 /// Mean loss on held-out rows, with an adapter or without.

@@ -25,6 +25,20 @@ pub struct StepRecord {
     pub epoch: f64,
 }
 
+impl StepRecord {
+    /// With the nine digits that an f32 has: with no more than these the numbers come back from JSON bit for bit, so that
+    /// the log of a resumed training is that of one that was never stopped.
+    pub fn rounded(mut self) -> Self {
+        for number in
+            [&mut self.loss, &mut self.grad_norm, &mut self.learning_rate, &mut self.tokens_per_second, &mut self.epoch]
+        {
+            // What Rust has written it can read.
+            *number = format!("{number:.8e}").parse().unwrap_or(*number);
+        }
+        self
+    }
+}
+
 /// `trainer_state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
@@ -62,4 +76,39 @@ pub struct Lineage {
     /// Held-out loss per data set before and after, where it was measured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub held_out_loss: BTreeMap<String, (f64, f64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use rand::Rng;
+
+    use super::*;
+    use crate::rng::stream;
+
+    #[test]
+    fn a_rounded_record_comes_back_from_json_bit_for_bit() {
+        let mut rng = stream(1, "numbers", &[]);
+        let mut draw = || rng.random::<f64>() * 10f64.powi(rng.random_range(-9..6));
+        let mut exact = 0;
+        for step in 0..2000 {
+            let record = StepRecord {
+                step,
+                loss: draw(),
+                grad_norm: draw(),
+                learning_rate: draw(),
+                tokens_per_second: draw(),
+                target_tokens: 1,
+                peak_memory_bytes: 1,
+                epoch: draw(),
+            };
+            let through =
+                |r: &StepRecord| -> StepRecord { serde_json::from_str(&serde_json::to_string(r).unwrap()).unwrap() };
+            exact += u32::from(through(&record) == record);
+            let rounded = record.clone().rounded();
+            assert!((rounded.loss - record.loss).abs() < 1e-8 * record.loss);
+            assert_eq!(through(&rounded), rounded);
+        }
+        assert!(exact < 2000, "with all their digits some numbers do not, which is why they are rounded");
+    }
 }

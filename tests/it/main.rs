@@ -3,6 +3,7 @@
 
 mod adapter;
 mod architecture;
+mod checkpoints;
 mod commands;
 mod data;
 mod eval;
