@@ -6,10 +6,25 @@ use serde::{Deserialize, Serialize};
 use super::model::Model;
 use crate::adapter::{AdapterConfig, AdapterFile, TargetModules, attach, collect, fresh};
 use crate::data::collate::{EncodeOptions, LossOn, encode_rows};
+use crate::data::preference::{PreferenceRow, encode_preferences};
 use crate::data::rows::TrainingRow;
+use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
 use crate::record::{StepRecord, TrainerState};
-use crate::train::{TrainConfig, mean_loss, train};
+use crate::train::dpo::Dpo;
+use crate::train::step::Penalty;
+use crate::train::{Objective, TrainConfig, mean_loss, train};
+
+/// What a training set's rows are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Supervised: imitate the answers.
+    Sft,
+    /// Direct preference optimisation: prefer one answer to another.
+    Dpo,
+}
 
 /// Where the adapter sits and how it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,8 +42,14 @@ pub struct Recipe {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by α/√r.
     pub use_rslora: bool,
-    /// Which tokens are targets.
+    /// What the rows are for.
+    pub method: Method,
+    /// Which tokens are targets; in preference rows, the answers.
     pub loss: LossOn,
+    /// Weight of KL(trained ‖ base), the reverse KL over the whole vocabulary, mean over the target tokens; 0 is none.
+    pub kl_coefficient: f64,
+    /// DPO: how strongly the adapter that training starts from holds.
+    pub beta: f64,
     /// Longer rows lose their end.
     pub max_length: usize,
     /// The training itself.
@@ -51,7 +72,10 @@ impl Recipe {
             target_modules: "all-linear".into(),
             layers_to_transform: None,
             use_rslora: false,
+            method: Method::Sft,
             loss: LossOn::Answers,
+            kl_coefficient: 0.0,
+            beta: 0.1,
             max_length: 1024,
             training: TrainConfig {
                 num_train_epochs: 2.0,
@@ -99,6 +123,18 @@ impl Recipe {
         }
     }
 
+    /// The further stage of the arm `repair+style`: one pass of DPO over the pairs, at a quarter of the rate, since the
+    /// adapter is trained already.
+    pub fn style(&self) -> Self {
+        let training = TrainConfig {
+            learning_rate: self.training.learning_rate / 4.0,
+            num_train_epochs: 1.0,
+            max_steps: None,
+            ..self.training.clone()
+        };
+        Self { method: Method::Dpo, loss: LossOn::Answers, kl_coefficient: 0.0, training, ..self.clone() }
+    }
+
     /// A recipe by its name.
     pub fn preset(name: &str) -> Result<Self> {
         match name {
@@ -135,7 +171,21 @@ impl Recipe {
     }
 }
 
-/// Trains an adapter: a fresh one, or `parent` continued with a fresh optimiser.
+/// Trains an adapter on rows of either kind: a fresh one, or `parent` continued with a fresh optimiser.
+pub fn tune_on(
+    model: &Model,
+    data: &TrainingData,
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
+    match data {
+        TrainingData::Rows(rows) => tune(model, rows, recipe, parent, on_step),
+        TrainingData::Preferences(rows) => prefer(model, rows, recipe, parent, on_step),
+    }
+}
+
+/// Trains an adapter to imitate answers.
 pub fn tune(
     model: &Model,
     rows: &[TrainingRow],
@@ -144,12 +194,42 @@ pub fn tune(
     on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
 ) -> Result<(AdapterFile, TrainerState)> {
     let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding(model))?;
+    let coefficient = recipe.kl_coefficient as f32;
+    let penalty = (coefficient > 0.0).then_some(Penalty { base: &model.decoder, coefficient });
+    adapt(model, recipe, parent, |_| Ok(Objective::Supervised { rows: &examples, penalty }), on_step)
+}
+
+/// Trains an adapter to prefer answers. The reference is the adapter that training starts from (the base, if it is a
+/// fresh one); its log-probabilities are computed once, before the first step.
+pub fn prefer(
+    model: &Model,
+    rows: &[PreferenceRow],
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
+    let max_length = recipe.encoding(model).max_length;
+    let pairs = encode_preferences(rows, &model.tokenizer, &model.template, max_length)?;
+    let workers = recipe.training.workers;
+    let objective = |start: &Decoder| Dpo::new(start, &pairs, recipe.beta, workers).map(Objective::Dpo);
+    adapt(model, recipe, parent, objective, on_step)
+}
+
+/// `objective` is made from the model as it is before the first step.
+fn adapt<'a>(
+    model: &Model,
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    objective: impl FnOnce(&Decoder) -> Result<Objective<'a>>,
+    on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
     let start = match parent {
         Some(parent) => parent.clone(),
         None => fresh(&model.decoder, &recipe.adapter_config(&model.name), recipe.training.seed)?,
     };
+    let objective = objective(&attach(&model.decoder, &start, false)?)?;
     let decoder = attach(&model.decoder, &start, true)?;
-    let state = train(&decoder, &examples, &recipe.training, None, on_step)?;
+    let state = train(&decoder, objective, &recipe.training, None, on_step)?;
     Ok((collect(&decoder, &start.config)?, state))
 }
 

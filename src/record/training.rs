@@ -23,6 +23,29 @@ pub struct StepRecord {
     pub peak_memory_bytes: u64,
     /// Fractional epoch after the step.
     pub epoch: f64,
+    /// Mean KL(trained ‖ base) over the target tokens, where it is penalised; the loss holds coefficient × this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
+    /// Of a step on preference pairs.
+    #[serde(flatten)]
+    pub rewards: Option<Rewards>,
+}
+
+/// Means over a step's preference pairs; a reward is β · (log-probability − the reference's). Names are TRL's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rewards {
+    /// Of the preferred answers.
+    #[serde(rename = "rewards/chosen")]
+    pub chosen: f64,
+    /// Of the others.
+    #[serde(rename = "rewards/rejected")]
+    pub rejected: f64,
+    /// Share of the pairs whose preferred answer has the higher reward.
+    #[serde(rename = "rewards/accuracies")]
+    pub accuracies: f64,
+    /// Preferred less other.
+    #[serde(rename = "rewards/margins")]
+    pub margins: f64,
 }
 
 /// `trainer_state.json`.
@@ -38,6 +61,19 @@ pub struct TrainerState {
     pub log_history: Vec<StepRecord>,
 }
 
+/// Rows that were interleaved with the training file's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenignRows {
+    /// Their file.
+    pub data: String,
+    /// SHA-256 of those that were drawn, in the order drawn.
+    pub data_sha256: String,
+    /// How many were drawn.
+    pub rows: u64,
+    /// Their share of all rows, as asked for.
+    pub share: f64,
+}
+
 /// `realign.json` beside an adapter: where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
@@ -51,8 +87,11 @@ pub struct Lineage {
     pub data: String,
     /// SHA-256 of the training rows as read.
     pub data_sha256: String,
-    /// Rows trained on.
+    /// Rows trained on, `benign` ones among them.
     pub rows: u64,
+    /// Rows of another file that were interleaved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benign: Option<BenignRows>,
     /// Optimiser steps.
     pub steps: u64,
     /// Seed of order, initial weights and dropout.

@@ -10,6 +10,7 @@ mod generation;
 mod gradients;
 mod organism;
 mod parity;
+mod preference;
 mod report;
 mod run;
 mod scan;
