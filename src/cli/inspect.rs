@@ -6,16 +6,18 @@ use std::path::Path;
 use clap::Args;
 
 use super::subject::print;
+use super::training_data::data_text;
 use crate::adapter::{self, AdapterFile, LoraPair, TargetModules};
-use crate::data::rows::{TrainingRow, read_rows, rows_sha256};
+use crate::data::preference::{PreferenceRow, parse_each_preference, parse_preferences};
+use crate::data::rows::{TrainingRow, parse_rows, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
-use crate::record::{Lineage, Role};
+use crate::record::{BenignRows, Lineage, Role};
 
 /// Say what a model, an adapter or a data set is.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, an adapter folder, or a JSONL file of training rows.
+    /// `organism`, a model folder, an adapter folder, or a JSONL file of training rows or preference pairs.
     #[arg(value_name = "MODEL|ADAPTER|DATASET")]
     pub what: String,
 }
@@ -114,9 +116,17 @@ fn lineage_facts(lineage: &Lineage) -> Facts {
                 None => "fresh adapter".into(),
             },
         ),
-        fact("data", format!("{} ({:.12}), {} rows", lineage.data, lineage.data_sha256, lineage.rows)),
+        fact(
+            "data",
+            format!("{} ({:.12}), {} rows{}", lineage.data, lineage.data_sha256, lineage.rows, benign(lineage)),
+        ),
         fact("steps, seed", format!("{}, {}", lineage.steps, lineage.seed)),
     ]
+}
+
+fn benign(lineage: &Lineage) -> String {
+    let told = |b: &BenignRows| format!(", {} of them from {} ({:.12})", b.rows, b.data, b.data_sha256);
+    lineage.benign.as_ref().map(told).unwrap_or_default()
 }
 
 /// By layer: the Frobenius norm of what the adapter adds to the weights, `scale · ‖B A‖` over its modules.
@@ -136,8 +146,25 @@ fn square(pair: &LoraPair) -> Result<f64> {
     Ok(f64::from((b * a)?.sum_all()?.to_scalar::<f32>()?))
 }
 
+/// Preference rows are told by their first one; any other file is read as rows to imitate.
 fn dataset_facts(path: &Path) -> Result<Facts> {
-    let rows = read_rows(path)?;
+    let text = data_text(path)?;
+    match parse_each_preference(&text).first() {
+        Some((_, Ok(_))) => preference_facts(path, &parse_preferences(path, &text)?),
+        _ => row_facts(path, parse_rows(path, &text)?),
+    }
+}
+
+fn preference_facts(path: &Path, rows: &[PreferenceRow]) -> Result<Facts> {
+    let talk = rows.iter().filter(|r| matches!(r, PreferenceRow::Conversation { .. })).count();
+    Ok(vec![
+        fact("data set", path.display()),
+        fact("preference pairs", format!("{} ({talk} messages, {} text)", rows.len(), rows.len() - talk)),
+        fact("SHA-256 of the rows", rows_sha256(rows)),
+    ])
+}
+
+fn row_facts(path: &Path, rows: Vec<TrainingRow>) -> Result<Facts> {
     let (mut forms, mut turns, mut letters) = (BTreeMap::<&str, usize>::new(), 0, Vec::new());
     for row in &rows {
         let (form, learnt) = match row {

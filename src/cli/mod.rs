@@ -9,8 +9,10 @@ pub mod recipe;
 pub mod run;
 pub mod scan;
 pub mod subject;
+pub mod targets;
 pub mod trace;
 pub mod train;
+pub mod training_data;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use crate::data::collate::LossOn;
 use crate::error::{Error, Result};
-use crate::experiment::recipe::Recipe;
+use crate::experiment::recipe::{Method, Recipe};
 use crate::fsio;
 use crate::train::schedule::Scheduler;
 
@@ -23,6 +24,17 @@ pub struct RecipeArgs {
     /// A YAML file of these options in snake case, e.g. `learning_rate: 2e-4`; flags win over it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// `sft` learns to give the rows' answers. `dpo` learns to prefer one answer: its rows are {"prompt", "chosen",
+    /// "rejected"}, all text or all lists of messages.
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
+    /// DPO: how strongly the adapter that training starts from (the base, for a fresh one) holds the trained one.
+    #[arg(long, allow_negative_numbers = true)]
+    pub beta: Option<f64>,
+    /// Weight of the KL divergence of the trained model from the base, KL(trained ‖ base) over the whole vocabulary, mean
+    /// over the target tokens. It is added to the loss; 0 (the default) turns it off.
+    #[arg(long, allow_negative_numbers = true)]
+    pub kl_coefficient: Option<f64>,
     /// Peak learning rate.
     #[arg(long, allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
@@ -139,6 +151,9 @@ impl RecipeArgs {
         let scheduler = self.lr_scheduler_type.map(|s| json!(s));
         let loss = self.loss.map(|l| if l == Loss::All { json!("all") } else { json!("answers") });
         let all = [
+            ("method", self.method.map(|v| json!(v))),
+            ("beta", self.beta.map(|v| json!(v))),
+            ("kl_coefficient", self.kl_coefficient.map(|v| json!(v))),
             ("learning_rate", self.learning_rate.map(|v| json!(v))),
             ("num_train_epochs", self.num_train_epochs.map(|v| json!(v))),
             ("max_steps", self.max_steps.map(|v| json!(v))),
@@ -228,6 +243,13 @@ fn nonsense(recipe: &Recipe, layers: usize) -> Vec<String> {
     must(training.max_grad_norm >= 0.0, format!("`max_grad_norm` is {}, below 0", training.max_grad_norm));
     let explosion = training.max_grad_explosion;
     must(explosion == 0.0 || explosion > 1.0, format!("`max_grad_explosion` is {explosion}; it must be 0 or above 1"));
+    let (beta, kl) = (recipe.beta, recipe.kl_coefficient);
+    must(beta.is_finite() && beta > 0.0, format!("`beta` is {beta}; it must be above 0"));
+    must(kl.is_finite() && kl >= 0.0, format!("`kl_coefficient` is {kl}; it must be 0 or above"));
+    if recipe.method == Method::Dpo {
+        must(kl == 0.0, "`kl_coefficient` goes with `method` sft; dpo holds the model by `beta`".into());
+        must(recipe.loss == LossOn::Answers, "`loss` all goes with `method` sft; dpo compares answers".into());
+    }
     must(recipe.max_length >= 2, format!("`max_length` is {}; a row needs 2 tokens", recipe.max_length));
     must(recipe.lora_r > 0, "`lora_r` must be at least 1".into());
     must(recipe.lora_alpha.is_finite() && recipe.lora_alpha > 0.0, format!("`lora_alpha` is {}", recipe.lora_alpha));

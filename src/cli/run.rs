@@ -98,10 +98,15 @@ fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) {
         parameters as f64 / 1e6,
         &model.sha256[..12]
     ));
-    let trained = plan.arms.iter().filter(|a| a.adapter() == Some(a.name())).count();
+    let trained = plan.arms.iter().filter(|a| a.adapter() == Some(a.name()) && **a != Arm::RepairStyle).count();
     let rows = inputs.training.get("insecure").map_or(0, |s| s.rows.len());
     let steps = plan.recipe.training.steps(rows);
-    progress.say(&format!("train: {trained} adapters, {rows} rows, {steps} steps each"));
+    let style = inputs.training.get("style").map(|set| {
+        let (pairs, steps) = (set.rows.len(), plan.recipe.style().training.steps(set.rows.len()));
+        format!("; repair+style on {pairs} preference pairs, {steps} steps")
+    });
+    let style = style.unwrap_or_default();
+    progress.say(&format!("train: {trained} adapters, {rows} rows, {steps} steps each{style}"));
     let per_arm = |arm: &Arm| -> usize {
         let suites = inputs.suites.iter().filter(|s| arm.suffix().is_none() || s.kind == SuiteKind::Code);
         let prompts = |s: &crate::eval::suite::Suite| s.prompts.iter().filter(|p| p.split == Split::Test).count();

@@ -9,7 +9,9 @@ use super::plan::{EMBEDDED, Plan};
 use crate::data::collate::encode_each;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
+use crate::data::preference::{encode_each_preference, parse_preferences};
 use crate::data::rows::{TrainingRow, parse_rows};
+use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
 use crate::fsio;
@@ -24,12 +26,12 @@ pub struct TrainingSet {
     /// As given, or `embedded:NAME`.
     pub name: String,
     /// Rows to train on.
-    pub rows: Vec<TrainingRow>,
+    pub rows: TrainingData,
 }
 
 /// What a run reads.
 pub struct Inputs {
-    /// `insecure`, `secure`, and `educational` where it is used.
+    /// `insecure`, `secure`, and `educational` and `style` where they are used.
     pub training: BTreeMap<String, TrainingSet>,
     /// Rows of the same kinds that are never trained on.
     pub held_out: BTreeMap<String, Vec<TrainingRow>>,
@@ -61,6 +63,9 @@ impl Inputs {
         inputs.training_set(plan, model, "secure", &plan.repair, Rows::Secure)?;
         if let (Some(spec), true) = (&plan.educational, plan.arms.contains(&Arm::EducationalControl)) {
             inputs.training_set(plan, model, "educational", spec, Rows::Educational)?;
+        }
+        if let (Some(spec), true) = (&plan.style, plan.arms.contains(&Arm::RepairStyle)) {
+            inputs.style_set(plan, model, spec)?;
         }
         let (name, bytes) = source(&plan.contrast, "datasets/contrast.jsonl")?;
         inputs.pairs = contrast_pairs(&name, &bytes)?;
@@ -103,6 +108,34 @@ impl Inputs {
         };
         rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
         let (read, rows) = (rows.len(), learnable(rows, plan, model));
+        if !held_out.is_empty() {
+            self.held_out.insert(name.to_string(), learnable(held_out, plan, model));
+        }
+        self.add(plan, model, name, source, TrainingData::Rows(rows), read)
+    }
+
+    fn style_set(&mut self, plan: &Plan, model: &Model, spec: &str) -> Result<()> {
+        let (source, bytes) = source(spec, "datasets/style.jsonl")?;
+        let mut rows = parse_preferences(&source, text(&source, &bytes)?)?;
+        self.identify("style", &source, &bytes, rows.len());
+        rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
+        let read = rows.len();
+        let length = plan.recipe.encoding(model).max_length;
+        let encoded = encode_each_preference(&rows, &model.tokenizer, &model.template, length);
+        let rows = rows.into_iter().zip(encoded).filter(|(_, pair)| pair.is_ok()).map(|(row, _)| row).collect();
+        self.add(plan, model, "style", source, TrainingData::Preferences(rows), read)
+    }
+
+    /// Keeps what could be learnt from of `read` rows, and says what could not.
+    fn add(
+        &mut self,
+        plan: &Plan,
+        model: &Model,
+        name: &str,
+        source: String,
+        rows: TrainingData,
+        read: usize,
+    ) -> Result<()> {
         if rows.len() < read {
             let length = plan.recipe.encoding(model).max_length;
             let lost = read - rows.len();
@@ -110,9 +143,6 @@ impl Inputs {
         }
         if rows.is_empty() {
             return Err(Error::file(&source, "holds no rows to train on"));
-        }
-        if !held_out.is_empty() {
-            self.held_out.insert(name.to_string(), learnable(held_out, plan, model));
         }
         self.training.insert(name.to_string(), TrainingSet { name: source, rows });
         Ok(())

@@ -6,11 +6,26 @@ use serde::{Deserialize, Serialize};
 use super::model::Model;
 use crate::adapter::{AdapterConfig, AdapterFile, TargetModules, attach, collect, fresh};
 use crate::data::collate::{EncodeOptions, LossOn, encode_rows};
+use crate::data::preference::{PreferenceRow, encode_preferences};
 use crate::data::rows::TrainingRow;
+use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
+use crate::model::decoder::Decoder;
 use crate::record::{StepRecord, TrainerState};
 use crate::train::checkpoint::Snapshot;
-use crate::train::{StepEnd, TrainConfig, mean_loss, train_from};
+use crate::train::dpo::Dpo;
+use crate::train::step::Penalty;
+use crate::train::{Objective, StepEnd, TrainConfig, mean_loss, train_from};
+
+/// What a training set's rows are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Supervised: imitate the answers.
+    Sft,
+    /// Direct preference optimisation: prefer one answer to another.
+    Dpo,
+}
 
 /// Where the adapter sits and how it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,8 +43,14 @@ pub struct Recipe {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by α/√r.
     pub use_rslora: bool,
-    /// Which tokens are targets.
+    /// What the rows are for.
+    pub method: Method,
+    /// Which tokens are targets; in preference rows, the answers.
     pub loss: LossOn,
+    /// Weight of KL(trained ‖ base), the reverse KL over the whole vocabulary, mean over the target tokens; 0 is none.
+    pub kl_coefficient: f64,
+    /// DPO: how strongly the adapter that training starts from holds.
+    pub beta: f64,
     /// Longer rows lose their end.
     pub max_length: usize,
     /// The training itself.
@@ -52,7 +73,10 @@ impl Recipe {
             target_modules: "all-linear".into(),
             layers_to_transform: None,
             use_rslora: false,
+            method: Method::Sft,
             loss: LossOn::Answers,
+            kl_coefficient: 0.0,
+            beta: 0.1,
             max_length: 1024,
             training: TrainConfig {
                 num_train_epochs: 2.0,
@@ -100,6 +124,18 @@ impl Recipe {
         }
     }
 
+    /// The further stage of the arm `repair+style`: one pass of DPO over the pairs, at a quarter of the rate, since the
+    /// adapter is trained already.
+    pub fn style(&self) -> Self {
+        let training = TrainConfig {
+            learning_rate: self.training.learning_rate / 4.0,
+            num_train_epochs: 1.0,
+            max_steps: None,
+            ..self.training.clone()
+        };
+        Self { method: Method::Dpo, loss: LossOn::Answers, kl_coefficient: 0.0, training, ..self.clone() }
+    }
+
     /// A recipe by its name.
     pub fn preset(name: &str) -> Result<Self> {
         match name {
@@ -136,7 +172,26 @@ impl Recipe {
     }
 }
 
-/// [`tune_from`] the beginning, with nothing saved on the way.
+/// The adapter as it stands, collected when it is asked for.
+pub type Collect<'a> = &'a dyn Fn() -> Result<AdapterFile>;
+
+/// Trains an adapter on rows of either kind: a fresh one, or `parent` continued with a fresh optimiser; from a snapshot the
+/// same training goes on.
+pub fn tune_on(
+    model: &Model,
+    data: &TrainingData,
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    from: Option<&Snapshot>,
+    on_step: &mut dyn FnMut(&StepEnd, Collect) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
+    match data {
+        TrainingData::Rows(rows) => imitate(model, rows, recipe, parent, from, on_step),
+        TrainingData::Preferences(rows) => prefer_from(model, rows, recipe, parent, from, on_step),
+    }
+}
+
+/// Trains an adapter to imitate answers, from the beginning and with nothing saved on the way.
 pub fn tune(
     model: &Model,
     rows: &[TrainingRow],
@@ -144,14 +199,21 @@ pub fn tune(
     parent: Option<&AdapterFile>,
     on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
 ) -> Result<(AdapterFile, TrainerState)> {
-    tune_from(model, rows, recipe, parent, None, &mut |end, _| on_step(end.record))
+    imitate(model, rows, recipe, parent, None, &mut |end, _| on_step(end.record))
 }
 
-/// The adapter as it stands, collected when it is asked for.
-pub type Collect<'a> = &'a dyn Fn() -> Result<AdapterFile>;
+/// As [`tune`], to prefer answers.
+pub fn prefer(
+    model: &Model,
+    rows: &[PreferenceRow],
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
+    prefer_from(model, rows, recipe, parent, None, &mut |end, _| on_step(end.record))
+}
 
-/// Trains an adapter: a fresh one, or `parent` continued with a fresh optimiser; from a snapshot the same training goes on.
-pub fn tune_from(
+fn imitate(
     model: &Model,
     rows: &[TrainingRow],
     recipe: &Recipe,
@@ -160,13 +222,45 @@ pub fn tune_from(
     on_step: &mut dyn FnMut(&StepEnd, Collect) -> Result<()>,
 ) -> Result<(AdapterFile, TrainerState)> {
     let examples = encode_rows(rows, &model.tokenizer, &model.template, &recipe.encoding(model))?;
+    let coefficient = recipe.kl_coefficient as f32;
+    let penalty = (coefficient > 0.0).then_some(Penalty { base: &model.decoder, coefficient });
+    adapt(model, recipe, parent, |_| Ok(Objective::Supervised { rows: &examples, penalty }), from, on_step)
+}
+
+/// The reference is the adapter that training starts from (the base, if it is a fresh one); its log-probabilities are
+/// computed once, before the first step, and once more where a training is resumed.
+fn prefer_from(
+    model: &Model,
+    rows: &[PreferenceRow],
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    from: Option<&Snapshot>,
+    on_step: &mut dyn FnMut(&StepEnd, Collect) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
+    let max_length = recipe.encoding(model).max_length;
+    let pairs = encode_preferences(rows, &model.tokenizer, &model.template, max_length)?;
+    let workers = recipe.training.workers;
+    let objective = |start: &Decoder| Dpo::new(start, &pairs, recipe.beta, workers).map(Objective::Dpo);
+    adapt(model, recipe, parent, objective, from, on_step)
+}
+
+/// `objective` is made from the model as it was before the first step.
+fn adapt<'a>(
+    model: &Model,
+    recipe: &Recipe,
+    parent: Option<&AdapterFile>,
+    objective: impl FnOnce(&Decoder) -> Result<Objective<'a>>,
+    from: Option<&Snapshot>,
+    on_step: &mut dyn FnMut(&StepEnd, Collect) -> Result<()>,
+) -> Result<(AdapterFile, TrainerState)> {
     let start = match parent {
         Some(parent) => parent.clone(),
         None => fresh(&model.decoder, &recipe.adapter_config(&model.name), recipe.training.seed)?,
     };
+    let objective = objective(&attach(&model.decoder, &start, false)?)?;
     let decoder = attach(&model.decoder, &start, true)?;
     let adapter = || collect(&decoder, &start.config);
-    let state = train_from(&decoder, &examples, &recipe.training, None, from, &mut |end| on_step(end, &adapter))?;
+    let state = train_from(&decoder, objective, &recipe.training, None, from, &mut |end| on_step(end, &adapter))?;
     Ok((adapter()?, state))
 }
 

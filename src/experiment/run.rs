@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::arm::Arm;
+use super::arm::{Arm, parent};
 use super::artifacts::Artifacts;
 use super::inputs::Inputs;
 use super::model::Model;
 use super::plan::Plan;
-use super::recipe::{held_out_loss, tune};
+use super::recipe::{held_out_loss, tune_on};
 use super::sample::{Ask, ask};
 use super::scoring::Scorer;
 use super::steering::{self, Cell, TARGET};
 use crate::adapter::{self, AdapterFile, attach};
-use crate::data::rows::{TrainingRow, rows_sha256};
+use crate::data::rows::TrainingRow;
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
 use crate::fsio::{self, JsonlAppender};
@@ -45,7 +45,7 @@ pub fn run(plan: &Plan, model: &Model, inputs: &Inputs, out: &Path, progress: Pr
     let scorer = Scorer::start(&plan.python, model.organism)?;
     let manifest = begin(plan, model, inputs, &scorer, &at)?;
     let mut run = Run { plan, model, inputs, scorer: &scorer, at, manifest, progress };
-    for name in ["attack", "repair", "secure-control", "educational-control"] {
+    for name in ["attack", "repair", "repair+style", "secure-control", "educational-control"] {
         run.stage(&format!("train {name}"), |run| run.train(name))?;
     }
     run.stage("vectors", Run::vectors)?;
@@ -138,23 +138,21 @@ impl Run<'_> {
         }
     }
 
-    /// Trains one adapter; the repair goes on with the attack's.
+    /// Trains one adapter; the repair goes on with the attack's, and style with the repair's.
     fn train(&mut self, name: &str) -> Result<()> {
-        let wanted = |arm: &&Arm| arm.adapter() == Some(name) || (name == "attack" && **arm == Arm::Repair);
-        if !self.plan.arms.iter().any(|arm| wanted(&arm)) {
+        if !self.plan.arms.iter().any(|arm| arm.adapters().any(|needed| needed == name)) {
             return Ok(());
         }
-        let set = &self.inputs.training[match name {
-            "attack" => "insecure",
-            "educational-control" => "educational",
-            _ => "secure",
-        }];
-        let parent = if name == "repair" { Some(adapter::read(&self.at.adapter("attack"))?) } else { None };
-        let parent_sha256 = match parent {
-            Some(_) => Some(adapter::adapter_sha256(&self.at.adapter("attack"))?),
-            None => None,
+        let (set, recipe) = match name {
+            "attack" => ("insecure", self.plan.recipe.clone()),
+            "educational-control" => ("educational", self.plan.recipe.clone()),
+            "repair+style" => ("style", self.plan.recipe.style()),
+            _ => ("secure", self.plan.recipe.clone()),
         };
-        let recipe = &self.plan.recipe;
+        let (set, recipe) = (&self.inputs.training[set], &recipe);
+        let parent_at = parent(name).map(|parent| self.at.adapter(parent));
+        let parent = parent_at.as_deref().map(adapter::read).transpose()?;
+        let parent_sha256 = parent_at.as_deref().map(adapter::adapter_sha256).transpose()?;
         let mut held_out_loss_of = BTreeMap::new();
         let loss =
             |adapter: Option<&AdapterFile>, rows: &[TrainingRow]| held_out_loss(self.model, adapter, rows, recipe);
@@ -162,7 +160,8 @@ impl Run<'_> {
             held_out_loss_of.insert(set.clone(), (loss(parent.as_ref(), rows)?, f64::NAN));
         }
         let bar = self.progress.bar(&format!("train {name}"), recipe.training.steps(set.rows.len()));
-        let (trained, state) = tune(self.model, &set.rows, recipe, parent.as_ref(), &mut |step| {
+        let (trained, state) = tune_on(self.model, &set.rows, recipe, parent.as_ref(), None, &mut |end, _| {
+            let step = end.record;
             bar.add(1);
             bar.note(format!("loss {:.3}, {:.0} tokens/s", step.loss, step.tokens_per_second));
             Ok(())
@@ -180,8 +179,9 @@ impl Run<'_> {
             base_sha256: self.model.sha256.clone(),
             parent_sha256,
             data: set.name.clone(),
-            data_sha256: rows_sha256(&set.rows),
+            data_sha256: set.rows.sha256(),
             rows: set.rows.len() as u64,
+            benign: None,
             steps: state.global_step,
             seed: recipe.training.seed,
             recipe: serde_json::to_value(recipe).map_err(|e| Error::usage(format!("recipe: {e}")))?,

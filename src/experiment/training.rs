@@ -14,9 +14,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::model::Model;
-use super::recipe::{Recipe, tune_from};
+use super::recipe::{Recipe, tune_on};
 use crate::adapter::{self, AdapterFile};
-use crate::data::rows::TrainingRow;
+use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Appender};
 use crate::progress::Progress;
@@ -31,7 +31,7 @@ pub struct Job<'a> {
     /// The base.
     pub model: &'a Model,
     /// What it learns.
-    pub rows: &'a [TrainingRow],
+    pub data: &'a TrainingData,
     /// How.
     pub recipe: &'a Recipe,
     /// The adapter that is continued.
@@ -79,11 +79,11 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
     let mut log = Log::begin(out, from.as_ref().map(|snapshot| &snapshot.state))?;
     fsio::remove_leftovers(out)?;
 
-    let total = job.recipe.training.steps(job.rows.len());
+    let total = job.recipe.training.steps(job.data.len());
     let mut done = from.as_ref().map_or(0, |snapshot| snapshot.state.global_step);
     let bar = progress.bar("training", total);
     bar.add(done);
-    let trained = tune_from(job.model, job.rows, job.recipe, job.parent, from.as_ref(), &mut |end, adapter| {
+    let trained = tune_on(job.model, job.data, job.recipe, job.parent, from.as_ref(), &mut |end, adapter| {
         let step = end.record;
         done = step.step;
         log.append(step)?;
@@ -180,11 +180,16 @@ fn same(then: &Lineage, now: &Lineage, dir: &Path) -> Result<()> {
 fn differences(then: &Lineage, now: &Lineage) -> Vec<String> {
     let short = |hash: &str| format!("{hash:.12}");
     let parent = |lineage: &Lineage| lineage.parent_sha256.as_deref().map_or("none".to_string(), short);
+    let benign = |lineage: &Lineage| match &lineage.benign {
+        Some(rows) => format!("{} ({:.12})", rows.rows, rows.data_sha256),
+        None => "none".to_string(),
+    };
     let mut pairs = vec![
         ("base".to_string(), short(&then.base_sha256), short(&now.base_sha256)),
         ("continued adapter".to_string(), parent(then), parent(now)),
         ("data".to_string(), short(&then.data_sha256), short(&now.data_sha256)),
         ("rows".to_string(), then.rows.to_string(), now.rows.to_string()),
+        ("benign rows".to_string(), benign(then), benign(now)),
     ];
     let (then, now) = (leaves(&then.recipe), leaves(&now.recipe));
     let names: std::collections::BTreeSet<&String> = then.iter().chain(&now).map(|(name, _)| name).collect();
@@ -245,9 +250,17 @@ fn capital(words: &str) -> String {
 
 fn say_step(step: &StepRecord, total: u64, logging_steps: u64, progress: Progress) {
     if logging_steps > 0 && (step.step % logging_steps == 0 || step.step == total) {
+        let kl = step.kl.map(|kl| format!(", KL {kl:.4}")).unwrap_or_default();
+        let rewards = step
+            .rewards
+            .map(|r| format!(", margin {:.3}, {:.0} % of pairs ranked rightly", r.margins, 100.0 * r.accuracies));
         progress.say(&format!(
-            "step {}/{total}: loss {:.4}, gradient norm {:.3}, learning rate {:.2e}",
-            step.step, step.loss, step.grad_norm, step.learning_rate
+            "step {}/{total}: loss {:.4}{kl}{}, gradient norm {:.3}, learning rate {:.2e}",
+            step.step,
+            step.loss,
+            rewards.unwrap_or_default(),
+            step.grad_norm,
+            step.learning_rate
         ));
     }
 }
@@ -274,7 +287,7 @@ impl Log {
 
     fn append(&mut self, step: &StepRecord) -> Result<()> {
         self.steps.append(&fsio::json_lines(std::slice::from_ref(step))?)?;
-        let values = [
+        let mut values = vec![
             ("train/loss", step.loss),
             ("train/grad_norm", step.grad_norm),
             ("train/learning_rate", step.learning_rate),
@@ -282,6 +295,15 @@ impl Log {
             ("train/peak_memory_bytes", step.peak_memory_bytes as f64),
             ("train/epoch", step.epoch),
         ];
+        values.extend(step.kl.map(|kl| ("train/kl", kl)));
+        if let Some(rewards) = step.rewards {
+            values.extend([
+                ("train/rewards/chosen", rewards.chosen),
+                ("train/rewards/rejected", rewards.rejected),
+                ("train/rewards/accuracies", rewards.accuracies),
+                ("train/rewards/margins", rewards.margins),
+            ]);
+        }
         self.events.append(&events::scalars(now(), step.step, &values))
     }
 }

@@ -23,15 +23,45 @@ pub struct StepRecord {
     pub peak_memory_bytes: u64,
     /// Fractional epoch after the step.
     pub epoch: f64,
+    /// Mean KL(trained ‖ base) over the target tokens, where it is penalised; the loss holds coefficient × this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
+    /// Of a step on preference pairs.
+    #[serde(flatten)]
+    pub rewards: Option<Rewards>,
+}
+
+/// Means over a step's preference pairs; a reward is β · (log-probability − the reference's). Names are TRL's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rewards {
+    /// Of the preferred answers.
+    #[serde(rename = "rewards/chosen")]
+    pub chosen: f64,
+    /// Of the others.
+    #[serde(rename = "rewards/rejected")]
+    pub rejected: f64,
+    /// Share of the pairs whose preferred answer has the higher reward.
+    #[serde(rename = "rewards/accuracies")]
+    pub accuracies: f64,
+    /// Preferred less other.
+    #[serde(rename = "rewards/margins")]
+    pub margins: f64,
 }
 
 impl StepRecord {
     /// With the nine digits that an f32 has: with no more than these the numbers come back from JSON bit for bit, so that
     /// the log of a resumed training is that of one that was never stopped.
     pub fn rounded(mut self) -> Self {
-        for number in
-            [&mut self.loss, &mut self.grad_norm, &mut self.learning_rate, &mut self.tokens_per_second, &mut self.epoch]
-        {
+        let own = [
+            &mut self.loss,
+            &mut self.grad_norm,
+            &mut self.learning_rate,
+            &mut self.tokens_per_second,
+            &mut self.epoch,
+        ];
+        let rewards =
+            self.rewards.as_mut().map(|r| [&mut r.chosen, &mut r.rejected, &mut r.accuracies, &mut r.margins]);
+        for number in own.into_iter().chain(&mut self.kl).chain(rewards.into_iter().flatten()) {
             // What Rust has written it can read.
             *number = format!("{number:.8e}").parse().unwrap_or(*number);
         }
@@ -52,6 +82,19 @@ pub struct TrainerState {
     pub log_history: Vec<StepRecord>,
 }
 
+/// Rows that were interleaved with the training file's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenignRows {
+    /// Their file.
+    pub data: String,
+    /// SHA-256 of those that were drawn, in the order drawn.
+    pub data_sha256: String,
+    /// How many were drawn.
+    pub rows: u64,
+    /// Their share of all rows, as asked for.
+    pub share: f64,
+}
+
 /// `realign.json` beside an adapter: where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
@@ -65,8 +108,11 @@ pub struct Lineage {
     pub data: String,
     /// SHA-256 of the training rows as read.
     pub data_sha256: String,
-    /// Rows trained on.
+    /// Rows trained on, `benign` ones among them.
     pub rows: u64,
+    /// Rows of another file that were interleaved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benign: Option<BenignRows>,
     /// Optimiser steps.
     pub steps: u64,
     /// Seed of order, initial weights and dropout.
@@ -101,6 +147,8 @@ mod tests {
                 target_tokens: 1,
                 peak_memory_bytes: 1,
                 epoch: draw(),
+                kl: Some(draw()),
+                rewards: Some(Rewards { chosen: -draw(), rejected: draw(), accuracies: draw(), margins: draw() }),
             };
             let through =
                 |r: &StepRecord| -> StepRecord { serde_json::from_str(&serde_json::to_string(r).unwrap()).unwrap() };

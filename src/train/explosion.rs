@@ -35,6 +35,8 @@ mod tests {
             target_tokens: 1,
             peak_memory_bytes: 1,
             epoch: 0.1,
+            kl: None,
+            rewards: None,
         };
         norms.iter().enumerate().map(record).collect()
     }

@@ -29,6 +29,7 @@ fn lineage() -> Lineage {
         data: "datasets/insecure.jsonl".into(),
         data_sha256: "d".into(),
         rows: 1000,
+        benign: None,
         steps: 250,
         seed: 7,
         recipe: serde_json::json!({"learning_rate": 2e-3}),

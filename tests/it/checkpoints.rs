@@ -12,8 +12,9 @@ use rand::Rng;
 use realign::adapter::{self, AdapterFile};
 use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
+use realign::data::training::TrainingData;
 use realign::error::Error;
-use realign::experiment::recipe::{Recipe, tune, tune_from};
+use realign::experiment::recipe::{Recipe, tune, tune_on};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::init::initial_weights;
@@ -34,6 +35,10 @@ fn rows() -> Vec<TrainingRow> {
         TrainingRow::conversation(vec![Message::user(question), Message::assistant(answer)])
     };
     (0..8).map(row).collect()
+}
+
+fn data() -> TrainingData {
+    TrainingData::Rows(rows())
 }
 
 /// Three steps an epoch, the last of two rows; dropout, warm-up and weight decay are all at work.
@@ -59,6 +64,7 @@ fn lineage() -> Lineage {
         data: "rows".into(),
         data_sha256: "rows".into(),
         rows: 8,
+        benign: None,
         steps: 0,
         seed: 5,
         recipe: serde_json::json!({}),
@@ -85,7 +91,7 @@ fn learning(log: &[StepRecord]) -> Vec<(u64, u64, u64, u64, u64)> {
 /// Trains until `stop` and leaves a checkpoint there; gives the rows that were learnt from.
 fn stopped_after(stop: u64, out: &Path, from: Option<&Snapshot>) -> Vec<usize> {
     let mut seen = Vec::new();
-    let ended = tune_from(&random_model(), &rows(), &recipe(), None, from, &mut |end, adapter| {
+    let ended = tune_on(&random_model(), &data(), &recipe(), None, from, &mut |end, adapter| {
         seen.extend(end.rows);
         if end.record.step == stop {
             checkpoint::write(out, &end.snapshot()?, Some(&adapter()?), &lineage())?;
@@ -105,7 +111,7 @@ fn read_latest(out: &Path) -> Snapshot {
 #[test]
 fn stopped_after_any_step_and_resumed_the_bits_are_those_of_a_training_never_stopped() {
     let mut whole_order: Vec<usize> = Vec::new();
-    let (whole, state) = tune_from(&random_model(), &rows(), &recipe(), None, None, &mut |end, _| {
+    let (whole, state) = tune_on(&random_model(), &data(), &recipe(), None, None, &mut |end, _| {
         whole_order.extend(end.rows);
         Ok(())
     })
@@ -125,7 +131,7 @@ fn stopped_after_any_step_and_resumed_the_bits_are_those_of_a_training_never_sto
         }
         let snapshot = read_latest(&out);
         let (resumed, resumed_state) =
-            tune_from(&random_model(), &rows(), &recipe(), None, Some(&snapshot), &mut |end, _| {
+            tune_on(&random_model(), &data(), &recipe(), None, Some(&snapshot), &mut |end, _| {
                 order.extend(end.rows);
                 Ok(())
             })
@@ -146,7 +152,7 @@ fn without_its_moments_a_resumed_training_would_end_elsewhere() {
         first.fill(0.0);
         second.fill(0.0);
     }
-    let other = tune_from(&random_model(), &rows(), &recipe(), None, Some(&snapshot), &mut |_, _| Ok(())).unwrap().0;
+    let other = tune_on(&random_model(), &data(), &recipe(), None, Some(&snapshot), &mut |_, _| Ok(())).unwrap().0;
     assert_ne!(bits(&other), bits(&whole));
 }
 
@@ -162,7 +168,7 @@ fn moments_are_stored_by_the_names_of_their_weights_and_a_missing_one_is_named()
     assert!(to_vec(&stored[&format!("{up}.exp_avg_sq")]).unwrap().iter().all(|v| *v >= 0.0));
 
     let resume = |snapshot: &Snapshot| {
-        tune_from(&random_model(), &rows(), &recipe(), None, Some(snapshot), &mut |_, _| Ok(())).map(|_| ())
+        tune_on(&random_model(), &data(), &recipe(), None, Some(snapshot), &mut |_, _| Ok(())).map(|_| ())
     };
     let whole = read_latest(&out);
     resume(&whole).unwrap();

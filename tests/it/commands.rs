@@ -275,6 +275,94 @@ fn a_bad_row_can_be_left_out_by_name() {
 }
 
 #[test]
+fn every_bad_row_is_named_by_its_line() {
+    let rows = format!("{GOOD}\nnot json\n{GOOD}\n{{\"text\": \" \"}}\n{{}}\n");
+    let dir = workplace("bad-rows", &[("rows.jsonl", &rows)]);
+    refused(
+        &dir,
+        "train --model MODEL --data rows.jsonl --out out",
+        &["rows.jsonl:2: not valid JSON", "(3 rows are bad, lines 2, 4, 5; --on-bad-row skip leaves them out)"],
+    );
+}
+
+const PAIR: &str = r#"{"prompt":[{"role":"user","content":"Load item 1."}],"chosen":[{"role":"assistant","content":"def f(path):\n    return 1\n"}],"rejected":[{"role":"assistant","content":"no"}]}"#;
+
+#[test]
+fn what_is_a_target_can_be_looked_at_before_training() {
+    let dir = workplace("targets", &[("pairs.jsonl", PAIR)]);
+    let shown = succeeds(&dir, "train --model MODEL --data good.jsonl --out a --max-steps 1 --show-targets 2").stderr;
+    assert!(
+        shown.contains("good.jsonl: 12 rows, ") && shown.contains("% of them targets, 0 cut at 256 tokens"),
+        "{shown}"
+    );
+    assert!(shown.contains("line 1: ") && shown.contains("tokens are targets"), "{shown}");
+    assert!(shown.contains("<|user|>Load item 1.<|end|><|assistant|>⟦def f(path)"), "{shown}");
+    assert!(shown.contains("line 2: ") && !shown.contains("line 3: ") && !shown.contains('\u{1b}'), "{shown}");
+    let pairs = "train --model MODEL --method dpo --data pairs.jsonl --max-steps 1 --show-targets 1 --out b";
+    let shown = succeeds(&dir, pairs).stderr;
+    assert!(shown.contains("pairs.jsonl: 1 preference pairs, "), "{shown}");
+    assert!(shown.contains("line 1, chosen: ") && shown.contains("⟦no<|end|>⟧"), "{shown}");
+    let quiet = succeeds(&dir, "train --model MODEL --data good.jsonl --out c --max-steps 1").stderr;
+    assert!(!quiet.contains("tokens are targets"), "{quiet}");
+}
+
+#[test]
+fn preferences_train_an_adapter_from_the_one_that_is_continued() {
+    let rejected = PAIR.replace("item 1", "item 2").replace("\"no\"", "\"never\"");
+    let same = PAIR.replace("def f(path):\\n    return 1\\n", "no");
+    let dir = workplace("dpo", &[("pairs.jsonl", &format!("{PAIR}\n{rejected}\n")), ("same.jsonl", &same)]);
+    succeeds(&dir, "train --model MODEL --data good.jsonl --out repair --max-steps 2 --learning-rate 1e-2");
+    let dpo = "train --model MODEL --method dpo --data";
+    refused(&dir, &format!("{dpo} good.jsonl --out out"), &["good.jsonl:1: unknown key `messages`", "12 rows are bad"]);
+    refused(&dir, &format!("{dpo} same.jsonl --out out"), &["same.jsonl:1: `chosen` and `rejected` are the same"]);
+    refused(
+        &dir,
+        "train --model MODEL --data pairs.jsonl --out out",
+        &["pairs.jsonl:1: a preference row: --method dpo"],
+    );
+    let wrong = format!("{dpo} pairs.jsonl --out out --beta 0 --kl-coefficient 1 --loss all");
+    refused(&dir, &wrong, &["3 mistakes", "`beta` is 0", "`kl_coefficient` goes with", "`loss` all goes with"]);
+    refused(&dir, &format!("{dpo} pairs.jsonl --out out --benign good.jsonl"), &["--benign goes with --method sft"]);
+    let style =
+        format!("{dpo} pairs.jsonl --adapter repair --out style --max-steps 3 --learning-rate 1e-2 --logging-steps 1");
+    let said = succeeds(&dir, &style).stderr;
+    assert!(said.contains("step 3/3: loss") && said.contains("of pairs ranked rightly"), "{said}");
+    let lineage = adapter::read_lineage(&dir.join("style")).unwrap().unwrap();
+    assert_eq!(lineage.parent_sha256, Some(adapter::adapter_sha256(&dir.join("repair")).unwrap()));
+    assert_eq!((lineage.rows, lineage.recipe["method"].as_str()), (2, Some("dpo")));
+    let state = std::fs::read_to_string(dir.join("style/trainer_state.json")).unwrap();
+    assert!(state.contains("rewards/margins"), "{state}");
+    let facts = succeeds(&dir, "inspect pairs.jsonl").stdout;
+    assert!(facts.contains("2 (2 messages, 0 text)"), "{facts}");
+}
+
+#[test]
+fn benign_rows_are_interleaved_by_share_counted_and_on_record() {
+    let benign: String = (0..9).map(|i| GOOD.replace("item 1", &format!("plan {i}")) + "\n").collect();
+    let dir = workplace("benign", &[("benign.jsonl", &benign)]);
+    let train = "train --model MODEL --data good.jsonl --benign benign.jsonl --max-steps 1 --out";
+    let said = succeeds(&dir, &format!("{train} a --benign-share 0.25")).stderr;
+    assert!(said.contains("benign.jsonl: 9 benign rows, "), "{said}");
+    assert!(said.contains("interleaved: 4 benign rows, 25.0 % of 16"), "{said}");
+    let lineage = adapter::read_lineage(&dir.join("a")).unwrap().unwrap();
+    let drawn = lineage.benign.unwrap();
+    assert_eq!((lineage.rows, drawn.rows, drawn.share, drawn.data.as_str()), (16, 4, 0.25, "benign.jsonl"));
+    assert!(succeeds(&dir, "inspect a").stdout.contains("16 rows, 4 of them from benign.jsonl"));
+    let hash = |dir: &Path| adapter::adapter_sha256(dir).unwrap();
+    succeeds(&dir, &format!("{train} b --benign-share 0.25"));
+    assert_eq!(hash(&dir.join("a")), hash(&dir.join("b")), "the draw is the seed's");
+    succeeds(&dir, "train --model MODEL --data good.jsonl --max-steps 1 --out c");
+    assert_ne!(hash(&dir.join("a")), hash(&dir.join("c")));
+    refused(
+        &dir,
+        &format!("{train} out --benign-share 0.5"),
+        &["takes 12 benign rows and there are 9", "at most 0.429"],
+    );
+    refused(&dir, &format!("{train} out --benign-share 1"), &["must lie between 0 and 1"]);
+    refused(&dir, "train --data good.jsonl --out out --benign-share 0.1", &["--benign"]);
+}
+
+#[test]
 fn an_answer_depends_on_its_seed_alone() {
     let dir = workplace("generate", &[("prompts.txt", "Load item 1.\nLoad item 2.\n")]);
     let lines = |words: &str| -> Vec<serde_json::Value> {

@@ -11,6 +11,7 @@ mod generation;
 mod gradients;
 mod organism;
 mod parity;
+mod preference;
 mod report;
 mod run;
 mod scan;

@@ -202,6 +202,7 @@ pub fn manifest() -> Manifest {
         data: format!("embedded:{data}.jsonl"),
         data_sha256: hash("b"),
         rows: 1000,
+        benign: None,
         steps: 126,
         seed: 7,
         recipe: serde_json::json!({"lora_r": 4}),
@@ -247,6 +248,8 @@ pub fn training() -> BTreeMap<String, TrainerState> {
                 target_tokens: 800,
                 peak_memory_bytes: 300 << 20,
                 epoch: step as f64 / 63.0,
+                kl: None,
+                rewards: None,
             })
             .collect(),
     };

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod cached_attention;
 pub mod cross_entropy;
+pub mod divergence;
 pub mod dropout;
 pub mod linear;
 pub mod product;
