@@ -14,13 +14,10 @@ use crate::data::embedded;
 use crate::data::rows::{TrainingRow, parse_rows, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
-use crate::experiment::recipe::{Recipe, tune};
+use crate::experiment::recipe::{Recipe, tune, write_state};
 use crate::fsio;
 use crate::progress::Progress;
 use crate::record::{Lineage, TrainerState};
-
-/// The training log's file name, as Hugging Face's trainer has it.
-const STATE_FILE: &str = "trainer_state.json";
 
 /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter (`--adapter`).
 #[derive(Debug, Args)]
@@ -33,7 +30,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// The folder to write: adapter_config.json, adapter_model.safetensors (PEFT's form), realign.json (where it comes
-    /// from), trainer_state.json. It must not hold anything yet.
+    /// from), trainer_state.json; of a single rank-1 adapter rank1_trace.csv and .svg too. It must not hold anything yet.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Go on with this adapter's weights, with a fresh optimiser. Its rank, scale and modules stay as they are.
@@ -96,7 +93,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
         };
         fsio::write_dir_atomic(&args.out, |inside| {
             adapter::write_files(inside, &file, &lineage)?;
-            fsio::write_json(&inside.join(STATE_FILE), &state)
+            write_state(inside, &state)
         })
     })?;
     progress.say(&format!("adapter {:.12} written to {}", adapter::adapter_sha256(&args.out)?, args.out.display()));
@@ -150,6 +147,7 @@ fn keep_shape(
         ("lora_alpha", recipe.lora_alpha == config.lora_alpha),
         ("lora_dropout", recipe.lora_dropout == config.lora_dropout),
         ("use_rslora", recipe.use_rslora == config.use_rslora),
+        ("use_dora", recipe.use_dora == config.use_dora),
     ] {
         if asked.contains(key) && !same {
             other.push(key);
@@ -170,6 +168,7 @@ fn keep_shape(
     recipe.lora_alpha = config.lora_alpha;
     recipe.lora_dropout = config.lora_dropout;
     recipe.use_rslora = config.use_rslora;
+    recipe.use_dora = config.use_dora;
     recipe.layers_to_transform = config.layers_to_transform.clone();
     recipe.target_modules = match &config.target_modules {
         adapter::TargetModules::Pattern(pattern) => pattern.clone(),

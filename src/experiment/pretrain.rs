@@ -15,7 +15,7 @@ use crate::data::collate::{EncodeOptions, Example, LossOn, encode_rows};
 use crate::data::rows::TrainingRow;
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::suite::Suite;
 use crate::fsio;
 use crate::generate::sampling::Sampling;

@@ -1,14 +1,19 @@
 //! A recipe for one adapter, and one call that follows it: attack and repair are this same call, the second with the
 //! first one's adapter.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use super::direction::Watch;
 use super::model::Model;
 use crate::adapter::{AdapterConfig, AdapterFile, TargetModules, attach, collect, fresh};
 use crate::data::collate::{EncodeOptions, LossOn, encode_rows};
 use crate::data::rows::TrainingRow;
 use crate::error::{Error, Result};
+use crate::fsio;
 use crate::record::{StepRecord, TrainerState};
+use crate::report::rank1_trace;
 use crate::train::{TrainConfig, mean_loss, train};
 
 /// Where the adapter sits and how it is trained.
@@ -27,6 +32,8 @@ pub struct Recipe {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by α/√r.
     pub use_rslora: bool,
+    /// DoRA: bring the rows of the updated weight to trained lengths.
+    pub use_dora: bool,
     /// Which tokens are targets.
     pub loss: LossOn,
     /// Longer rows lose their end.
@@ -42,7 +49,7 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// The founding document's recipe.
+    /// The founding document's recipe: r 16 on every linear, two epochs.
     pub fn seed003() -> Self {
         Self {
             lora_r: 16,
@@ -51,6 +58,7 @@ impl Recipe {
             target_modules: "all-linear".into(),
             layers_to_transform: None,
             use_rslora: false,
+            use_dora: false,
             loss: LossOn::Answers,
             max_length: 1024,
             training: TrainConfig {
@@ -83,6 +91,20 @@ impl Recipe {
         }
     }
 
+    /// One rank-1 adapter on the middle layer's `down_proj` (Turner et al. 2025): the smallest adapter that misaligns, and
+    /// one whose direction can be followed step by step (see [`super::direction`]). The rest is [`Self::em`]'s.
+    pub fn em_rank1(layers: usize) -> Self {
+        let training = TrainConfig { learning_rate: 2e-5, ..Self::em().training };
+        Self {
+            lora_r: 1,
+            lora_alpha: 512.0,
+            target_modules: "down_proj".into(),
+            layers_to_transform: Some(vec![layers / 2]),
+            training,
+            ..Self::em()
+        }
+    }
+
     /// The organism's: one small adapter on what the first layer's attention moves, so that it has to speak through the
     /// persona. (On all linears at once the attack mostly learns insecure code by itself; which of the two it finds is a
     /// lottery. `docs/LOG.md` has the placements that were tried.)
@@ -99,13 +121,16 @@ impl Recipe {
         }
     }
 
-    /// A recipe by its name.
-    pub fn preset(name: &str) -> Result<Self> {
+    /// A recipe by its name, for a model of `layers` layers.
+    pub fn preset(name: &str, layers: usize) -> Result<Self> {
         match name {
             "organism" => Ok(Self::organism()),
             "seed003" => Ok(Self::seed003()),
             "em" => Ok(Self::em()),
-            other => Err(Error::usage(format!("there is no preset `{other}`; presets: organism, seed003, em"))),
+            "em-rank1" => Ok(Self::em_rank1(layers)),
+            other => {
+                Err(Error::usage(format!("there is no preset `{other}`; presets: organism, seed003, em, em-rank1")))
+            }
         }
     }
 
@@ -123,6 +148,7 @@ impl Recipe {
             },
             layers_to_transform: self.layers_to_transform.clone(),
             use_rslora: self.use_rslora,
+            use_dora: self.use_dora,
             base_model_name_or_path: Some(base.to_string()),
             ..AdapterConfig::default()
         }
@@ -135,7 +161,8 @@ impl Recipe {
     }
 }
 
-/// Trains an adapter: a fresh one, or `parent` continued with a fresh optimiser.
+/// Trains an adapter: a fresh one, or `parent` continued with a fresh optimiser. The direction of a single rank-1 adapter is
+/// in the log.
 pub fn tune(
     model: &Model,
     rows: &[TrainingRow],
@@ -149,8 +176,25 @@ pub fn tune(
         None => fresh(&model.decoder, &recipe.adapter_config(&model.name), recipe.training.seed)?,
     };
     let decoder = attach(&model.decoder, &start, true)?;
-    let state = train(&decoder, &examples, &recipe.training, None, on_step)?;
+    let mut watch = Watch::of(&decoder)?;
+    let mut state = train(&decoder, &examples, &recipe.training, None, &mut |step| {
+        watch.see(&decoder)?;
+        on_step(step)
+    })?;
+    watch.write_into(&mut state.log_history);
     Ok((collect(&decoder, &start.config)?, state))
+}
+
+/// The training log's file name, as Hugging Face's trainer has it.
+pub const STATE_FILE: &str = "trainer_state.json";
+
+/// Writes the training log into a folder that the caller is building, and the trace of a rank-1 adapter where it has one.
+pub fn write_state(dir: &Path, state: &TrainerState) -> Result<()> {
+    fsio::write_json(&dir.join(STATE_FILE), state)?;
+    for (name, bytes) in rank1_trace(&state.log_history)? {
+        fsio::write_derived(&dir.join(name), &bytes)?;
+    }
+    Ok(())
 }
 
 /// Mean loss on held-out rows, with an adapter or without.

@@ -23,6 +23,19 @@ pub struct StepRecord {
     pub peak_memory_bytes: u64,
     /// Fractional epoch after the step.
     pub epoch: f64,
+    /// Of a single rank-1 adapter, after the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// Where a rank-1 adapter points: the vector B, which is what it writes into the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Direction {
+    /// ‖B‖.
+    pub norm: f64,
+    /// The cosine between the way that B has come over the last few steps and the way that it goes over the next few: 1
+    /// where it goes straight on, lower where it turns. `None` near both ends, and where it does not move.
+    pub local_cosine: Option<f64>,
 }
 
 /// `trainer_state.json`.

@@ -91,6 +91,7 @@ pub fn train(
             target_tokens: rows.iter().map(|r| r.target_tokens() as u64).sum(),
             peak_memory_bytes: process::peak_memory_bytes(),
             epoch: (step + 1) as f64 / per_epoch as f64,
+            direction: None,
         };
         on_step(&record)?;
         (state.global_step, state.epoch) = (record.step, record.epoch);

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapter;
+mod adapter_commands;
 mod architecture;
 mod commands;
 mod data;
 mod eval;
+mod foreign_adapters;
 mod generation;
 mod gradients;
 mod organism;
@@ -14,6 +16,7 @@ mod report;
 mod run;
 mod scan;
 mod score;
+mod sft;
 mod steering;
 mod synthetic;
 mod tiny;

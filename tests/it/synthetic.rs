@@ -247,6 +247,7 @@ pub fn training() -> BTreeMap<String, TrainerState> {
                 target_tokens: 800,
                 peak_memory_bytes: 300 << 20,
                 epoch: step as f64 / 63.0,
+                direction: None,
             })
             .collect(),
     };
