@@ -182,7 +182,8 @@ fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, L
             .strip_prefix(PREFIX)
             .ok_or_else(|| Error::usage(format!("unexpected tensor `{name}`: PEFT's names begin with `{PREFIX}`")))?;
         let known = [(A_SUFFIX, 2), (B_SUFFIX, 2), (MAGNITUDE_SUFFIX, 1)];
-        let found = known.iter().enumerate().find_map(|(i, (suffix, rank))| Some((i, rest.strip_suffix(suffix)?, *rank)));
+        let found =
+            known.iter().enumerate().find_map(|(i, (suffix, rank))| Some((i, rest.strip_suffix(suffix)?, *rank)));
         let Some((part, path, rank)) = found else {
             return Err(Error::usage(format!(
                 "unexpected tensor `{name}`: only `…{A_SUFFIX}`, `…{B_SUFFIX}` and `…{MAGNITUDE_SUFFIX}` of linear layers \
@@ -201,7 +202,9 @@ fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, L
         };
         if magnitude.is_some() != config.use_dora {
             let (has, says) = if config.use_dora { ("no", "use_dora") } else { ("a", "no use_dora") };
-            return Err(Error::usage(format!("`{path}` has {has} lora_magnitude_vector, but {CONFIG_FILE} says {says}")));
+            return Err(Error::usage(format!(
+                "`{path}` has {has} lora_magnitude_vector, but {CONFIG_FILE} says {says}"
+            )));
         }
         // A module that the configuration does not target would be left out by PEFT without a word.
         if !matches(config, &path, targets::layer_index(&path))? {

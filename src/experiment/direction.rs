@@ -24,7 +24,8 @@ pub struct Watch {
 impl Watch {
     /// Begins before the first step.
     pub fn of(decoder: &Decoder) -> Result<Self> {
-        let mut adapted = decoder.linears().enumerate().filter_map(|(place, linear)| Some((place, linear.lora.as_ref()?)));
+        let mut adapted =
+            decoder.linears().enumerate().filter_map(|(place, linear)| Some((place, linear.lora.as_ref()?)));
         let place = match (adapted.next(), adapted.next()) {
             (Some((place, lora)), None) if lora.a.dim(0)? == 1 => Some(place),
             _ => None,

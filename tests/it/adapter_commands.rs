@@ -69,7 +69,8 @@ fn the_embedded_base_is_merged_into_a_folder_of_its_own() {
 #[test]
 fn inspection_says_base_lineage_and_where_the_change_lies() {
     let dir = workplace("inspect-adapter", &[]);
-    let train = "train --model MODEL --data good.jsonl --max-steps 3 --learning-rate 1e-2 --target-modules q_proj,up_proj";
+    let train =
+        "train --model MODEL --data good.jsonl --max-steps 3 --learning-rate 1e-2 --target-modules q_proj,up_proj";
     succeeds(&dir, &format!("{train} --out attack --layers-to-transform 1"));
     let text = succeeds(&dir, "inspect attack").stdout;
     let base = realign::fsio::sha256_file(&Path::new(model()).join("model.safetensors")).unwrap();

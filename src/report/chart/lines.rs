@@ -57,7 +57,8 @@ fn lay_out(panels: &[Panel], x_label: &str, axes_of: impl Fn(&Panel) -> Option<A
         }
     }
     let mut scene = Scene::new(WIDTH, 40.0 + (PANEL + 80.0) * rows as f64);
-    let used = if keys.len() > 1 || (columns > 1 && !keys.is_empty()) { scene.legend(46.0, 12.0, &keys) + 12.0 } else { 0.0 };
+    let used =
+        if keys.len() > 1 || (columns > 1 && !keys.is_empty()) { scene.legend(46.0, 12.0, &keys) + 12.0 } else { 0.0 };
     scene.height += used - 20.0;
     if panels.is_empty() {
         scene.faint(WIDTH / 2.0, scene.height / 2.0, "n/a", Anchor::Middle);
@@ -137,5 +138,41 @@ fn draw_panel(scene: &mut Scene, panel: &Panel, axes: &Axes, (left, top, width):
             scene.shapes.extend(points.iter().map(|&(x, y)| Shape::Dot(x, y, 3.5, series.colour)));
         }
         scene.line(points, series.colour, 2.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_apart_have_their_own_scale_and_reach_below_zero_where_their_values_do() {
+        let panel = |title: &str, values: [f64; 3]| {
+            let points = values.into_iter().enumerate().map(|(x, y)| (x as f64, y, None)).collect();
+            let series = vec![Series { name: title.to_owned(), colour: style::BLUE, points }];
+            Panel { title: title.to_owned(), series, marks: Vec::new() }
+        };
+        let scene = draw_apart(&[panel("small", [0.0, 0.01, 0.02]), panel("signed", [-0.5, 0.2, 1.0])], "step");
+        let texts: Vec<&str> = scene
+            .shapes
+            .iter()
+            .filter_map(|shape| match shape {
+                Shape::Text { text, .. } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert!(texts.contains(&"0.02") && texts.contains(&"−1"), "{texts:?}");
+        assert_eq!(texts.iter().filter(|text| **text == "small").count(), 1, "a title, no legend");
+        let heights: Vec<f64> = scene
+            .shapes
+            .iter()
+            .filter_map(|shape| match shape {
+                Shape::Dot(_, y, ..) => Some(*y),
+                _ => None,
+            })
+            .collect();
+        // −0.5 stands a quarter up an axis from −1 to 1, and 0.02 at the top of its own.
+        assert!((heights[3] - heights[0] + PANEL / 4.0).abs() < 1e-9, "{heights:?}");
+        assert!((heights[0] - heights[2] - PANEL).abs() < 1e-9, "{heights:?}");
     }
 }
