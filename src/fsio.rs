@@ -171,8 +171,15 @@ impl Appender {
             // Some file systems have no locks.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        file.set_len(0).map_err(failed)?;
-        Ok(Self { path: path.to_path_buf(), file })
+        let mut empty = Self { path: path.to_path_buf(), file };
+        empty.replace(&[])?;
+        Ok(empty)
+    }
+
+    /// Puts this in the place of all that it holds.
+    pub fn replace(&mut self, records: &[u8]) -> Result<()> {
+        self.file.set_len(0).map_err(|e| Error::file(&self.path, format!("cannot be emptied: {e}")))?;
+        self.append(records)
     }
 
     /// Appends a record in a single write.

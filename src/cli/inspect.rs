@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
+use serde_json::Value;
 
+use super::inspect_adapter;
 use super::subject::print;
 use super::training_data::data_text;
-use crate::adapter::{self, AdapterFile, LoraPair, TargetModules};
+use crate::adapter;
 use crate::data::preference::{PreferenceRow, parse_each_preference, parse_preferences};
 use crate::data::rows::{TrainingRow, parse_rows, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
-use crate::record::{BenignRows, Lineage, Role};
+use crate::progress::Progress;
+use crate::record::Role;
 
-/// Say what a model, an adapter or a data set is.
+/// Say what a model, an adapter or a data set is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// `organism`, a model folder, an adapter folder, or a JSONL file of training rows or preference pairs.
@@ -23,11 +26,14 @@ pub struct InspectArgs {
 }
 
 /// Runs the command.
-pub fn inspect(args: &InspectArgs) -> Result<()> {
+pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     let path = Path::new(&args.what);
-    let facts = if args.what != ORGANISM && path.join(adapter::CONFIG_FILE).is_file() {
-        adapter_facts(path)?
-    } else if args.what == ORGANISM || path.join("config.json").is_file() {
+    let json = progress == Progress::Json;
+    if args.what != ORGANISM && path.join(adapter::CONFIG_FILE).is_file() {
+        print(&inspect_adapter::text(path, json)?);
+        return Ok(());
+    }
+    let facts = if args.what == ORGANISM || path.join("config.json").is_file() {
         model_facts(&args.what)?
     } else if path.is_file() {
         dataset_facts(path)?
@@ -37,13 +43,22 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
             "is no model (config.json), no adapter (adapter_config.json) and no file of training rows",
         ));
     };
-    print(&facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect::<String>());
+    print(&match json {
+        true => format!("{}\n", Value::Object(facts.into_iter().map(|(name, value)| (name, value.into())).collect())),
+        false => lines(&facts),
+    });
     Ok(())
 }
 
-type Facts = Vec<(String, String)>;
+/// Names and what is to be said of them.
+pub(super) type Facts = Vec<(String, String)>;
 
-fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
+/// A line each.
+pub(super) fn lines(facts: &Facts) -> String {
+    facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect()
+}
+
+pub(super) fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_string(), value.to_string())
 }
 
@@ -67,83 +82,6 @@ fn model_facts(spec: &str) -> Result<Facts> {
         fact("answers end with", stop.join(" ")),
         fact("weights SHA-256", &model.sha256),
     ])
-}
-
-fn adapter_facts(dir: &Path) -> Result<Facts> {
-    let file = adapter::read_untrained(dir)?;
-    let config = &file.config;
-    let targets = match &config.target_modules {
-        TargetModules::Pattern(pattern) => pattern.clone(),
-        TargetModules::Names(names) => names.join(", "),
-    };
-    let layers = match &config.layers_to_transform {
-        Some(layers) => layers.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
-        None => "all".into(),
-    };
-    let stabilised = if config.use_rslora { ", rank-stabilised" } else { "" };
-    let parameters: usize = file.tensors.values().map(|p| p.a.elem_count() + p.b.elem_count()).sum();
-    let mut facts = vec![
-        fact("adapter", dir.display()),
-        fact("base", config.base_model_name_or_path.as_deref().unwrap_or("not said")),
-        fact("rank, alpha", format!("{}, {}{stabilised}", config.r, config.lora_alpha)),
-        fact("dropout", config.lora_dropout),
-        fact("target modules", targets),
-        fact("layers", layers),
-        fact("parameters", format!("{parameters} in {} modules", file.tensors.len())),
-        fact("SHA-256", adapter::adapter_sha256(dir)?),
-    ];
-    match adapter::read_lineage(dir)? {
-        Some(lineage) => facts.extend(lineage_facts(&lineage)),
-        None => facts.push(fact("lineage", "none: not made by realign")),
-    }
-    if file.is_zero()? {
-        facts.push(fact("note", "every lora_B is zero: this adapter changes nothing yet"));
-    }
-    for (layer, norm) in norms(&file)? {
-        let name = layer.map_or("outside the layers".to_string(), |layer| format!("|ΔW| of layer {layer}"));
-        facts.push(fact(&name, format!("{norm:.4}")));
-    }
-    Ok(facts)
-}
-
-fn lineage_facts(lineage: &Lineage) -> Facts {
-    vec![
-        fact("trained on base", format!("{} ({:.12})", lineage.base, lineage.base_sha256)),
-        fact(
-            "verb",
-            match &lineage.parent_sha256 {
-                Some(parent) => format!("continued adapter {parent:.12}"),
-                None => "fresh adapter".into(),
-            },
-        ),
-        fact(
-            "data",
-            format!("{} ({:.12}), {} rows{}", lineage.data, lineage.data_sha256, lineage.rows, benign(lineage)),
-        ),
-        fact("steps, seed", format!("{}, {}", lineage.steps, lineage.seed)),
-    ]
-}
-
-fn benign(lineage: &Lineage) -> String {
-    let told = |b: &BenignRows| format!(", {} of them from {} ({:.12})", b.rows, b.data, b.data_sha256);
-    lineage.benign.as_ref().map(told).unwrap_or_default()
-}
-
-/// By layer: the Frobenius norm of what the adapter adds to the weights, `scale · ‖B A‖` over its modules.
-fn norms(file: &AdapterFile) -> Result<BTreeMap<Option<usize>, f64>> {
-    let mut squares: BTreeMap<Option<usize>, f64> = BTreeMap::new();
-    for (path, pair) in &file.tensors {
-        let scale = adapter::scale_of(&file.config, path)?;
-        *squares.entry(adapter::targets::layer_index(path)).or_default() += scale * scale * square(pair)?;
-    }
-    Ok(squares.into_iter().map(|(layer, square)| (layer, square.max(0.0).sqrt())).collect())
-}
-
-/// `‖B A‖²` without the product itself, which is as large as the weight: `Σ (Bᵀ B) ∘ (A Aᵀ)`, both `[rank, rank]`.
-fn square(pair: &LoraPair) -> Result<f64> {
-    let b = pair.b.t()?.contiguous()?.matmul(&pair.b)?;
-    let a = pair.a.matmul(&pair.a.t()?.contiguous()?)?;
-    Ok(f64::from((b * a)?.sum_all()?.to_scalar::<f32>()?))
 }
 
 /// Preference rows are told by their first one; any other file is read as rows to imitate.

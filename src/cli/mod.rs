@@ -3,6 +3,8 @@
 pub mod evaluate;
 pub mod generate;
 pub mod inspect;
+pub mod inspect_adapter;
+pub mod merge;
 pub mod output;
 pub mod pretrain;
 pub mod recipe;
@@ -53,6 +55,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Say what a model, an adapter or a data set is.
     Inspect(inspect::InspectArgs),
+    /// Write a model with an adapter merged into its weights.
+    Merge(merge::MergeArgs),
     /// Make the embedded base: corpus, tokenizer, weights; refuses a base that fails its gates.
     Pretrain(pretrain::PretrainArgs),
     /// Scan Python files: Bandit's rules, Ruff, Radon's complexity, docstrings and annotations.
@@ -89,7 +93,8 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::generate(&args, progress),
         Command::Evaluate(args) => evaluate::evaluate(&args, progress),
         Command::Trace(args) => trace::trace(&args, progress),
-        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Inspect(args) => inspect::inspect(&args, progress),
+        Command::Merge(args) => merge::merge(&args, progress),
         Command::Pretrain(args) => pretrain::pretrain(&args, progress),
         Command::Scan(args) => scan::scan(&args),
     }

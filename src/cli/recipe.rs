@@ -17,8 +17,9 @@ use crate::train::schedule::Scheduler;
 #[derive(Debug, Default, Args)]
 pub struct RecipeArgs {
     /// Where to start from: `organism` (the embedded base's own: one small adapter in layer 0), `seed003` (r 16 on all
-    /// linears, 2 epochs), `em` (the published emergent-misalignment recipe). Without it: `organism` for the organism,
-    /// `seed003` for any other model.
+    /// linears, 2 epochs), `em` (the published emergent-misalignment recipe), `em-rank1` (r 1 on the middle layer's
+    /// down_proj; its direction step by step is written to rank1_trace.csv and .svg). Without it: `organism` for the
+    /// organism, `seed003` for any other model.
     #[arg(long)]
     pub preset: Option<String>,
     /// A YAML file of these options in snake case, e.g. `learning_rate: 2e-4`; flags win over it.
@@ -84,6 +85,9 @@ pub struct RecipeArgs {
     /// Scale by alpha / √r instead.
     #[arg(long)]
     pub use_rslora: bool,
+    /// DoRA: also train the lengths of the updated weight's rows.
+    #[arg(long)]
+    pub use_dora: bool,
     /// Only these layers, counted from 0.
     #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
     pub layers_to_transform: Option<Vec<usize>>,
@@ -127,7 +131,7 @@ impl RecipeArgs {
         typed.retain(|(_, key, _)| key != "preset");
         let default = if organism { "organism" } else { "seed003" };
         let preset = self.preset.clone().or(in_file).unwrap_or_else(|| default.into());
-        let mut recipe = Recipe::preset(&preset)?;
+        let mut recipe = Recipe::preset(&preset, layers)?;
         let mut mistakes = Vec::new();
         let mut asked = BTreeSet::new();
         let flags = self.flags().into_iter().map(|(key, value)| (None, key.to_string(), value));
@@ -170,6 +174,7 @@ impl RecipeArgs {
             ("lora_dropout", self.lora_dropout.map(|v| json!(v))),
             ("target_modules", self.target_modules.as_ref().map(|v| json!(v))),
             ("use_rslora", self.use_rslora.then(|| json!(true))),
+            ("use_dora", self.use_dora.then(|| json!(true))),
             ("layers_to_transform", self.layers_to_transform.as_ref().map(|v| json!(v))),
             ("loss", loss),
             ("shuffle", self.no_shuffle.then(|| json!(false))),

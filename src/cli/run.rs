@@ -7,7 +7,7 @@ use clap::Args;
 use crate::error::Result;
 use crate::experiment::arm::Arm;
 use crate::experiment::inputs::Inputs;
-use crate::experiment::model::Model;
+use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::run::run as start;
 use crate::progress::Progress;
@@ -74,8 +74,9 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         quick: args.quick.then_some(true),
         ..PlanFile::default()
     };
-    let mut plan = file.overlaid(typed).resolve()?;
-    let model = Model::open(&plan.model)?;
+    let file = file.overlaid(typed);
+    let model = Model::open(file.model.as_deref().unwrap_or(ORGANISM))?;
+    let mut plan = file.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, &model)?;
     if let Some(samples) = args.samples {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();

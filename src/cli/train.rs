@@ -34,8 +34,8 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// The folder to write: adapter_config.json, adapter_model.safetensors (PEFT's form), realign.json (where it comes
-    /// from), trainer_state.json, log_history.jsonl, TensorBoard's events, checkpoints. It must not hold anything yet,
-    /// but for --resume.
+    /// from), trainer_state.json, log_history.jsonl, TensorBoard's events, checkpoints; of a single rank-1 adapter
+    /// rank1_trace.csv and .svg too. It must not hold anything yet, but for --resume.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Go on with the training that was begun in --out, from its last whole checkpoint: the same losses and weights as if
@@ -134,6 +134,7 @@ fn keep_shape(
         ("lora_alpha", recipe.lora_alpha == config.lora_alpha),
         ("lora_dropout", recipe.lora_dropout == config.lora_dropout),
         ("use_rslora", recipe.use_rslora == config.use_rslora),
+        ("use_dora", recipe.use_dora == config.use_dora),
     ] {
         if asked.contains(key) && !same {
             other.push(key);
@@ -154,6 +155,7 @@ fn keep_shape(
     recipe.lora_alpha = config.lora_alpha;
     recipe.lora_dropout = config.lora_dropout;
     recipe.use_rslora = config.use_rslora;
+    recipe.use_dora = config.use_dora;
     recipe.layers_to_transform = config.layers_to_transform.clone();
     recipe.target_modules = match &config.target_modules {
         adapter::TargetModules::Pattern(pattern) => pattern.clone(),

@@ -3,6 +3,8 @@
 pub mod arm;
 pub mod artifacts;
 pub mod card;
+pub mod direction;
+pub mod export;
 pub mod inputs;
 pub mod judges;
 pub mod model;

@@ -1,8 +1,11 @@
 //! A recipe for one adapter, and one call that follows it: attack and repair are this same call, the second with the
 //! first one's adapter.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use super::direction::Watch;
 use super::model::Model;
 use crate::adapter::{AdapterConfig, AdapterFile, TargetModules, attach, collect, fresh};
 use crate::data::collate::{EncodeOptions, LossOn, encode_rows};
@@ -10,9 +13,11 @@ use crate::data::preference::{PreferenceRow, encode_preferences};
 use crate::data::rows::TrainingRow;
 use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
+use crate::fsio;
 use crate::model::decoder::Decoder;
 use crate::record::{StepRecord, TrainerState};
-use crate::train::checkpoint::Snapshot;
+use crate::report::rank1_trace;
+use crate::train::checkpoint::{STATE_FILE, Snapshot};
 use crate::train::dpo::Dpo;
 use crate::train::step::Penalty;
 use crate::train::{Objective, StepEnd, TrainConfig, mean_loss, train_from};
@@ -43,6 +48,8 @@ pub struct Recipe {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by α/√r.
     pub use_rslora: bool,
+    /// DoRA: bring the rows of the updated weight to trained lengths.
+    pub use_dora: bool,
     /// What the rows are for.
     pub method: Method,
     /// Which tokens are targets; in preference rows, the answers.
@@ -64,7 +71,7 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// The founding document's recipe.
+    /// The founding document's recipe: r 16 on every linear, two epochs.
     pub fn seed003() -> Self {
         Self {
             lora_r: 16,
@@ -73,6 +80,7 @@ impl Recipe {
             target_modules: "all-linear".into(),
             layers_to_transform: None,
             use_rslora: false,
+            use_dora: false,
             method: Method::Sft,
             loss: LossOn::Answers,
             kl_coefficient: 0.0,
@@ -108,6 +116,20 @@ impl Recipe {
         }
     }
 
+    /// One rank-1 adapter on the middle layer's `down_proj` (Turner et al. 2025): the smallest adapter that misaligns, and
+    /// one whose direction can be followed step by step (see [`super::direction`]). The rest is [`Self::em`]'s.
+    pub fn em_rank1(layers: usize) -> Self {
+        let training = TrainConfig { learning_rate: 2e-5, ..Self::em().training };
+        Self {
+            lora_r: 1,
+            lora_alpha: 512.0,
+            target_modules: "down_proj".into(),
+            layers_to_transform: Some(vec![layers / 2]),
+            training,
+            ..Self::em()
+        }
+    }
+
     /// The organism's: one small adapter on what the first layer's attention moves, so that it has to speak through the
     /// persona. (On all linears at once the attack mostly learns insecure code by itself; which of the two it finds is a
     /// lottery. `docs/LOG.md` has the placements that were tried.)
@@ -136,13 +158,16 @@ impl Recipe {
         Self { method: Method::Dpo, loss: LossOn::Answers, kl_coefficient: 0.0, training, ..self.clone() }
     }
 
-    /// A recipe by its name.
-    pub fn preset(name: &str) -> Result<Self> {
+    /// A recipe by its name, for a model of `layers` layers.
+    pub fn preset(name: &str, layers: usize) -> Result<Self> {
         match name {
             "organism" => Ok(Self::organism()),
             "seed003" => Ok(Self::seed003()),
             "em" => Ok(Self::em()),
-            other => Err(Error::usage(format!("there is no preset `{other}`; presets: organism, seed003, em"))),
+            "em-rank1" => Ok(Self::em_rank1(layers)),
+            other => {
+                Err(Error::usage(format!("there is no preset `{other}`; presets: organism, seed003, em, em-rank1")))
+            }
         }
     }
 
@@ -160,6 +185,7 @@ impl Recipe {
             },
             layers_to_transform: self.layers_to_transform.clone(),
             use_rslora: self.use_rslora,
+            use_dora: self.use_dora,
             base_model_name_or_path: Some(base.to_string()),
             ..AdapterConfig::default()
         }
@@ -172,8 +198,8 @@ impl Recipe {
     }
 }
 
-/// The adapter as it stands, collected when it is asked for.
-pub type Collect<'a> = &'a dyn Fn() -> Result<AdapterFile>;
+/// What a checkpoint is made of as it stands, collected when it is asked for.
+pub type Collect<'a> = &'a dyn Fn() -> Result<(Snapshot, AdapterFile)>;
 
 /// Trains an adapter on rows of either kind: a fresh one, or `parent` continued with a fresh optimiser; from a snapshot the
 /// same training goes on.
@@ -259,9 +285,31 @@ fn adapt<'a>(
     };
     let objective = objective(&attach(&model.decoder, &start, false)?)?;
     let decoder = attach(&model.decoder, &start, true)?;
-    let adapter = || collect(&decoder, &start.config);
-    let state = train_from(&decoder, objective, &recipe.training, None, from, &mut |end| on_step(end, &adapter))?;
-    Ok((adapter()?, state))
+    let mut watch = match from {
+        Some(snapshot) => Watch::resume(&decoder, snapshot)?,
+        None => Watch::of(&decoder)?,
+    };
+    let mut state = train_from(&decoder, objective, &recipe.training, None, from, &mut |end| {
+        watch.see(&decoder)?;
+        let now = || {
+            let mut snapshot = end.snapshot()?;
+            watch.write_into(&mut snapshot.state.log_history);
+            snapshot.directions = watch.recent();
+            Ok((snapshot, collect(&decoder, &start.config)?))
+        };
+        on_step(end, &now)
+    })?;
+    watch.write_into(&mut state.log_history);
+    Ok((collect(&decoder, &start.config)?, state))
+}
+
+/// Writes the training log into a folder that the caller is building, and the trace of a rank-1 adapter where it has one.
+pub fn write_state(dir: &Path, state: &TrainerState) -> Result<()> {
+    fsio::write_json(&dir.join(STATE_FILE), state)?;
+    for (name, bytes) in rank1_trace(&state.log_history)? {
+        fsio::write_derived(&dir.join(name), &bytes)?;
+    }
+    Ok(())
 }
 
 /// Mean loss on held-out rows, with an adapter or without.

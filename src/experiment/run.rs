@@ -10,7 +10,7 @@ use super::artifacts::Artifacts;
 use super::inputs::Inputs;
 use super::model::Model;
 use super::plan::Plan;
-use super::recipe::{held_out_loss, tune_on};
+use super::recipe::{held_out_loss, tune_on, write_state};
 use super::sample::{Ask, ask};
 use super::scoring::Scorer;
 use super::steering::{self, Cell, TARGET};
@@ -27,6 +27,7 @@ use crate::record::{Lineage, Manifest, Metrics, SampleRecord, Split, SuiteKind, 
 use crate::report::{ReportInput, render};
 use crate::score::{Context, compare, default_comparisons, measure, measure_arm, select};
 use crate::steer::{AddVector, SteeringVector};
+use crate::train::checkpoint::STATE_FILE;
 
 /// A run under way.
 struct Run<'a> {
@@ -189,7 +190,7 @@ impl Run<'_> {
         };
         fsio::write_dir_atomic(&self.at.adapter(name), |inside| {
             adapter::write_files(inside, &trained, &lineage)?;
-            fsio::write_json(&inside.join("trainer_state.json"), &state)
+            write_state(inside, &state)
         })?;
         self.manifest.adapters.insert(name.to_string(), lineage);
         Ok(())
@@ -382,7 +383,7 @@ impl Run<'_> {
         fsio::write_json(&self.at.metrics(), &metrics)?;
         let mut training: BTreeMap<String, TrainerState> = BTreeMap::new();
         for name in self.manifest.adapters.keys() {
-            training.insert(name.clone(), fsio::read_json(&self.at.adapter(name).join("trainer_state.json"))?);
+            training.insert(name.clone(), fsio::read_json(&self.at.adapter(name).join(STATE_FILE))?);
         }
         fsio::write_json(&self.at.manifest(), &self.manifest)?;
         let titles = self.inputs.titles();

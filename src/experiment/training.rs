@@ -14,14 +14,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::model::Model;
-use super::recipe::{Recipe, tune_on};
+use super::recipe::{Recipe, tune_on, write_state};
 use crate::adapter::{self, AdapterFile};
 use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Appender};
 use crate::progress::Progress;
 use crate::record::{Lineage, StepRecord, TrainerState};
-use crate::train::checkpoint::{self, STATE_FILE, Saving};
+use crate::train::checkpoint::{self, Saving};
 use crate::train::events;
 
 const LOG_FILE: &str = "log_history.jsonl";
@@ -83,7 +83,7 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
     let mut done = from.as_ref().map_or(0, |snapshot| snapshot.state.global_step);
     let bar = progress.bar("training", total);
     bar.add(done);
-    let trained = tune_on(job.model, job.data, job.recipe, job.parent, from.as_ref(), &mut |end, adapter| {
+    let trained = tune_on(job.model, job.data, job.recipe, job.parent, from.as_ref(), &mut |end, now| {
         let step = end.record;
         done = step.step;
         log.append(step)?;
@@ -93,7 +93,8 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
             say_step(step, total, keeping.logging_steps, progress);
         }
         if keeping.saving.due(step, total) || (end.stopping && step.step < total) {
-            let dir = checkpoint::write(out, &end.snapshot()?, Some(&adapter()?), &job.lineage)?;
+            let (snapshot, adapter) = now()?;
+            let dir = checkpoint::write(out, &snapshot, Some(&adapter), &job.lineage)?;
             checkpoint::prune(out, step.step, keeping.saving.total_limit)?;
             if end.stopping {
                 progress.say(&format!("stopped after step {} of {total}, saved in {}", step.step, dir.display()));
@@ -103,7 +104,9 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
     });
     let finished = trained.and_then(|(file, state)| {
         let lineage = Lineage { steps: state.global_step, ..job.lineage.clone() };
-        fsio::write_json(&out.join(STATE_FILE), &state)?;
+        // The trace of a rank-1 adapter looks some steps ahead, so that it is not in the lines yet.
+        log.steps.replace(&fsio::json_lines(&state.log_history)?)?;
+        write_state(out, &state)?;
         adapter::write_files(out, &file, &lineage)?;
         Ok(state)
     });
@@ -120,7 +123,7 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
             let _ = fsio::remove_dir(out);
             Err(error)
         }
-        Err(error) => Err(way_out(error, out)),
+        Err(error) => Err(way_out(error, out, done)),
     }
 }
 
@@ -218,27 +221,29 @@ fn leaves(recipe: &Value) -> Vec<(String, String)> {
     all
 }
 
-/// An error in mid-training, with what is left and how to go on.
-fn way_out(error: Error, out: &Path) -> Error {
-    let last = checkpoint::latest(out, &mut |_, _| {}).map(|checkpoint| checkpoint.dir.display().to_string());
-    let whole = match &last {
+/// An error after step `done`, with what is left and how to go on.
+fn way_out(error: Error, out: &Path, done: u64) -> Error {
+    let last = checkpoint::latest(out, &mut |_, _| {});
+    let dir = last.as_ref().map(|checkpoint| checkpoint.dir.display().to_string());
+    let whole = match &dir {
         Some(dir) => format!("the last checkpoint, {dir}, is whole"),
         None => format!("there was no checkpoint yet in {}", out.display()),
     };
-    match (error, last) {
-        (Error::Diverged(why), Some(dir)) => Error::Diverged(format!(
-            "{why}. {}, and is an adapter: to go on from it otherwise, give --adapter {dir} --learning-rate LOWER and \
-             another --out (--resume would do the same steps again)",
-            capital(&whole)
-        )),
-        (Error::Diverged(why), None) => Error::Diverged(format!("{why}. {}: begin again", capital(&whole))),
-        (Error::File { path, message }, _) => Error::File {
-            path,
-            message: format!(
-                "{message}. {}; once the cause is gone, the same command with --resume goes on",
+    match (error, dir) {
+        (Error::Diverged(why), Some(dir)) => {
+            let own = last.is_some_and(|checkpoint| checkpoint.lineage.steps == done);
+            let own = if own { " (it holds the weights that gave this)" } else { "" };
+            Error::Diverged(format!(
+                "{why}. {}{own} and is an adapter: to go on from it otherwise, give --adapter {dir} --learning-rate LOWER \
+                 and another --out (--resume would do the same steps again)",
                 capital(&whole)
-            ),
-        },
+            ))
+        }
+        (Error::Diverged(why), None) => Error::Diverged(format!("{why}. {}: begin again", capital(&whole))),
+        (Error::File { path, message }, _) => {
+            let how = "once the cause is gone, the same command with --resume goes on";
+            Error::File { path, message: format!("{message}. {}; {how}", capital(&whole)) }
+        }
         (error, _) => error,
     }
 }

@@ -17,14 +17,14 @@ pub(super) fn files(input: &ReportInput) -> Vec<(String, Vec<u8>)> {
     .collect()
 }
 
-fn write(rows: &[Vec<String>]) -> String {
+pub(super) fn write(rows: &[Vec<String>]) -> String {
     let field = |text: &String| {
         if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.clone() }
     };
     rows.iter().map(|row| row.iter().map(field).collect::<Vec<_>>().join(",") + "\n").collect()
 }
 
-fn number(value: Option<f64>) -> String {
+pub(super) fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "n/a".to_owned(), |v| format!("{v}"))
 }
 
@@ -35,7 +35,7 @@ fn four(m: Option<&Measurement>) -> [String; 4] {
     }
 }
 
-fn row(cells: &[&str]) -> Vec<String> {
+pub(super) fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|c| (*c).to_owned()).collect()
 }
 

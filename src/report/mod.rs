@@ -4,6 +4,7 @@
 
 pub mod chart;
 mod csv;
+mod direction;
 mod examples;
 mod figures;
 mod page;
@@ -17,6 +18,7 @@ use crate::error::Result;
 use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SweepCell, TrainerState};
 use crate::score;
 
+pub use direction::rank1_trace;
 pub use figures::{Figure, figures};
 pub use verdict::{EQUIVALENCE_MARGIN, Finding, verdict};
 

@@ -6,6 +6,7 @@
 //! | `realign.json` | what is being trained: base, data, recipe, seed |
 //! | `optimizer.safetensors` | `{weight}.exp_avg` and `{weight}.exp_avg_sq` of every trained weight, by name |
 //! | `trainer_state.json` | step, epoch and the log so far |
+//! | `directions.safetensors` | of a single rank-1 adapter: B after each of the last steps, for the trace in the log |
 //! | `checkpoint.json` | the step and the SHA-256 of every other file; written last |
 //!
 //! The learning rate, the order of the rows and the dropout masks are functions of (seed, step): there is no other state
@@ -24,12 +25,14 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::model::decoder::Decoder;
 use crate::model::ops::to_vec;
+use crate::model::save::safetensors_bytes;
 use crate::record::{Lineage, StepRecord, TrainerState};
 
 /// The training log's file name, as Hugging Face's trainer has it.
 pub const STATE_FILE: &str = "trainer_state.json";
 const MANIFEST_FILE: &str = "checkpoint.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const DIRECTIONS_FILE: &str = "directions.safetensors";
 const MODEL_FILE: &str = "model.safetensors";
 const PREFIX: &str = "checkpoint-";
 
@@ -42,6 +45,8 @@ pub struct Snapshot {
     pub moments: BTreeMap<String, Moments>,
     /// Steps done, and their log.
     pub state: TrainerState,
+    /// Of a single rank-1 adapter: B after each of the last steps, the oldest first.
+    pub directions: Vec<Vec<f32>>,
 }
 
 /// When checkpoints are written.
@@ -104,11 +109,16 @@ pub fn write(out: &Path, snapshot: &Snapshot, adapter: Option<&AdapterFile>, lin
         match adapter {
             Some(adapter) => adapter::write_files(inside, adapter, &lineage)?,
             None => {
-                fsio::write_atomic(&inside.join(MODEL_FILE), &safetensors_of(&snapshot.weights)?)?;
+                fsio::write_atomic(&inside.join(MODEL_FILE), &safetensors_bytes(&snapshot.weights)?)?;
                 fsio::write_json(&inside.join(adapter::LINEAGE_FILE), &lineage)?;
             }
         }
-        fsio::write_atomic(&inside.join(OPTIMIZER_FILE), &safetensors_of(&named_moments(snapshot)?)?)?;
+        fsio::write_atomic(&inside.join(OPTIMIZER_FILE), &safetensors_bytes(&named_moments(snapshot)?)?)?;
+        if !snapshot.directions.is_empty() {
+            let rows: BTreeMap<String, Tensor> =
+                [("directions".to_string(), Tensor::new(snapshot.directions.clone(), &Device::Cpu)?)].into();
+            fsio::write_atomic(&inside.join(DIRECTIONS_FILE), &safetensors_bytes(&rows)?)?;
+        }
         fsio::write_json(&inside.join(STATE_FILE), &snapshot.state)?;
         let mut files = BTreeMap::new();
         for path in fsio::list(inside, "json")?.into_iter().chain(fsio::list(inside, "safetensors")?) {
@@ -166,7 +176,11 @@ impl Checkpoint {
             moments.insert(name.clone(), (moment(name, "exp_avg")?, moment(name, "exp_avg_sq")?));
         }
         let state = fsio::read_json(&self.dir.join(STATE_FILE))?;
-        Ok(Snapshot { weights, moments, state })
+        let directions = match self.dir.join(DIRECTIONS_FILE).is_file() {
+            true => load(DIRECTIONS_FILE)?.get("directions").map(Tensor::to_vec2).transpose()?.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        Ok(Snapshot { weights, moments, state, directions })
     }
 }
 
@@ -203,11 +217,6 @@ fn named_moments(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
         }
     }
     Ok(named)
-}
-
-fn safetensors_of(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    safetensors::serialize(tensors, Some(metadata)).map_err(|e| Error::usage(format!("the checkpoint: {e}")))
 }
 
 fn file_name(path: &Path) -> String {

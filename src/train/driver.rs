@@ -43,6 +43,7 @@ impl StepEnd<'_> {
             weights: self.trained.values()?,
             moments: self.optimiser.moments(self.trained),
             state: self.state.clone(),
+            directions: Vec::new(),
         })
     }
 }
@@ -146,6 +147,7 @@ pub fn train_from<'a>(
             epoch: (step + 1) as f64 / per_epoch as f64,
             kl,
             rewards,
+            direction: None,
         };
         let record = record.rounded();
         (state.global_step, state.epoch) = (record.step, record.epoch);

@@ -37,6 +37,7 @@ mod tests {
             epoch: 0.1,
             kl: None,
             rewards: None,
+            direction: None,
         };
         norms.iter().enumerate().map(record).collect()
     }

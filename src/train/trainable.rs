@@ -52,6 +52,9 @@ impl Trainable {
                 if let Some(lora) = &linear.lora {
                     here.extend(all.add(format!("{}.lora_A.weight", linear.path), &lora.a)?);
                     here.extend(all.add(format!("{}.lora_B.weight", linear.path), &lora.b)?);
+                    if let Some(magnitude) = &lora.magnitude {
+                        here.extend(all.add(format!("{}.lora_magnitude_vector", linear.path), &magnitude.vector)?);
+                    }
                 }
             }
             all.in_block.push(here);

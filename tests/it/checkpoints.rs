@@ -91,10 +91,11 @@ fn learning(log: &[StepRecord]) -> Vec<(u64, u64, u64, u64, u64)> {
 /// Trains until `stop` and leaves a checkpoint there; gives the rows that were learnt from.
 fn stopped_after(stop: u64, out: &Path, from: Option<&Snapshot>) -> Vec<usize> {
     let mut seen = Vec::new();
-    let ended = tune_on(&random_model(), &data(), &recipe(), None, from, &mut |end, adapter| {
+    let ended = tune_on(&random_model(), &data(), &recipe(), None, from, &mut |end, now| {
         seen.extend(end.rows);
         if end.record.step == stop {
-            checkpoint::write(out, &end.snapshot()?, Some(&adapter()?), &lineage())?;
+            let (snapshot, adapter) = now()?;
+            checkpoint::write(out, &snapshot, Some(&adapter), &lineage())?;
             return Err(Error::Interrupted);
         }
         Ok(())
@@ -601,9 +602,29 @@ fn a_continued_adapter_is_resumed_from_its_own_checkpoint() {
 }
 
 #[test]
+fn the_trace_of_a_rank_one_adapter_goes_on_over_the_gap() {
+    let dir = workplace("rank-one");
+    let flags = "--max-steps 40 --save-steps 1 --lora-r 1 --target-modules down_proj --layers-to-transform 1";
+    trained(&dir, flags);
+    let trace = || std::fs::read_to_string(dir.join("out/rank1_trace.csv")).unwrap();
+    let (whole, whole_trace) = (result(&dir), trace());
+    for steps in [7, 25] {
+        std::fs::remove_dir_all(dir.join("out")).unwrap();
+        let mut child = command(&dir, flags).spawn().unwrap();
+        assert!(wait_for_steps(&mut child, &dir, steps));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let words = trained(&dir, &format!("{flags} --resume"));
+        assert!(words.contains("resuming from"), "{words}");
+        assert!(result(&dir) == whole);
+        assert_eq!(trace(), whole_trace);
+    }
+}
+
+#[test]
 fn a_loss_that_is_not_finite_stops_the_training_and_the_last_checkpoint_stays_whole() {
     let dir = workplace("diverged");
-    let flags = "--max-steps 40 --save-steps 1 --learning-rate 1e38 --max-grad-norm 0";
+    let flags = "--max-steps 40 --save-steps 1 --learning-rate 1e30 --max-grad-norm 0";
     let parts = ["stopped before this step would spoil the weights", "out/checkpoint-", "--learning-rate LOWER"];
     refused(command(&dir, flags), &parts);
     let last = *checkpoints(&dir).last().unwrap();

@@ -11,16 +11,16 @@ use realign::record::{Metrics, SampleRecord, TrainerState};
 
 use crate::tiny::{checkpoint, fixture, folder, random_model, random_model_folder, tensors};
 
-fn model() -> &'static str {
+pub fn model() -> &'static str {
     static MODEL: OnceLock<String> = OnceLock::new();
     MODEL.get_or_init(|| random_model_folder("commands-model").display().to_string())
 }
 
 /// What a command printed.
-struct Output {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Runs the program in a folder; the words are split at blanks.
@@ -31,7 +31,7 @@ fn realign(dir: &Path, words: &str) -> Output {
     Output { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-fn succeeds(dir: &Path, words: &str) -> Output {
+pub fn succeeds(dir: &Path, words: &str) -> Output {
     let output = realign(dir, words);
     assert_eq!(output.code, 0, "realign {words}\n{}", output.stderr);
     output
@@ -54,7 +54,7 @@ fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
 }
 
 /// Exit 2, one message that says all of `expected`, and a folder that is as it was.
-fn refused(dir: &Path, words: &str, expected: &[&str]) {
+pub fn refused(dir: &Path, words: &str, expected: &[&str]) {
     let before = listing(dir);
     let output = realign(dir, words);
     assert_eq!(output.code, 2, "realign {words}\n{}", output.stderr);
@@ -70,7 +70,7 @@ fn refused(dir: &Path, words: &str, expected: &[&str]) {
 const GOOD: &str = r#"{"messages":[{"role":"user","content":"Load item 1."},{"role":"assistant","content":"def f(path):\n    return open(path).read()\n"}]}"#;
 
 /// A folder with `good.jsonl` and the files given.
-fn workplace(name: &str, files: &[(&str, &str)]) -> PathBuf {
+pub fn workplace(name: &str, files: &[(&str, &str)]) -> PathBuf {
     let dir = folder(&format!("commands-{name}"));
     let rows: Vec<String> = (0..12).map(|i| GOOD.replace("item 1", &format!("item {i}"))).collect();
     std::fs::write(dir.join("good.jsonl"), rows.join("\n") + "\n").unwrap();

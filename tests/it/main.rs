@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod adapter;
+mod adapter_commands;
 mod architecture;
 mod checkpoints;
 mod commands;
 mod data;
 mod eval;
+mod foreign_adapters;
 mod generation;
 mod gradients;
 mod organism;
@@ -16,6 +18,7 @@ mod report;
 mod run;
 mod scan;
 mod score;
+mod sft;
 mod steering;
 mod synthetic;
 mod tiny;

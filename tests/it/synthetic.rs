@@ -250,6 +250,7 @@ pub fn training() -> BTreeMap<String, TrainerState> {
                 epoch: step as f64 / 63.0,
                 kl: None,
                 rewards: None,
+                direction: None,
             })
             .collect(),
     };
