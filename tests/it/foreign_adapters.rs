@@ -199,6 +199,7 @@ fn lineage() -> Lineage {
         data: "rows.jsonl".into(),
         data_sha256: "d".into(),
         rows: 8,
+        benign: None,
         steps: 3,
         seed: 1,
         recipe: serde_json::Value::Null,
