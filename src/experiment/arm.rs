@@ -158,3 +158,27 @@ impl TryFrom<String> for Arm {
         text.parse()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn an_arm_needs_its_adapter_and_all_that_it_goes_on_from() {
+        let needs = |arm: Arm| arm.adapters().collect::<Vec<_>>();
+        assert_eq!(needs(Arm::RepairStyle), ["repair+style", "repair", "attack"]);
+        assert_eq!(needs(Arm::Repair), ["repair", "attack"]);
+        assert_eq!(needs(Arm::AttackSteer), ["attack"]);
+        assert_eq!(needs(Arm::SecureControl), ["secure-control"]);
+        assert!(needs(Arm::Base).is_empty());
+    }
+
+    #[test]
+    fn every_arm_is_found_by_its_name() {
+        for arm in ARMS {
+            assert_eq!(arm.name().parse::<Arm>().unwrap(), arm);
+        }
+        assert!("style".parse::<Arm>().unwrap_err().to_string().contains("repair+style"));
+    }
+}
