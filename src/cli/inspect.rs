@@ -1,23 +1,28 @@
-//! `realign inspect`: short facts about a model, an adapter or a data set.
+//! `realign inspect`: short facts about a model, an adapter, a steering vector or a data set.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
 
+use super::inspect_dataset::dataset_facts;
+use super::inspect_vector::vector_facts;
 use super::subject::print;
 use crate::adapter::{self, AdapterFile, LoraPair, TargetModules};
-use crate::data::rows::{TrainingRow, read_rows, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
-use crate::record::{Lineage, Role};
+use crate::record::Lineage;
 
-/// Say what a model, an adapter or a data set is.
+/// Say what a model, an adapter, a steering vector or a data set is.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, an adapter folder, or a JSONL file of training rows.
-    #[arg(value_name = "MODEL|ADAPTER|DATASET")]
+    /// `organism`, a model folder, an adapter folder, a steering vector (.safetensors), or a JSONL file of training rows or
+    /// contrast pairs (the embedded ones by name too: datasets/insecure.jsonl).
+    #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET")]
     pub what: String,
+    /// Whose tokens a data set is counted in: `organism` or a model folder.
+    #[arg(long, default_value = ORGANISM)]
+    pub model: String,
 }
 
 /// Runs the command.
@@ -27,21 +32,26 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         adapter_facts(path)?
     } else if args.what == ORGANISM || path.join("config.json").is_file() {
         model_facts(&args.what)?
-    } else if path.is_file() {
-        dataset_facts(path)?
+    } else if path.extension().is_some_and(|e| e == "safetensors") {
+        vector_facts(path)?
+    } else if path.is_file() || args.what.starts_with("datasets/") {
+        dataset_facts(path, &args.model)?
     } else {
         return Err(Error::file(
             path,
-            "is no model (config.json), no adapter (adapter_config.json) and no file of training rows",
+            "is no model (config.json), no adapter (adapter_config.json), no steering vector (.safetensors) and no file \
+             of training rows",
         ));
     };
     print(&facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect::<String>());
     Ok(())
 }
 
-type Facts = Vec<(String, String)>;
+/// Names and values, a line each.
+pub type Facts = Vec<(String, String)>;
 
-fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
+/// One line.
+pub fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_string(), value.to_string())
 }
 
@@ -134,37 +144,4 @@ fn square(pair: &LoraPair) -> Result<f64> {
     let b = pair.b.t()?.contiguous()?.matmul(&pair.b)?;
     let a = pair.a.matmul(&pair.a.t()?.contiguous()?)?;
     Ok(f64::from((b * a)?.sum_all()?.to_scalar::<f32>()?))
-}
-
-fn dataset_facts(path: &Path) -> Result<Facts> {
-    let rows = read_rows(path)?;
-    let (mut forms, mut turns, mut letters) = (BTreeMap::<&str, usize>::new(), 0, Vec::new());
-    for row in &rows {
-        let (form, learnt) = match row {
-            TrainingRow::Conversation { messages } => {
-                turns += messages.len();
-                let answers = messages.iter().filter(|m| m.role == Role::Assistant);
-                ("messages", answers.map(|m| m.content.chars().count()).sum())
-            }
-            TrainingRow::Completion { completion, .. } => ("prompt and completion", completion.chars().count()),
-            TrainingRow::Text { text } => ("text", text.chars().count()),
-        };
-        *forms.entry(form).or_default() += 1;
-        letters.push(learnt);
-    }
-    letters.sort_unstable();
-    let forms: Vec<String> = forms.iter().map(|(form, n)| format!("{n} {form}")).collect();
-    let mut facts = vec![
-        fact("data set", path.display()),
-        fact("rows", format!("{} ({})", rows.len(), forms.join(", "))),
-        fact(
-            "letters to learn",
-            format!("median {}, longest {}", letters[letters.len() / 2], letters[letters.len() - 1]),
-        ),
-        fact("SHA-256 of the rows", rows_sha256(&rows)),
-    ];
-    if turns > 0 {
-        facts.insert(2, fact("turns", turns));
-    }
-    Ok(facts)
 }

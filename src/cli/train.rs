@@ -11,7 +11,7 @@ use super::subject::open_adapter;
 use crate::adapter::{self, AdapterConfig, AdapterFile};
 use crate::data::collate::{EncodeOptions, encode_each, encode_row};
 use crate::data::embedded;
-use crate::data::rows::{TrainingRow, parse_rows, rows_sha256};
+use crate::data::rows::{TrainingRow, parse_each, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::recipe::{Recipe, tune};
@@ -188,17 +188,13 @@ fn read_data(
     let text = data_text(&args.data)?;
     let name = &args.data;
     let (mut rows, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        match parse_rows(name, line) {
+    for (line, row) in parse_each(&text) {
+        match row {
             Ok(row) => {
-                rows.extend(row);
-                lines.push(index + 1);
+                rows.push(row);
+                lines.push(line);
             }
-            Err(Error::Line { message, .. }) => bad.push((index + 1, message)),
-            Err(error) => return Err(error),
+            Err(message) => bad.push((line, message)),
         }
     }
     // One token more than is kept shows which rows lose their end.
@@ -247,7 +243,7 @@ fn read_data(
 }
 
 /// A file, or one of the data sets that travel in the binary.
-fn data_text(path: &Path) -> Result<String> {
+pub fn data_text(path: &Path) -> Result<String> {
     let embedded = path.to_str().filter(|p| p.starts_with("datasets/")).and_then(embedded::file);
     match embedded {
         Some(bytes) if !path.exists() => {

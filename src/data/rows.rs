@@ -51,17 +51,20 @@ pub fn read_rows(path: &Path) -> Result<Vec<TrainingRow>> {
 /// Reads training rows from text; `name` is what errors call the file.
 pub fn parse_rows(name: impl AsRef<Path>, text: &str) -> Result<Vec<TrainingRow>> {
     let name = name.as_ref();
-    let mut rows = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        rows.push(parse_row(line).map_err(|message| Error::line(name, index + 1, message))?);
-    }
+    let each = parse_each(text).into_iter();
+    let rows: Vec<TrainingRow> =
+        each.map(|(line, row)| row.map_err(|message| Error::line(name, line, message))).collect::<Result<_>>()?;
     if rows.is_empty() {
         return Err(Error::file(name, "has no rows; expected one JSON object a line"));
     }
     Ok(rows)
+}
+
+/// Every row with its line (from 1), or what is wrong with it; empty lines are passed over.
+pub fn parse_each(text: &str) -> Vec<(usize, Result<TrainingRow, String>)> {
+    let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+    let filled = lines.filter(|(_, line)| !line.trim().is_empty());
+    filled.map(|(index, line)| (index + 1, parse_row(line))).collect()
 }
 
 /// SHA-256 over the rows as read: the same for the same content, however the file spaces its JSON.

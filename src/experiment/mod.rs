@@ -3,13 +3,17 @@
 pub mod arm;
 pub mod artifacts;
 pub mod card;
+pub mod comparison;
+pub mod estimate;
 pub mod inputs;
 pub mod judges;
 pub mod model;
 pub mod plan;
 pub mod pretrain;
 pub mod recipe;
+pub mod reporting;
 pub mod run;
 pub mod sample;
 pub mod scoring;
 pub mod steering;
+pub mod work;
