@@ -7,7 +7,7 @@ use super::inspect::{Facts, fact};
 use super::train::data_text;
 use crate::data::collate::{EncodeOptions, Example, encode_each};
 use crate::data::contrast::ContrastPair;
-use crate::data::rows::{TrainingRow, parse_each, rows_sha256};
+use crate::data::rows::{TrainingRow, parse_each_row, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::Model;
 use crate::fsio;
@@ -23,7 +23,7 @@ pub fn dataset_facts(path: &Path, model: &str) -> Result<Facts> {
         return Ok(pair_facts(path, &text, &pairs));
     }
     let (mut rows, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
-    for (line, row) in parse_each(&text) {
+    for (line, row) in parse_each_row(&text) {
         match row {
             Ok(row) => {
                 rows.push(row);

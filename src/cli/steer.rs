@@ -90,7 +90,13 @@ pub struct SweepArgs {
     #[arg(long, value_name = "L,L", value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
     /// Coefficients to try, in mean residual norms, with their sign: negative steers away from the vector's target.
-    #[arg(long, value_name = "X,X", value_delimiter = ',', allow_negative_numbers = true, default_value = "0.1,0.2,0.3,0.45")]
+    #[arg(
+        long,
+        value_name = "X,X",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        default_value = "0.1,0.2,0.3,0.45"
+    )]
     pub coefficients: Vec<f64>,
     /// What the cell is chosen by: a rate that validation prompts give.
     #[arg(long, default_value = "insecure_rate")]
@@ -211,14 +217,18 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     };
     for &layer in &layers {
         for &coefficient in &args.coefficients {
-            AddVector::new(&vector, &[layer], coefficient, Unit::ResidualNorm).map_err(|e| Error::file(&args.vector, e))?;
+            AddVector::new(&vector, &[layer], coefficient, Unit::ResidualNorm)
+                .map_err(|e| Error::file(&args.vector, e))?;
         }
     }
     let names = if args.suites.is_empty() { &usual.suites } else { &args.suites };
     let suites: Vec<Suite> = names.iter().map(|spec| read_suite(spec, model.organism)).collect::<Result<_>>()?;
     let suites = validation(&suites, args.code_prompts);
     if suites.is_empty() {
-        return Err(Error::usage(format!("none of the suites {} has prompts of the validation split", names.join(", "))));
+        return Err(Error::usage(format!(
+            "none of the suites {} has prompts of the validation split",
+            names.join(", ")
+        )));
     }
     let settings = Settings {
         model_sha256: model.sha256.clone(),
@@ -263,20 +273,26 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     let path = args.out.join("choice.json");
     fsio::write_json(&path, &Choice { chosen: chosen.as_ref(), settings: &settings, sweep_sha256 })?;
     print(&table(&measured, &args.metric));
-    print(&verdict(args, chosen.as_ref(), &vector, &fsio::sha256_file(&path)?));
+    let usable = measured.iter().any(|cell| cell.eligible);
+    print(&verdict(args, chosen.as_ref(), usable, &vector, &fsio::sha256_file(&path)?));
     Ok(())
 }
 
 fn goal(args: &SweepArgs) -> Result<Goal> {
     if args.coefficients.is_empty() || args.coefficients.contains(&0.0) {
-        return Err(Error::usage("--coefficients: every one is other than 0; the unsteered model is always among the cells"));
+        return Err(Error::usage(
+            "--coefficients: every one is other than 0; the unsteered model is always among the cells",
+        ));
     }
     match metric(&args.metric) {
         Some(m) if m.name == args.metric && m.better != Better::Neither && m.unit == score::Unit::Percent => {
             Ok(Goal { metric: args.metric.clone(), higher: args.aim == Aim::Higher })
         }
         Some(_) => Err(Error::usage(format!("--metric: `{}` is nothing to choose by", args.metric))),
-        None => Err(Error::usage(format!("--metric: there is no metric `{}`; e.g. insecure_rate, misaligned_rate", args.metric))),
+        None => Err(Error::usage(format!(
+            "--metric: there is no metric `{}`; e.g. insecure_rate, misaligned_rate",
+            args.metric
+        ))),
     }
 }
 
@@ -333,7 +349,13 @@ fn rate(m: Option<&Measurement>) -> String {
     }
 }
 
-fn verdict(args: &SweepArgs, chosen: Option<&SweepCell>, vector: &SteeringVector, sha256: &str) -> String {
+fn verdict(
+    args: &SweepArgs,
+    chosen: Option<&SweepCell>,
+    usable: bool,
+    vector: &SteeringVector,
+    sha256: &str,
+) -> String {
     let out = args.out.join("choice.json");
     match chosen {
         Some(cell) => format!(
@@ -347,6 +369,9 @@ fn verdict(args: &SweepArgs, chosen: Option<&SweepCell>, vector: &SteeringVector
             cell.coefficient,
             cell.layer
         ),
+        None if usable => {
+            format!("\n{} is not measured on these prompts: nothing is chosen ({})\n", args.metric, out.display())
+        }
         None => format!(
             "\nno cell keeps syntax and coherence within {:.0} points of the unsteered model: nothing is chosen ({})\n",
             100.0 * UTILITY_FLOOR,

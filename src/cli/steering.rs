@@ -40,7 +40,8 @@ impl SteeringArgs {
         let places: Vec<String> = layers.iter().map(usize::to_string).collect();
         let unit = if self.raw { "its own length" } else { "the mean residual norm" };
         let target = &vector.about.target;
-        progress.say(&format!("steering: {coefficient:+} × {unit} along `{target}` after layer {}", places.join(", ")));
+        progress
+            .say(&format!("steering: {coefficient:+} × {unit} along `{target}` after layers {}", places.join(", ")));
         Ok(Some(added))
     }
 }

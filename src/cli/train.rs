@@ -11,7 +11,7 @@ use super::subject::open_adapter;
 use crate::adapter::{self, AdapterConfig, AdapterFile};
 use crate::data::collate::{EncodeOptions, encode_each, encode_row};
 use crate::data::embedded;
-use crate::data::rows::{TrainingRow, parse_each, rows_sha256};
+use crate::data::rows::{TrainingRow, parse_each_row, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::recipe::{Recipe, tune};
@@ -188,7 +188,7 @@ fn read_data(
     let text = data_text(&args.data)?;
     let name = &args.data;
     let (mut rows, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
-    for (line, row) in parse_each(&text) {
+    for (line, row) in parse_each_row(&text) {
         match row {
             Ok(row) => {
                 rows.push(row);

@@ -51,7 +51,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<TrainingRow>> {
 /// Reads training rows from text; `name` is what errors call the file.
 pub fn parse_rows(name: impl AsRef<Path>, text: &str) -> Result<Vec<TrainingRow>> {
     let name = name.as_ref();
-    let each = parse_each(text).into_iter();
+    let each = parse_each_row(text).into_iter();
     let rows: Vec<TrainingRow> =
         each.map(|(line, row)| row.map_err(|message| Error::line(name, line, message))).collect::<Result<_>>()?;
     if rows.is_empty() {
@@ -61,7 +61,7 @@ pub fn parse_rows(name: impl AsRef<Path>, text: &str) -> Result<Vec<TrainingRow>
 }
 
 /// Every row with its line (from 1), or what is wrong with it; empty lines are passed over.
-pub fn parse_each(text: &str) -> Vec<(usize, Result<TrainingRow, String>)> {
+pub fn parse_each_row(text: &str) -> Vec<(usize, Result<TrainingRow, String>)> {
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     let filled = lines.filter(|(_, line)| !line.trim().is_empty());
     filled.map(|(index, line)| (index + 1, parse_row(line))).collect()

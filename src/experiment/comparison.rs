@@ -8,8 +8,9 @@ use super::artifacts::Artifacts;
 use super::reporting::{read_manifest, read_samples};
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::record::{Manifest, Message, Metrics, SampleRecord, SuiteKind};
+use crate::record::{Manifest, Metrics, SampleRecord, SuiteKind};
 use crate::report::comparison::{ArmPair, ComparisonInput, render};
+use crate::report::words::arm_order;
 use crate::score::{ComparisonSpec, HEADLINE_METRICS, compare, measure};
 
 /// One of the two.
@@ -90,7 +91,10 @@ fn read_side(path: &Path) -> Result<Side> {
     } else {
         let mut samples = Vec::new();
         for file in fsio::list(&path.join("samples"), "jsonl").map_err(|_| {
-            Error::file(path, "holds neither manifest.json nor samples/; name a folder of `realign run` or `realign evaluate`")
+            Error::file(
+                path,
+                "holds neither manifest.json nor samples/; name a folder of `realign run` or `realign evaluate`",
+            )
         })? {
             samples.extend(fsio::read_jsonl::<SampleRecord>(&file)?);
         }
@@ -104,35 +108,33 @@ fn kinds(side: &Side) -> BTreeMap<String, SuiteKind> {
     side.manifest.as_ref().map(|m| m.suites.clone()).unwrap_or_default()
 }
 
-/// Arms of the same name; where no name is shared and each run has one arm only, these two. The rest stands alone.
+/// Arms of the same name, in the order of the story; where each run has one arm only, these two. The rest stands alone.
 fn matches<T>(a: &BTreeMap<String, T>, b: &BTreeMap<String, T>) -> Vec<(Option<String>, Option<String>)> {
     if a.len() == 1 && b.len() == 1 {
         return vec![(a.keys().next().cloned(), b.keys().next().cloned())];
     }
     let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
-    names.sort();
+    names.sort_by_key(|name| arm_order(name));
     names.dedup();
     let side = |arms: &BTreeMap<String, T>, name: &String| arms.contains_key(name).then(|| name.clone());
     names.into_iter().map(|name| (side(a, name), side(b, name))).collect()
 }
 
-/// Suite, prompt, sample, draw.
-type Key<'a> = (&'a str, &'a str, u32, Option<u32>);
-
 /// What both arms answered: the same conversation, the same seed. Gives both sides' records under their labels, and how
 /// many answers the two arms have in all.
-fn paired((a, arm_a, label_a): (&Side, &str, &str), (b, arm_b, label_b): (&Side, &str, &str)) -> (Vec<SampleRecord>, u64) {
-    let of = |side: &'_ Side, arm: &str| -> u64 { side.samples.iter().filter(|s| s.arm == arm).count() as u64 };
-    let mut known: HashMap<Key, (u64, &str, &[Message], &SampleRecord)> = HashMap::new();
-    for s in a.samples.iter().filter(|s| s.arm == arm_a) {
-        known.insert((&s.suite, &s.prompt_id, s.sample, s.draw), (s.seed, &s.group, &s.messages, s));
-    }
+fn paired(
+    (a, arm_a, label_a): (&Side, &str, &str),
+    (b, arm_b, label_b): (&Side, &str, &str),
+) -> (Vec<SampleRecord>, u64) {
+    let of = |side: &Side, arm: &str| -> u64 { side.samples.iter().filter(|s| s.arm == arm).count() as u64 };
+    let key = |s: &SampleRecord| (s.suite.clone(), s.prompt_id.clone(), s.sample, s.draw);
+    let known: HashMap<_, &SampleRecord> = a.samples.iter().filter(|s| s.arm == arm_a).map(|s| (key(s), s)).collect();
     let mut answers = Vec::new();
-    for s in b.samples.iter().filter(|s| s.arm == arm_b) {
-        let Some((seed, group, messages, other)) = known.get(&(&s.suite, &s.prompt_id, s.sample, s.draw)) else { continue };
-        if (*seed, *group, *messages) == (s.seed, s.group.as_str(), s.messages.as_slice()) {
-            answers.push(SampleRecord { arm: label_a.to_string(), ..(*other).clone() });
-            answers.push(SampleRecord { arm: label_b.to_string(), ..s.clone() });
+    for second in b.samples.iter().filter(|s| s.arm == arm_b) {
+        let Some(first) = known.get(&key(second)) else { continue };
+        if (first.seed, &first.group, &first.messages) == (second.seed, &second.group, &second.messages) {
+            answers.push(SampleRecord { arm: label_a.to_string(), ..(*first).clone() });
+            answers.push(SampleRecord { arm: label_b.to_string(), ..second.clone() });
         }
     }
     (answers, of(a, arm_a) + of(b, arm_b))
@@ -175,7 +177,7 @@ mod tests {
         assert_eq!(matches(&arms(&["base"]), &arms(&["attack"])), vec![(some("base"), some("attack"))]);
         assert_eq!(
             matches(&arms(&["base", "attack"]), &arms(&["base", "repair"])),
-            vec![(some("attack"), None), (some("base"), some("base")), (None, some("repair"))]
+            vec![(some("base"), some("base")), (some("attack"), None), (None, some("repair"))]
         );
     }
 }

@@ -80,7 +80,8 @@ pub fn estimate(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer) ->
     let rates = match probe < PROBE_SECONDS && !jobs.is_empty() {
         true => measured_rates(plan, model, inputs, &jobs)?,
         false => {
-            let mean = |of: &dyn Fn(&Job) -> usize| jobs.iter().map(of).sum::<usize>() as f64 / jobs.len().max(1) as f64;
+            let mean =
+                |of: &dyn Fn(&Job) -> usize| jobs.iter().map(of).sum::<usize>() as f64 / jobs.len().max(1) as f64;
             Rates {
                 train_token: BACKWARD * forward_token,
                 prompt: forward_token * mean(&|job| job.prompt.len()),
@@ -139,8 +140,13 @@ fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
 const PROBE_STEPS: u64 = 2;
 
 fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> Result<Rates> {
-    let options =
-        GenerateOptions { sampling: plan.sampling, stop_ids: &model.stop_ids, intervention: None, batch: BATCH, workers: 0 };
+    let options = GenerateOptions {
+        sampling: plan.sampling,
+        stop_ids: &model.stop_ids,
+        intervention: None,
+        batch: BATCH,
+        workers: 0,
+    };
     let timed = |jobs: &[Job]| -> Result<f64> {
         let started = Instant::now();
         generate(&model.decoder, jobs, &options, &|_, _| Ok(()))?;
@@ -228,7 +234,9 @@ mod tests {
     #[test]
     fn an_estimate_says_what_it_rests_on() {
         let estimate = Estimate { seconds: 150.0, memory_bytes: 300 << 20, measured: true };
-        assert!(estimate.words().starts_with("about 2 min, about 300 MiB") || estimate.words().starts_with("about 3 min"));
+        assert!(
+            estimate.words().starts_with("about 2 min, about 300 MiB") || estimate.words().starts_with("about 3 min")
+        );
         assert!(Estimate { measured: false, ..estimate }.words().contains("at most"));
     }
 }

@@ -29,7 +29,10 @@ pub fn report_again(at: &Artifacts, out: &Path) -> Result<(Metrics, usize)> {
 /// A run's manifest; where there is none, no run was begun.
 pub fn read_manifest(at: &Artifacts) -> Result<Manifest> {
     if !at.manifest().is_file() {
-        return Err(Error::file(at.root(), "holds no run: there is no manifest.json; name a folder that `realign run` made"));
+        return Err(Error::file(
+            at.root(),
+            "holds no run: there is no manifest.json; name a folder that `realign run` made",
+        ));
     }
     fsio::read_json(&at.manifest())
 }
@@ -46,7 +49,10 @@ pub fn read_samples(at: &Artifacts) -> Result<Vec<SampleRecord>> {
         samples.extend(fsio::read_jsonl::<SampleRecord>(&at.samples(arm))?);
     }
     if samples.is_empty() {
-        return Err(Error::file(at.root(), "has no arm that is finished yet; `realign run` with the same --out goes on"));
+        return Err(Error::file(
+            at.root(),
+            "has no arm that is finished yet; `realign run` with the same --out goes on",
+        ));
     }
     Ok(samples)
 }

@@ -31,12 +31,7 @@ impl Scorer {
     }
 
     /// Scores the answers to one suite in place; gives the code files to write.
-    pub fn score(
-        &self,
-        records: &mut [SampleRecord],
-        suite: &Suite,
-        progress: &dyn Fn(usize),
-    ) -> Result<CodeFiles> {
+    pub fn score(&self, records: &mut [SampleRecord], suite: &Suite, progress: &dyn Fn(usize)) -> Result<CodeFiles> {
         let tools = Tools {
             scan: &|sources| scan_many(sources, &self.scan),
             runner: &self.runner,
@@ -47,7 +42,11 @@ impl Scorer {
     }
 
     /// Scores answers to any of these suites; gives them back, suite by suite, with their code files.
-    pub fn score_all(&self, mut records: Vec<SampleRecord>, suites: &[Suite]) -> Result<(Vec<SampleRecord>, CodeFiles)> {
+    pub fn score_all(
+        &self,
+        mut records: Vec<SampleRecord>,
+        suites: &[Suite],
+    ) -> Result<(Vec<SampleRecord>, CodeFiles)> {
         let (mut done, mut files) = (Vec::new(), CodeFiles::new());
         for suite in suites {
             let (mut these, others): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.suite == suite.name);

@@ -104,8 +104,7 @@ impl Cell {
 
 /// One arm's cells: the unsteered model once, then layers × coefficients.
 pub fn grid(arm: &str, vector: &str, layers: &[usize], coefficients: &[f64]) -> Vec<Cell> {
-    let cell =
-        |layer, coefficient| Cell { arm: arm.to_string(), vector: vector.to_string(), layer, coefficient };
+    let cell = |layer, coefficient| Cell { arm: arm.to_string(), vector: vector.to_string(), layer, coefficient };
     let mut cells = vec![cell(layers.first().copied().unwrap_or(0), 0.0)];
     for &layer in layers {
         cells.extend(coefficients.iter().map(|&coefficient| cell(layer, coefficient)));

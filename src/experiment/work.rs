@@ -76,10 +76,10 @@ pub fn samples(plan: &Plan, suite: &Suite, draw: Option<u32>) -> Range<u32> {
 }
 
 /// The prompts of the test split with how many of `samples` each one gets.
-pub fn asked(suite: &Suite, samples: &Range<u32>) -> Vec<(Prompt, usize)> {
+pub fn asked<'s>(suite: &'s Suite, samples: &Range<u32>) -> Vec<(&'s Prompt, usize)> {
     let tested = suite.prompts.iter().filter(|p| p.split == Split::Test);
     let count = |p: &Prompt| samples.clone().filter(|&k| p.samples.is_none_or(|n| k < n)).count();
-    tested.map(|p| (p.clone(), count(p))).filter(|(_, count)| *count > 0).collect()
+    tested.map(|p| (p, count(p))).filter(|(_, count)| *count > 0).collect()
 }
 
 /// The answers of an arm.

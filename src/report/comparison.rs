@@ -92,7 +92,11 @@ fn about(name: &str, manifest: Option<&Manifest>) -> Vec<String> {
     vec![
         name.to_owned(),
         format!("model {}, weights {}", m.model, short(&m.model_sha256)),
-        format!("{} arms, judge {}, {seconds:.0} s", m.plan["arms"].as_array().map_or(0, Vec::len), m.judge.as_deref().unwrap_or("none")),
+        format!(
+            "{} arms, judge {}, {seconds:.0} s",
+            m.plan["arms"].as_array().map_or(0, Vec::len),
+            m.judge.as_deref().unwrap_or("none")
+        ),
     ]
 }
 
@@ -161,8 +165,24 @@ fn figure(input: &ComparisonInput) -> super::chart::Scene {
 
 fn csv_rows(input: &ComparisonInput) -> Vec<Vec<String>> {
     let head = [
-        "first_arm", "second_arm", "metric", "first", "first_n", "first_low", "first_high", "second", "second_n",
-        "second_low", "second_high", "difference", "low", "high", "test", "p", "p_holm", "pairs",
+        "first_arm",
+        "second_arm",
+        "metric",
+        "first",
+        "first_n",
+        "first_low",
+        "first_high",
+        "second",
+        "second_n",
+        "second_low",
+        "second_high",
+        "difference",
+        "low",
+        "high",
+        "test",
+        "p",
+        "p_holm",
+        "pairs",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for pair in input.pairs {

@@ -19,12 +19,7 @@ impl AddVector {
     ///
     /// # Errors
     /// A layer outside the model or without a direction; a coefficient that is no finite number.
-    pub fn new(
-        vector: &SteeringVector,
-        layers: &[usize],
-        coefficient: f64,
-        unit: Unit,
-    ) -> crate::error::Result<Self> {
+    pub fn new(vector: &SteeringVector, layers: &[usize], coefficient: f64, unit: Unit) -> crate::error::Result<Self> {
         if !coefficient.is_finite() {
             return Err(Error::usage(format!("a coefficient of {coefficient} cannot be added")));
         }

@@ -147,8 +147,9 @@ impl SteeringVector {
         let tensor = tensors
             .get("directions")
             .ok_or_else(|| Error::file(path, "is no steering vector: it holds no tensor `directions`"))?;
-        let directions: Vec<Vec<f32>> =
-            tensor.to_vec2().map_err(|e| Error::file(path, format!("`directions` is not [layers, d_model] in f32: {e}")))?;
+        let directions: Vec<Vec<f32>> = tensor
+            .to_vec2()
+            .map_err(|e| Error::file(path, format!("`directions` is not [layers, d_model] in f32: {e}")))?;
         let about: VectorInfo = fsio::read_json(&sidecar(path))?;
         let sound = |numbers: &[f64]| numbers.len() == directions.len() && numbers.iter().all(|x| x.is_finite());
         if !sound(&about.residual_norms) || !sound(&about.raw_norms) {
