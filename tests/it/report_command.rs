@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use realign::fsio::{read_json, read_jsonl, read_text, write_json, write_jsonl};
-use realign::record::{Manifest, Metrics, SampleRecord};
+use realign::record::{Manifest, Metrics, Outcome, SampleRecord};
 
 use crate::commands::{listing, model, refused, succeeds, workplace};
 use crate::run::{copy, finished};
@@ -46,7 +46,8 @@ fn a_run_that_nobody_touched_is_reported_again_to_the_byte() {
 fn changed_code_is_scanned_anew_and_the_run_itself_can_be_left_alone() {
     let (dir, run) = copied("changed");
     let records: Vec<SampleRecord> = read_jsonl(&run.join("samples/base.jsonl")).unwrap();
-    let path = run.join(records.iter().find_map(|r| r.code_path.as_ref()).unwrap());
+    let code = records.iter().find(|r| r.outcome == Some(Outcome::Code)).unwrap();
+    let path = run.join(code.code_path.as_ref().unwrap());
     std::fs::write(&path, read_text(&path).unwrap() + "\nimport pickle\n").unwrap();
     let before = listing(&run);
     let output = succeeds(&dir, "report run --out elsewhere");
@@ -72,7 +73,7 @@ fn what_is_no_finished_run_is_refused_by_name() {
     refused(&dir, "report run", &[&code, "cannot be read"]);
     std::fs::write(run.join(&code), kept).unwrap();
     let sweep = read_text(&run.join("sweep.json")).unwrap();
-    std::fs::write(run.join("sweep.json"), sweep.replace("\"chosen\": true", "\"chosen\": false")).unwrap();
+    std::fs::write(run.join("sweep.json"), sweep + "\n").unwrap();
     refused(&dir, "report run", &["sweep.json", "is not the sweep that was frozen"]);
 }
 
