@@ -24,13 +24,13 @@ struct Side {
 /// Compares the second run with the first, arm by arm, and writes the page into `out`; gives what was paired, in words.
 pub fn compare_runs(first: &Path, second: &Path, out: &Path) -> Result<String> {
     let mut sides = [read_side(first)?, read_side(second)?];
+    if first.canonicalize().ok() == second.canonicalize().ok() {
+        return Err(Error::usage(format!("{} is given twice; a run is compared with another one", first.display())));
+    }
     if sides[0].name == sides[1].name {
         for (side, path) in sides.iter_mut().zip([first, second]) {
             side.name = path.display().to_string();
         }
-    }
-    if sides[0].name == sides[1].name {
-        return Err(Error::usage(format!("{} is given twice; a run is compared with another one", first.display())));
     }
     let [a, b] = &sides;
     let mut kinds = kinds(a);

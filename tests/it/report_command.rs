@@ -99,13 +99,16 @@ fn two_evaluations_are_paired_and_differ_by_what_the_run_itself_found() {
     let both: Metrics = read_json(&dir.join("both/comparison.json")).unwrap();
     let run: Metrics = read_json(&finished().join("metrics.json")).unwrap();
     let mut seen = 0;
-    for expected in run.comparisons.iter().filter(|c| (c.a.as_str(), c.b.as_str()) == ("attack", "base")) {
+    // The other rates also ask which prompts have tests that could be run, and there all arms of the run have a say.
+    const ALONE: [&str; 3] = ["insecure_rate", "misaligned_rate", "syntax_valid_rate"];
+    let of_two = run.comparisons.iter().filter(|c| (c.a.as_str(), c.b.as_str()) == ("attack", "base"));
+    for expected in of_two.filter(|c| ALONE.contains(&c.metric.as_str())) {
         let found = both.comparisons.iter().find(|c| c.metric == expected.metric).unwrap();
         assert_eq!((found.a.as_str(), found.b.as_str()), ("two: attack", "one: base"));
         assert_eq!((found.difference, found.n, &found.test), (expected.difference, expected.n, &expected.test));
         seen += 1;
     }
-    assert!(seen >= 4, "{seen} metrics compared");
+    assert_eq!(seen, ALONE.len());
     let close = |a: &realign::record::Measurement, b: &realign::record::Measurement| a.value == b.value && a.n == b.n;
     assert!(close(&both.arms["one: base"]["insecure_rate"], &run.arms["base"]["insecure_rate"]));
     let page = read_text(&dir.join("both/comparison.html")).unwrap();
