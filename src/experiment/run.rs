@@ -268,7 +268,7 @@ impl Run<'_> {
                     samples: work::samples(self.plan, suite, draw),
                     draw,
                     system: None,
-                    suffix: arm.suffix(),
+                    suffix: arm.suffix(self.model.organism),
                     intervention: steering.as_ref().map(|s| s as &dyn Intervention),
                     sampling: self.plan.sampling,
                     batch: BATCH,

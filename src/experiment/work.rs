@@ -57,7 +57,8 @@ pub fn recipe(plan: &Plan, adapter: &str) -> Recipe {
 
 /// What an arm is asked: an arm of other words about code is asked for code only.
 pub fn suites(inputs: &Inputs, arm: Arm) -> Vec<&Suite> {
-    inputs.suites.iter().filter(|s| arm.suffix().is_none() || s.kind == SuiteKind::Code).collect()
+    // The words are the model's own, but every model has some or none.
+    inputs.suites.iter().filter(|s| arm.suffix(false).is_none() || s.kind == SuiteKind::Code).collect()
 }
 
 /// The draws of an arm.
