@@ -118,7 +118,7 @@ impl Recipe {
             target_modules: "v_proj,o_proj".into(),
             layers_to_transform: Some(vec![0]),
             max_length: 768,
-            training: TrainConfig { learning_rate: 2e-3, num_train_epochs: 4.0, ..TrainConfig::default() },
+            training: TrainConfig { learning_rate: 2e-3, num_train_epochs: 3.0, ..TrainConfig::default() },
             ..Self::seed003()
         }
     }
