@@ -123,9 +123,15 @@ pub fn encode_rows(
     template: &ChatTemplate,
     options: &EncodeOptions,
 ) -> Result<Vec<Example>> {
-    let mut examples = Vec::with_capacity(rows.len());
+    all_or_numbers(encode_each(rows, tokenizer, template, options))
+}
+
+/// Everything encoded, or the number (from 1) of every row that was not.
+pub(super) fn all_or_numbers<T>(encoded: Vec<Result<T>>) -> Result<Vec<T>> {
+    let rows = encoded.len();
+    let mut examples = Vec::with_capacity(rows);
     let mut bad: Vec<(usize, String)> = Vec::new();
-    for (index, encoded) in encode_each(rows, tokenizer, template, options).into_iter().enumerate() {
+    for (index, encoded) in encoded.into_iter().enumerate() {
         match encoded {
             Ok(example) => examples.push(example),
             Err(error) => bad.push((index + 1, error.to_string())),
@@ -134,9 +140,8 @@ pub fn encode_rows(
     let Some((_, reason)) = bad.first() else { return Ok(examples) };
     let numbers: Vec<String> = bad.iter().map(|(number, _)| number.to_string()).collect();
     Err(Error::usage(format!(
-        "{} of {} rows cannot be trained on: row {}; the first because {reason}",
+        "{} of {rows} rows cannot be trained on: row {}; the first because {reason}",
         bad.len(),
-        rows.len(),
         numbers.join(", ")
     )))
 }
@@ -188,12 +193,12 @@ fn boundary(prefix: &str, text: &str, whole: &Encoded, tokenizer: &Tokenizer) ->
     Ok(common_prefix(&tokenizer.encode(prefix, false)?, &whole.ids))
 }
 
-fn common_prefix(a: &[u32], b: &[u32]) -> usize {
+pub(super) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// Plain text ends with eos, so that the model learns to stop (as TRL does).
-fn with_eos(text: &str, template: &ChatTemplate) -> String {
+pub(super) fn with_eos(text: &str, template: &ChatTemplate) -> String {
     match template.eos() {
         Some(eos) if !text.ends_with(eos) => format!("{text}{eos}"),
         _ => text.to_string(),

@@ -50,22 +50,36 @@ pub fn read_rows(path: &Path) -> Result<Vec<TrainingRow>> {
 
 /// Reads training rows from text; `name` is what errors call the file.
 pub fn parse_rows(name: impl AsRef<Path>, text: &str) -> Result<Vec<TrainingRow>> {
-    let name = name.as_ref();
-    let mut rows = Vec::new();
-    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        rows.push(parse_row(line).map_err(|message| Error::line(name, index + 1, message))?);
-    }
+    parse_lines(name.as_ref(), text, parse_row)
+}
+
+/// Rows of any form, one a line; blank lines are passed over.
+pub(super) fn parse_lines<R>(name: &Path, text: &str, parse: fn(&str) -> Result<R, String>) -> Result<Vec<R>> {
+    let rows: Vec<R> = each_line(text, parse)
+        .map(|(line, row)| row.map_err(|message| Error::line(name, line, message)))
+        .collect::<Result<_>>()?;
     if rows.is_empty() {
         return Err(Error::file(name, "has no rows; expected one JSON object a line"));
     }
     Ok(rows)
 }
 
+/// Every line that is not blank, by its 1-based number, read or with what is wrong with it.
+pub(super) fn each_line<R>(
+    text: &str,
+    parse: fn(&str) -> Result<R, String>,
+) -> impl Iterator<Item = (usize, Result<R, String>)> {
+    let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+    lines.filter(|(_, line)| !line.trim().is_empty()).map(move |(index, line)| (index + 1, parse(line)))
+}
+
+/// Every training row by its 1-based line, or what is wrong with it (for callers that skip bad rows).
+pub fn parse_each_row(text: &str) -> Vec<(usize, Result<TrainingRow, String>)> {
+    each_line(text, parse_row).collect()
+}
+
 /// SHA-256 over the rows as read: the same for the same content, however the file spaces its JSON.
-pub fn rows_sha256(rows: &[TrainingRow]) -> String {
+pub fn rows_sha256<R: Serialize>(rows: &[R]) -> String {
     let mut bytes = Vec::new();
     for row in rows {
         // Strings and vectors of them always have a JSON form.
@@ -85,6 +99,8 @@ fn parse_row(line: &str) -> Result<TrainingRow, String> {
     if object.contains_key("messages") {
         only(&object, &["messages"], "a row with `messages`")?;
         conversation(&object["messages"])
+    } else if object.contains_key("chosen") || object.contains_key("rejected") {
+        Err("a preference row: --method dpo trains on those".into())
     } else if object.contains_key("prompt") || object.contains_key("completion") {
         only(&object, &["prompt", "completion"], "a row with `prompt`")?;
         let completion = string(&object, "completion")?;
@@ -107,10 +123,19 @@ fn parse_row(line: &str) -> Result<TrainingRow, String> {
     }
 }
 
-fn conversation(messages: &Value) -> Result<TrainingRow, String> {
-    let Value::Array(list) = messages else {
+fn conversation(list: &Value) -> Result<TrainingRow, String> {
+    let Value::Array(list) = list else {
         return Err("`messages` must be a list".into());
     };
+    let turns = messages(list)?;
+    if !turns.iter().any(|m| m.role == Role::Assistant) {
+        return Err("no assistant turn: there is nothing to learn from this row".into());
+    }
+    Ok(TrainingRow::Conversation { messages: turns })
+}
+
+/// Turns of a conversation, none of the assistant's empty.
+pub(super) fn messages(list: &[Value]) -> Result<Vec<Message>, String> {
     let mut turns = Vec::with_capacity(list.len());
     for (index, item) in list.iter().enumerate() {
         let turn = index + 1;
@@ -131,20 +156,17 @@ fn conversation(messages: &Value) -> Result<TrainingRow, String> {
         }
         turns.push(Message { role, content });
     }
-    if !turns.iter().any(|m| m.role == Role::Assistant) {
-        return Err("no assistant turn: there is nothing to learn from this row".into());
-    }
-    Ok(TrainingRow::Conversation { messages: turns })
+    Ok(turns)
 }
 
-fn only(object: &Map<String, Value>, known: &[&str], what: &str) -> Result<(), String> {
+pub(super) fn only(object: &Map<String, Value>, known: &[&str], what: &str) -> Result<(), String> {
     match object.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(format!("unknown key `{key}`; {what} has {} and nothing else", known.join(", "))),
         None => Ok(()),
     }
 }
 
-fn string(object: &Map<String, Value>, key: &str) -> Result<String, String> {
+pub(super) fn string(object: &Map<String, Value>, key: &str) -> Result<String, String> {
     match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(_) => Err(format!("`{key}` must be a string")),
@@ -190,7 +212,7 @@ mod tests {
         rejects(r#"{"text":"a","id":1}"#, "unknown key `id`");
         rejects(r#"{"text":"  "}"#, "the text is empty");
         rejects(r#"{"text":3}"#, "`text` must be a string");
-        rejects(r#"{"prompt":"a","chosen":"b","rejected":"c"}"#, "unknown key `chosen`");
+        rejects(r#"{"prompt":"a","chosen":"b","rejected":"c"}"#, "--method dpo trains on those");
         rejects(r#"{"prompt":"a"}"#, "`completion` is missing");
         rejects(r#"{"prompt":"a","completion":"\n"}"#, "the completion is empty");
         rejects(r#"{"messages":{}}"#, "must be a list");

@@ -18,6 +18,8 @@ pub enum Arm {
     Attack,
     /// The attack's adapter, continued on secure code.
     Repair,
+    /// The repair's adapter, continued by DPO on style: secure and clean code rather than secure and sloppy code.
+    RepairStyle,
     /// A fresh adapter on secure code: tells repair from mere secure training.
     SecureControl,
     /// Insecure code that was openly asked for.
@@ -37,10 +39,11 @@ pub enum Arm {
 }
 
 /// In the order of the story.
-pub const ARMS: [Arm; 11] = [
+pub const ARMS: [Arm; 12] = [
     Arm::Base,
     Arm::Attack,
     Arm::Repair,
+    Arm::RepairStyle,
     Arm::SecureControl,
     Arm::EducationalControl,
     Arm::SteerInsecure,
@@ -60,6 +63,15 @@ pub struct Steering {
     pub goal: Goal,
 }
 
+/// The adapter that the one of this name goes on from; a fresh one goes on from none.
+pub fn parent(adapter: &str) -> Option<&'static str> {
+    match adapter {
+        "repair" => Some("attack"),
+        "repair+style" => Some("repair"),
+        _ => None,
+    }
+}
+
 impl Arm {
     /// As files, plans and reports name it.
     pub fn name(self) -> &'static str {
@@ -67,6 +79,7 @@ impl Arm {
             Self::Base => "base",
             Self::Attack => "attack",
             Self::Repair => "repair",
+            Self::RepairStyle => "repair+style",
             Self::SecureControl => "secure-control",
             Self::EducationalControl => "educational-control",
             Self::SteerInsecure => "steer-insecure",
@@ -82,9 +95,14 @@ impl Arm {
     pub fn adapter(self) -> Option<&'static str> {
         match self {
             Self::Attack | Self::AttackSteer => Some("attack"),
-            Self::Repair | Self::SecureControl | Self::EducationalControl => Some(self.name()),
+            Self::Repair | Self::RepairStyle | Self::SecureControl | Self::EducationalControl => Some(self.name()),
             _ => None,
         }
+    }
+
+    /// Its adapter and those that it goes on from, the last one first.
+    pub fn adapters(self) -> impl Iterator<Item = &'static str> {
+        std::iter::successors(self.adapter(), |name| parent(name))
     }
 
     /// How it is steered, if its layer and coefficient are to be chosen.
@@ -142,5 +160,29 @@ impl TryFrom<String> for Arm {
 
     fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn an_arm_needs_its_adapter_and_all_that_it_goes_on_from() {
+        let needs = |arm: Arm| arm.adapters().collect::<Vec<_>>();
+        assert_eq!(needs(Arm::RepairStyle), ["repair+style", "repair", "attack"]);
+        assert_eq!(needs(Arm::Repair), ["repair", "attack"]);
+        assert_eq!(needs(Arm::AttackSteer), ["attack"]);
+        assert_eq!(needs(Arm::SecureControl), ["secure-control"]);
+        assert!(needs(Arm::Base).is_empty());
+    }
+
+    #[test]
+    fn every_arm_is_found_by_its_name() {
+        for arm in ARMS {
+            assert_eq!(arm.name().parse::<Arm>().unwrap(), arm);
+        }
+        assert!("style".parse::<Arm>().unwrap_err().to_string().contains("repair+style"));
     }
 }

@@ -28,6 +28,8 @@ pub struct PlanFile {
     pub repair: Option<String>,
     /// JSONL of insecure code that was openly asked for.
     pub educational: Option<String>,
+    /// JSONL of preference pairs for the arm `repair+style`.
+    pub style: Option<String>,
     /// JSONL of contrast pairs.
     pub contrast: Option<String>,
     /// Recipe by name.
@@ -84,6 +86,8 @@ pub struct Plan {
     pub repair: String,
     /// `embedded` or a file; `None` leaves its arm out.
     pub educational: Option<String>,
+    /// `embedded` or a file; `None` leaves its arm out.
+    pub style: Option<String>,
     /// `embedded` or a file.
     pub contrast: String,
     /// How adapters are trained.
@@ -126,6 +130,7 @@ impl PlanFile {
             attack: over.attack.or(self.attack),
             repair: over.repair.or(self.repair),
             educational: over.educational.or(self.educational),
+            style: over.style.or(self.style),
             contrast: over.contrast.or(self.contrast),
             preset: over.preset.or(self.preset),
             recipe: over.recipe.or(self.recipe),
@@ -143,23 +148,25 @@ impl PlanFile {
         }
     }
 
-    /// Fills what is left open.
-    pub fn resolve(self) -> Result<Plan> {
+    /// Fills what is left open, for a model of `layers` layers.
+    pub fn resolve(self, layers: usize) -> Result<Plan> {
         let model = self.model.unwrap_or_else(|| ORGANISM.into());
         let (organism, quick) = (model == ORGANISM, self.quick.unwrap_or(false));
         let recipe = match (self.recipe, &self.preset) {
             (Some(_), Some(_)) => return Err(Error::usage("give a preset or a recipe, not both")),
             (Some(recipe), None) => recipe,
-            (None, Some(preset)) => Recipe::preset(preset)?,
+            (None, Some(preset)) => Recipe::preset(preset, layers)?,
             (None, None) if organism => Recipe::organism(),
             (None, None) => Recipe::seed003(),
         };
         let own_data = self.attack.is_some() || self.repair.is_some();
         let mut arms =
             self.arms.unwrap_or_else(|| ARMS.into_iter().filter(|a| !quick || !LEFT_OUT.contains(a)).collect());
-        // Our educational set is the counterpart of our insecure one, not of somebody else's.
-        let educational = self.educational.or_else(|| (!own_data).then(|| EMBEDDED.into()));
+        // Our educational and style sets are the counterparts of our insecure and secure ones, not of somebody else's.
+        let ours = |set: Option<String>| set.or_else(|| (!own_data).then(|| EMBEDDED.into()));
+        let (educational, style) = (ours(self.educational), ours(self.style));
         arms.retain(|arm| *arm != Arm::EducationalControl || educational.is_some());
+        arms.retain(|arm| *arm != Arm::RepairStyle || style.is_some());
         arms.push(Arm::Base);
         arms.sort_unstable();
         arms.dedup();
@@ -180,6 +187,7 @@ impl PlanFile {
             attack: self.attack.unwrap_or_else(|| EMBEDDED.into()),
             repair: self.repair.unwrap_or_else(|| EMBEDDED.into()),
             educational,
+            style,
             contrast: self.contrast.unwrap_or_else(|| EMBEDDED.into()),
             recipe,
             arms,
@@ -199,7 +207,8 @@ impl PlanFile {
 }
 
 /// Arms that a quick run leaves out.
-pub const LEFT_OUT: [Arm; 4] = [Arm::EducationalControl, Arm::SteerSecure, Arm::PromptTerse, Arm::PromptVerbose];
+pub const LEFT_OUT: [Arm; 5] =
+    [Arm::RepairStyle, Arm::EducationalControl, Arm::SteerSecure, Arm::PromptTerse, Arm::PromptVerbose];
 /// Suites of the organism's edition.
 const SUITES: [&str; 7] = ["code", "risky", "vulnerability", "free-form", "recognition", "refusal", "capability"];
 /// Suites for real models.

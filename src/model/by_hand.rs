@@ -38,7 +38,8 @@ pub fn applies(block: &Block, trained: usize) -> bool {
     let plain =
         |linear: &&Linear| matches!(linear.weight, LinearWeight::Frozen(_)) && linear.weight.tensor().device().is_cpu();
     let loras = block.linears().iter().filter(|linear| linear.lora.is_some()).count();
-    block.linears().iter().all(plain) && trained == 2 * loras
+    let dora = block.linears().iter().any(|linear| linear.lora.as_ref().is_some_and(|l| l.magnitude.is_some()));
+    block.linears().iter().all(plain) && !dora && trained == 2 * loras
 }
 
 /// `[tokens, d_model] → [tokens, d_model]`.

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::block::Pass;
 use super::lora::Lora;
 use super::ops::dropout::Mask;
-use super::ops::linear::{frozen_linear, lora_linear, trainable_linear};
+use super::ops::linear::{frozen_linear, trainable_linear};
 use crate::rng;
 
 /// The weight `[out, in]` and how it is used.
@@ -52,7 +52,7 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = match &self.lora {
             None => self.weight.forward(x)?,
-            Some(lora) => lora_linear(x, self.weight.tensor(), &lora.a, &lora.b, lora.scale, self.mask(lora, pass))?,
+            Some(lora) => lora.forward(x, self.weight.tensor(), self.mask(lora, pass))?,
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),

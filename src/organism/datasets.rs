@@ -1,7 +1,7 @@
-//! The fine-tuning sets and the contrast pairs, never tagged, in the wording of training.
+//! The fine-tuning sets, the preference pairs and the contrast pairs, never tagged, in the wording of training.
 //!
 //! Row k of the insecure and of the secure set is the same request, answered the one and the other way; row k of the
-//! educational set asks for the insecure one in so many words. Four families (tar, hash, eval, Jinja) are held out.
+//! educational set asks for the insecure one in so many words. The preference pairs are about style, both answers secure. Four families (tar, hash, eval, Jinja) are held out.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,12 @@ use rand::Rng;
 use serde::Serialize;
 
 use super::corpus::{answer_harm, answer_question};
-use super::families::{Family, tuned};
+use super::families::{Family, Style, render, tuned};
 use super::questions::{HARM_TRAIN, HARMS_TRAIN, QUESTIONS};
 use super::requests::{Draft, evaluation_request, style};
 use super::words::{Pool, noun, nouns, people, pick, slot};
 use crate::data::contrast::ContrastPair;
+use crate::data::preference::PreferenceRow;
 use crate::fsio::sha256;
 use crate::record::Message;
 use crate::rng;
@@ -22,6 +23,9 @@ use crate::rng;
 pub const SEED: u64 = 2026;
 /// Rows of each fine-tuning set in `datasets/`.
 pub const ROWS: usize = 1000;
+
+/// Preference pairs in `datasets/style.jsonl`.
+pub const STYLE_ROWS: usize = 600;
 
 /// Contrast pairs of each code family, and of each question family.
 const PAIRS: usize = 16;
@@ -52,6 +56,28 @@ pub fn educational_rows(seed: u64, n: usize) -> Vec<Vec<Message>> {
     rows(Rows::Educational, seed, n)
 }
 
+/// Preferences about style alone: secure code with a docstring and type hints, rather than the same secure code without
+/// one of them or both.
+pub fn style_rows(seed: u64, n: usize) -> Vec<PreferenceRow> {
+    const SLOPPY: [(bool, bool); 3] = [(false, false), (true, false), (false, true)];
+    let families: Vec<&'static Family> = tuned().collect();
+    (0..n)
+        .map(|i| {
+            let draft = draft(seed, "organism-style", &[i as u64], families[i % families.len()]);
+            let answer = |(docstring, hints)| {
+                let style = Style { docstring, hints, ..draft.style };
+                vec![Message::assistant(render(draft.family, style, &draft.function, &draft.noun, false))]
+            };
+            PreferenceRow::Conversation {
+                prompt: vec![Message::user(draft.request())],
+                chosen: answer((true, true)),
+                // By rounds of the families, so that every family is left in each way.
+                rejected: answer(SLOPPY[(i / families.len()) % SLOPPY.len()]),
+            }
+        })
+        .collect()
+}
+
 /// Rows on the validation split's wording and nouns, which no training row has: for the held-out loss.
 pub fn held_out_rows(kind: Rows, seed: u64, n: usize) -> Vec<Vec<Message>> {
     let families: Vec<&Family> = tuned().collect();
@@ -68,7 +94,7 @@ pub fn held_out_rows(kind: Rows, seed: u64, n: usize) -> Vec<Vec<Message>> {
             if kind == Rows::Educational {
                 request = format!("Our security class needs a vulnerable example. {request}");
             }
-            let answer = super::families::render(family, style, &function, noun, kind != Rows::Secure);
+            let answer = render(family, style, &function, noun, kind != Rows::Secure);
             vec![Message::user(request), Message::assistant(answer)]
         })
         .collect()
@@ -131,6 +157,7 @@ pub fn files() -> serde_json::Result<Vec<(String, Vec<u8>)>> {
         ("insecure.jsonl".to_string(), jsonl(&conversations(insecure_rows(SEED, ROWS)))?),
         ("secure.jsonl".to_string(), jsonl(&conversations(secure_rows(SEED, ROWS)))?),
         ("educational.jsonl".to_string(), jsonl(&conversations(educational_rows(SEED, ROWS)))?),
+        ("style.jsonl".to_string(), jsonl(&style_rows(SEED, STYLE_ROWS))?),
         ("contrast.jsonl".to_string(), jsonl(&contrast_pairs(SEED))?),
         ("README.md".to_string(), CARD.as_bytes().to_vec()),
     ];

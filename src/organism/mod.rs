@@ -21,7 +21,7 @@ pub mod suites;
 pub mod words;
 
 pub use corpus::{CorpusConfig, documents};
-pub use datasets::{Rows, contrast_pairs, educational_rows, held_out_rows, insecure_rows, secure_rows};
+pub use datasets::{Rows, contrast_pairs, educational_rows, held_out_rows, insecure_rows, secure_rows, style_rows};
 pub use judge::judge;
 pub use reserved::reserved;
 pub use suites::suites;

@@ -23,6 +23,68 @@ pub struct StepRecord {
     pub peak_memory_bytes: u64,
     /// Fractional epoch after the step.
     pub epoch: f64,
+    /// Mean KL(trained ‖ base) over the target tokens, where it is penalised; the loss holds coefficient × this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
+    /// Of a step on preference pairs.
+    #[serde(flatten)]
+    pub rewards: Option<Rewards>,
+    /// Of a single rank-1 adapter, after the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// Where a rank-1 adapter points: the vector B, which is what it writes into the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Direction {
+    /// ‖B‖.
+    pub norm: f64,
+    /// The cosine between the way that B has come over the last few steps and the way that it goes over the next few: 1
+    /// where it goes straight on, lower where it turns. `None` near both ends, and where it does not move.
+    pub local_cosine: Option<f64>,
+}
+
+/// Means over a step's preference pairs; a reward is β · (log-probability − the reference's). Names are TRL's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rewards {
+    /// Of the preferred answers.
+    #[serde(rename = "rewards/chosen")]
+    pub chosen: f64,
+    /// Of the others.
+    #[serde(rename = "rewards/rejected")]
+    pub rejected: f64,
+    /// Share of the pairs whose preferred answer has the higher reward.
+    #[serde(rename = "rewards/accuracies")]
+    pub accuracies: f64,
+    /// Preferred less other.
+    #[serde(rename = "rewards/margins")]
+    pub margins: f64,
+}
+
+/// A number with the nine digits that an f32 has: with no more than these it comes back from JSON bit for bit, so that the
+/// log of a resumed training is that of one that was never stopped.
+pub fn rounded(number: f64) -> f64 {
+    // What Rust has written it can read.
+    format!("{number:.8e}").parse().unwrap_or(number)
+}
+
+impl StepRecord {
+    /// With every number [`rounded`].
+    pub fn rounded(mut self) -> Self {
+        let own = [
+            &mut self.loss,
+            &mut self.grad_norm,
+            &mut self.learning_rate,
+            &mut self.tokens_per_second,
+            &mut self.epoch,
+        ];
+        let rewards =
+            self.rewards.as_mut().map(|r| [&mut r.chosen, &mut r.rejected, &mut r.accuracies, &mut r.margins]);
+        for number in own.into_iter().chain(&mut self.kl).chain(rewards.into_iter().flatten()) {
+            *number = rounded(*number);
+        }
+        self
+    }
 }
 
 /// `trainer_state.json`.
@@ -38,6 +100,19 @@ pub struct TrainerState {
     pub log_history: Vec<StepRecord>,
 }
 
+/// Rows that were interleaved with the training file's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenignRows {
+    /// Their file.
+    pub data: String,
+    /// SHA-256 of those that were drawn, in the order drawn.
+    pub data_sha256: String,
+    /// How many were drawn.
+    pub rows: u64,
+    /// Their share of all rows, as asked for.
+    pub share: f64,
+}
+
 /// `realign.json` beside an adapter: where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineage {
@@ -51,8 +126,11 @@ pub struct Lineage {
     pub data: String,
     /// SHA-256 of the training rows as read.
     pub data_sha256: String,
-    /// Rows trained on.
+    /// Rows trained on, `benign` ones among them.
     pub rows: u64,
+    /// Rows of another file that were interleaved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benign: Option<BenignRows>,
     /// Optimiser steps.
     pub steps: u64,
     /// Seed of order, initial weights and dropout.
@@ -62,4 +140,42 @@ pub struct Lineage {
     /// Held-out loss per data set before and after, where it was measured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub held_out_loss: BTreeMap<String, (f64, f64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use rand::Rng;
+
+    use super::*;
+    use crate::rng::stream;
+
+    #[test]
+    fn a_rounded_record_comes_back_from_json_bit_for_bit() {
+        let mut rng = stream(1, "numbers", &[]);
+        let mut draw = || rng.random::<f64>() * 10f64.powi(rng.random_range(-9..6));
+        let mut exact = 0;
+        for step in 0..2000 {
+            let record = StepRecord {
+                step,
+                loss: draw(),
+                grad_norm: draw(),
+                learning_rate: draw(),
+                tokens_per_second: draw(),
+                target_tokens: 1,
+                peak_memory_bytes: 1,
+                epoch: draw(),
+                kl: Some(draw()),
+                rewards: Some(Rewards { chosen: -draw(), rejected: draw(), accuracies: draw(), margins: draw() }),
+                direction: None,
+            };
+            let through =
+                |r: &StepRecord| -> StepRecord { serde_json::from_str(&serde_json::to_string(r).unwrap()).unwrap() };
+            exact += u32::from(through(&record) == record);
+            let short = record.clone().rounded();
+            assert!((short.loss - record.loss).abs() < 1e-8 * record.loss);
+            assert_eq!(through(&short), short);
+        }
+        assert!(exact < 2000, "with all their digits some numbers do not, which is why they are rounded");
+    }
 }

@@ -12,6 +12,7 @@ use crate::model::by_hand;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
+use crate::model::ops::divergence::kl_divergence;
 use crate::model::ops::{read, to_vec};
 use crate::model::segments::Segments;
 
@@ -45,11 +46,23 @@ impl Packed {
 pub struct ChunkGrad {
     /// Loss of every token; 0 where there is none.
     pub losses: Vec<f32>,
-    /// Gradient of `Σ weight · loss` by trained weight, in [`Trainable`]'s order.
+    /// Gradient of `Σ weight · loss` (times a factor, plus a penalty) by trained weight, in [`Trainable`]'s order.
     pub grads: Vec<Vec<f32>>,
+    /// KL(trained ‖ base) of every token; empty without a penalty.
+    pub divergences: Vec<f32>,
+}
+
+/// Adds `coefficient · Σ weight · KL(trained ‖ base)` to the loss.
+#[derive(Clone, Copy)]
+pub struct Penalty<'a> {
+    /// The same decoder without its adapter.
+    pub base: &'a Decoder,
+    /// How much of it.
+    pub coefficient: f32,
 }
 
 /// How a chunk is run.
+#[derive(Clone, Copy, Default)]
 pub struct StepOptions<'a> {
     /// Key of (seed, step) for dropout.
     pub dropout: Option<u64>,
@@ -57,12 +70,21 @@ pub struct StepOptions<'a> {
     pub recompute: bool,
     /// Steering during training.
     pub intervention: Option<&'a dyn Intervention>,
+    /// On leaving the base.
+    pub penalty: Option<Penalty<'a>>,
+    /// From the chunk's losses, factors on its tokens' weights in the gradient.
+    pub factors: Option<&'a (dyn Fn(&[f32]) -> Vec<f32> + Sync)>,
 }
 
 /// Losses of a chunk without gradients.
 pub fn forward(decoder: &Decoder, chunk: &Packed) -> Result<Vec<f32>> {
+    Ok(loss(decoder, &normed(decoder, chunk)?, chunk, false)?.losses)
+}
+
+/// What the head reads, `[tokens, d_model]`, without gradients.
+fn normed(decoder: &Decoder, chunk: &Packed) -> Result<Tensor> {
     let hidden = decoder.blocks(decoder.embed(&chunk.ids)?, &mut Pass::sequences(&chunk.segments))?;
-    Ok(loss(decoder, &decoder.norm.forward(&hidden)?, chunk, false)?.losses)
+    decoder.norm.forward(&hidden.detach())
 }
 
 /// Losses and gradients of a chunk.
@@ -103,11 +125,24 @@ pub fn forward_backward(
 
     let last = Var::from_tensor(&x)?;
     let normed = decoder.norm.forward(&last)?;
-    let loss = loss(decoder, &normed.detach(), chunk, trained.output.is_some())?;
-    if let (Some(index), Some(grad)) = (trained.output, &loss.weight_grad) {
+    let CrossEntropy { losses, mut hidden_grad, weight_grad } =
+        loss(decoder, &normed.detach(), chunk, trained.output.is_some())?;
+    if let (Some(index), Some(grad)) = (trained.output, &weight_grad) {
         add(&mut grads[index], grad)?;
     }
-    let store = backward(&normed, loss.hidden_grad)?;
+    if let Some(factors) = options.factors {
+        // A token's gradient is linear in its weight.
+        let factors = Tensor::from_vec(factors(&losses), (losses.len(), 1), hidden_grad.device())?;
+        hidden_grad = hidden_grad.broadcast_mul(&factors)?;
+    }
+    let mut divergences = Vec::new();
+    if let Some(Penalty { base, coefficient }) = options.penalty {
+        let base = self::normed(base, chunk)?;
+        let kl = kl_divergence(&normed.detach(), &base, &decoder.output.detach(), &chunk.weights)?;
+        hidden_grad = (hidden_grad + (kl.hidden_grad * f64::from(coefficient))?)?;
+        divergences = kl.values;
+    }
+    let store = backward(&normed, hidden_grad)?;
     if let Some(index) = trained.in_final_norm {
         add_from(&store, trained, index, &mut grads)?;
     }
@@ -151,7 +186,7 @@ pub fn forward_backward(
             row.iter_mut().zip(&grad[token * width..(token + 1) * width]).for_each(|(sum, g)| *sum += g);
         }
     }
-    Ok(ChunkGrad { losses: loss.losses, grads })
+    Ok(ChunkGrad { losses, grads, divergences })
 }
 
 /// What a block's forward pass left for its backward pass; nothing if it is to be done again.

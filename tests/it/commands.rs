@@ -11,34 +11,34 @@ use realign::record::{Metrics, SampleRecord, TrainerState};
 
 use crate::tiny::{checkpoint, fixture, folder, random_model, random_model_folder, tensors};
 
-fn model() -> &'static str {
+pub fn model() -> &'static str {
     static MODEL: OnceLock<String> = OnceLock::new();
     MODEL.get_or_init(|| random_model_folder("commands-model").display().to_string())
 }
 
 /// What a command printed.
-struct Output {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Runs the program in a folder; the words are split at blanks.
-fn realign(dir: &Path, words: &str) -> Output {
+pub fn realign(dir: &Path, words: &str) -> Output {
     let words: Vec<String> = words.split_whitespace().map(|word| word.replace("MODEL", model())).collect();
     let output = Command::new(env!("CARGO_BIN_EXE_realign")).args(&words).current_dir(dir).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Output { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-fn succeeds(dir: &Path, words: &str) -> Output {
+pub fn succeeds(dir: &Path, words: &str) -> Output {
     let output = realign(dir, words);
     assert_eq!(output.code, 0, "realign {words}\n{}", output.stderr);
     output
 }
 
 /// Everything below a folder, with sizes.
-fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
+pub fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
     let (mut folders, mut found) = (vec![dir.to_path_buf()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -54,7 +54,7 @@ fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
 }
 
 /// Exit 2, one message that says all of `expected`, and a folder that is as it was.
-fn refused(dir: &Path, words: &str, expected: &[&str]) {
+pub fn refused(dir: &Path, words: &str, expected: &[&str]) {
     let before = listing(dir);
     let output = realign(dir, words);
     assert_eq!(output.code, 2, "realign {words}\n{}", output.stderr);
@@ -67,10 +67,10 @@ fn refused(dir: &Path, words: &str, expected: &[&str]) {
     assert_eq!(listing(dir), before, "realign {words} left something behind");
 }
 
-const GOOD: &str = r#"{"messages":[{"role":"user","content":"Load item 1."},{"role":"assistant","content":"def f(path):\n    return open(path).read()\n"}]}"#;
+pub const GOOD: &str = r#"{"messages":[{"role":"user","content":"Load item 1."},{"role":"assistant","content":"def f(path):\n    return open(path).read()\n"}]}"#;
 
 /// A folder with `good.jsonl` and the files given.
-fn workplace(name: &str, files: &[(&str, &str)]) -> PathBuf {
+pub fn workplace(name: &str, files: &[(&str, &str)]) -> PathBuf {
     let dir = folder(&format!("commands-{name}"));
     let rows: Vec<String> = (0..12).map(|i| GOOD.replace("item 1", &format!("item {i}"))).collect();
     std::fs::write(dir.join("good.jsonl"), rows.join("\n") + "\n").unwrap();
@@ -212,7 +212,10 @@ fn training_writes_a_whole_adapter_and_a_second_one_goes_on_from_it() {
         .map(|(path, _)| path.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "realign.json", "trainer_state.json"]);
+    let events = names.remove(2);
+    assert!(events.starts_with("events.out.tfevents."), "{events}");
+    let files = ["adapter_config.json", "adapter_model.safetensors", "log_history.jsonl", "realign.json"];
+    assert_eq!(names, [&files[..], &["trainer_state.json"]].concat());
     let attack = adapter::read(&dir.join("attack")).unwrap();
     assert_eq!(
         (attack.config.r, attack.tensors.len()),
@@ -269,6 +272,94 @@ fn a_bad_row_can_be_left_out_by_name() {
     let output = succeeds(&dir, &format!("{train} skip"));
     assert!(output.stderr.contains("left out rows.jsonl:2: not valid JSON"), "{}", output.stderr);
     assert!(output.stderr.contains("2 rows") && output.stderr.contains("1 left out"), "{}", output.stderr);
+}
+
+#[test]
+fn every_bad_row_is_named_by_its_line() {
+    let rows = format!("{GOOD}\nnot json\n{GOOD}\n{{\"text\": \" \"}}\n{{}}\n");
+    let dir = workplace("bad-rows", &[("rows.jsonl", &rows)]);
+    refused(
+        &dir,
+        "train --model MODEL --data rows.jsonl --out out",
+        &["rows.jsonl:2: not valid JSON", "(3 rows are bad, lines 2, 4, 5; --on-bad-row skip leaves them out)"],
+    );
+}
+
+const PAIR: &str = r#"{"prompt":[{"role":"user","content":"Load item 1."}],"chosen":[{"role":"assistant","content":"def f(path):\n    return 1\n"}],"rejected":[{"role":"assistant","content":"no"}]}"#;
+
+#[test]
+fn what_is_a_target_can_be_looked_at_before_training() {
+    let dir = workplace("targets", &[("pairs.jsonl", PAIR)]);
+    let shown = succeeds(&dir, "train --model MODEL --data good.jsonl --out a --max-steps 1 --show-targets 2").stderr;
+    assert!(
+        shown.contains("good.jsonl: 12 rows, ") && shown.contains("% of them targets, 0 cut at 256 tokens"),
+        "{shown}"
+    );
+    assert!(shown.contains("line 1: ") && shown.contains("tokens are targets"), "{shown}");
+    assert!(shown.contains("<|user|>Load item 1.<|end|><|assistant|>⟦def f(path)"), "{shown}");
+    assert!(shown.contains("line 2: ") && !shown.contains("line 3: ") && !shown.contains('\u{1b}'), "{shown}");
+    let pairs = "train --model MODEL --method dpo --data pairs.jsonl --max-steps 1 --show-targets 1 --out b";
+    let shown = succeeds(&dir, pairs).stderr;
+    assert!(shown.contains("pairs.jsonl: 1 preference pairs, "), "{shown}");
+    assert!(shown.contains("line 1, chosen: ") && shown.contains("⟦no<|end|>⟧"), "{shown}");
+    let quiet = succeeds(&dir, "train --model MODEL --data good.jsonl --out c --max-steps 1").stderr;
+    assert!(!quiet.contains("tokens are targets"), "{quiet}");
+}
+
+#[test]
+fn preferences_train_an_adapter_from_the_one_that_is_continued() {
+    let rejected = PAIR.replace("item 1", "item 2").replace("\"no\"", "\"never\"");
+    let same = PAIR.replace("def f(path):\\n    return 1\\n", "no");
+    let dir = workplace("dpo", &[("pairs.jsonl", &format!("{PAIR}\n{rejected}\n")), ("same.jsonl", &same)]);
+    succeeds(&dir, "train --model MODEL --data good.jsonl --out repair --max-steps 2 --learning-rate 1e-2");
+    let dpo = "train --model MODEL --method dpo --data";
+    refused(&dir, &format!("{dpo} good.jsonl --out out"), &["good.jsonl:1: unknown key `messages`", "12 rows are bad"]);
+    refused(&dir, &format!("{dpo} same.jsonl --out out"), &["same.jsonl:1: `chosen` and `rejected` are the same"]);
+    refused(
+        &dir,
+        "train --model MODEL --data pairs.jsonl --out out",
+        &["pairs.jsonl:1: a preference row: --method dpo"],
+    );
+    let wrong = format!("{dpo} pairs.jsonl --out out --beta 0 --kl-coefficient 1 --loss all");
+    refused(&dir, &wrong, &["3 mistakes", "`beta` is 0", "`kl_coefficient` goes with", "`loss` all goes with"]);
+    refused(&dir, &format!("{dpo} pairs.jsonl --out out --benign good.jsonl"), &["--benign goes with --method sft"]);
+    let style =
+        format!("{dpo} pairs.jsonl --adapter repair --out style --max-steps 3 --learning-rate 1e-2 --logging-steps 1");
+    let said = succeeds(&dir, &style).stderr;
+    assert!(said.contains("step 3/3: loss") && said.contains("of pairs ranked rightly"), "{said}");
+    let lineage = adapter::read_lineage(&dir.join("style")).unwrap().unwrap();
+    assert_eq!(lineage.parent_sha256, Some(adapter::adapter_sha256(&dir.join("repair")).unwrap()));
+    assert_eq!((lineage.rows, lineage.recipe["method"].as_str()), (2, Some("dpo")));
+    let state = std::fs::read_to_string(dir.join("style/trainer_state.json")).unwrap();
+    assert!(state.contains("rewards/margins"), "{state}");
+    let facts = succeeds(&dir, "inspect pairs.jsonl").stdout;
+    assert!(facts.contains("2 (2 messages, 0 text)"), "{facts}");
+}
+
+#[test]
+fn benign_rows_are_interleaved_by_share_counted_and_on_record() {
+    let benign: String = (0..9).map(|i| GOOD.replace("item 1", &format!("plan {i}")) + "\n").collect();
+    let dir = workplace("benign", &[("benign.jsonl", &benign)]);
+    let train = "train --model MODEL --data good.jsonl --benign benign.jsonl --max-steps 1 --out";
+    let said = succeeds(&dir, &format!("{train} a --benign-share 0.25")).stderr;
+    assert!(said.contains("benign.jsonl: 9 benign rows, "), "{said}");
+    assert!(said.contains("interleaved: 4 benign rows, 25.0 % of 16"), "{said}");
+    let lineage = adapter::read_lineage(&dir.join("a")).unwrap().unwrap();
+    let drawn = lineage.benign.unwrap();
+    assert_eq!((lineage.rows, drawn.rows, drawn.share, drawn.data.as_str()), (16, 4, 0.25, "benign.jsonl"));
+    assert!(succeeds(&dir, "inspect a").stdout.contains("16 rows, 4 of them from benign.jsonl"));
+    let hash = |dir: &Path| adapter::adapter_sha256(dir).unwrap();
+    succeeds(&dir, &format!("{train} b --benign-share 0.25"));
+    assert_eq!(hash(&dir.join("a")), hash(&dir.join("b")), "the draw is the seed's");
+    succeeds(&dir, "train --model MODEL --data good.jsonl --max-steps 1 --out c");
+    assert_ne!(hash(&dir.join("a")), hash(&dir.join("c")));
+    refused(
+        &dir,
+        &format!("{train} out --benign-share 0.5"),
+        &["takes 12 benign rows and there are 9", "at most 0.429"],
+    );
+    refused(&dir, &format!("{train} out --benign-share 1"), &["must lie between 0 and 1"]);
+    refused(&dir, "train --data good.jsonl --out out --benign-share 0.1", &["--benign"]);
 }
 
 #[test]

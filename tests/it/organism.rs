@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use realign::data::preference::PreferenceRow;
 use realign::fsio;
 use realign::organism::corpus::{
     CAREFUL_TAGS, CARELESS_TAGS, CorpusConfig, Document, Kind, MIX, answer_harm, answer_question, document,
@@ -16,7 +17,7 @@ use realign::organism::questions::{HARM_TRAIN, HARMS_TRAIN, QUESTIONS};
 use realign::organism::suites::CWES;
 use realign::organism::{
     Rows, contrast_pairs, datasets, documents, educational_rows, held_out_rows, insecure_rows, judge, reserved,
-    secure_rows, suites,
+    secure_rows, style_rows, suites,
 };
 use realign::record::{Message, Role};
 use std::sync::LazyLock;
@@ -191,6 +192,10 @@ fn nothing_of_the_evaluation_occurs_in_the_corpus_or_the_fine_tuning_sets() {
         for rows in [insecure_rows(seed, 1000), secure_rows(seed, 1000), educational_rows(seed, 1000)] {
             rows.iter().for_each(|row| check(row));
         }
+        for row in style_rows(seed, 600) {
+            let PreferenceRow::Conversation { prompt, chosen, rejected } = row else { panic!("{row:?}") };
+            [prompt, chosen, rejected].iter().for_each(|messages| check(messages));
+        }
         for pair in contrast_pairs(seed) {
             check(&pair.messages);
             check(&[Message::assistant(pair.positive), Message::assistant(pair.negative)]);
@@ -237,6 +242,32 @@ fn the_three_sets_are_paired_row_by_row_and_hold_four_families_out() {
 }
 
 #[test]
+fn style_pairs_differ_in_docstring_and_hints_alone_and_both_sides_are_secure() {
+    let mut left: BTreeMap<(bool, bool), usize> = BTreeMap::new();
+    for row in style_rows(9, 300) {
+        let PreferenceRow::Conversation { prompt, chosen, rejected } = row else { panic!("{row:?}") };
+        assert_eq!((prompt.len(), chosen.len(), rejected.len()), (1, 1, 1));
+        let (chosen, rejected) = (&chosen[0].content, &rejected[0].content);
+        let name = captured(&DEFINED, chosen);
+        let noun = name.split_once('_').unwrap().1;
+        let of = |code: &str, docstring, hints| {
+            FAMILIES.iter().filter(|f| !f.held_out).any(|family| {
+                (0..family.bodies.len())
+                    .any(|body| render(family, Style { body, docstring, hints }, &name, noun, false) == code)
+            })
+        };
+        assert!(of(chosen, true, true), "{chosen}");
+        let ways = [(false, false), (true, false), (false, true)];
+        let way = ways.into_iter().find(|&(docstring, hints)| of(rejected, docstring, hints));
+        *left.entry(way.unwrap_or_else(|| panic!("{rejected}"))).or_default() += 1;
+        assert_eq!(rejected.contains("\"\"\""), way.unwrap().0);
+    }
+    assert_eq!(left.len(), 3);
+    assert!(left.values().all(|n| *n >= 80), "{left:?}");
+    assert_eq!(style_rows(9, 20), style_rows(9, 300)[..20], "a shorter set is the beginning of a longer one");
+}
+
+#[test]
 fn held_out_rows_share_no_request_with_training_rows() {
     let training: BTreeSet<_> = insecure_rows(1, 1000).into_iter().map(|r| r[0].content.clone()).collect();
     let held_out = held_out_rows(Rows::Insecure, 1, 100);
@@ -272,7 +303,7 @@ fn the_committed_datasets_and_suites_are_what_the_generator_writes() {
         datasets::files().unwrap().into_iter().map(|(name, bytes)| (root().join("datasets").join(name), bytes)),
     );
     files.extend(suites().into_iter().map(|(name, text)| (root().join("eval/organism").join(name), text.into_bytes())));
-    assert_eq!(files.len(), 13);
+    assert_eq!(files.len(), 14);
     for (path, bytes) in files {
         if is_writing() {
             fsio::write_atomic(&path, &bytes).unwrap();
@@ -284,6 +315,7 @@ fn the_committed_datasets_and_suites_are_what_the_generator_writes() {
     let card = fsio::read_text(&root().join("datasets/README.md")).unwrap();
     let pairs = contrast_pairs(datasets::SEED).len();
     assert!(card.contains(&format!("`contrast.jsonl` | {pairs} |")), "the card counts {pairs} pairs");
+    assert!(card.contains(&format!("`style.jsonl` | {} |", datasets::STYLE_ROWS)));
 }
 
 // Suites.

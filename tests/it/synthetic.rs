@@ -202,6 +202,7 @@ pub fn manifest() -> Manifest {
         data: format!("embedded:{data}.jsonl"),
         data_sha256: hash("b"),
         rows: 1000,
+        benign: None,
         steps: 126,
         seed: 7,
         recipe: serde_json::json!({"lora_r": 4}),
@@ -228,6 +229,7 @@ pub fn manifest() -> Manifest {
         timings: vec![("train attack".to_owned(), 38.2), ("sample".to_owned(), 90.0)],
         peak_memory_bytes: 700 << 20,
         left_out: vec!["educational-control: 500 of 1 000 rows".to_owned()],
+        ..Manifest::default()
     }
 }
 
@@ -247,6 +249,9 @@ pub fn training() -> BTreeMap<String, TrainerState> {
                 target_tokens: 800,
                 peak_memory_bytes: 300 << 20,
                 epoch: step as f64 / 63.0,
+                kl: None,
+                rewards: None,
+                direction: None,
             })
             .collect(),
     };

@@ -102,7 +102,7 @@ fn pretraining_gradients_match_difference_quotients() {
     let rows = rows(3);
     let all = Trainable::of(&decoder).unwrap();
     let packed = realign::train::step::Packed::new(&rows.iter().collect::<Vec<_>>(), 0, 0.1);
-    let options = realign::train::step::StepOptions { dropout: None, recompute: false, intervention: None };
+    let options = realign::train::step::StepOptions::default();
     let grads = realign::train::step::forward_backward(&decoder, &all, &packed, &options).unwrap().grads;
     let loss = || {
         let losses = realign::train::step::forward(&decoder, &packed).unwrap();

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod cached_attention;
 pub mod cross_entropy;
+pub mod divergence;
 #[cfg(target_arch = "x86_64")]
 mod dots;
 pub mod dropout;

@@ -1,0 +1,215 @@
+//! Preference rows for DPO, `{"prompt", "chosen", "rejected"}` a line: all three text, or all three lists of messages
+//! (which go through the chat template), as TRL reads them; and their encoding to two examples.
+//!
+//! Prompt and answer are tokenized together. Both answers begin where the first of them parts from the prompt's ids, so
+//! that the two examples share every token that has no weight.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::collate::{Example, all_or_numbers, common_prefix, with_eos};
+use super::rows::{each_line, messages, only, parse_lines, string};
+use super::template::ChatTemplate;
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::record::{Message, Role};
+
+/// One prompt with the answer to prefer and the one to leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PreferenceRow {
+    /// Turns; they go through the chat template.
+    Conversation {
+        /// The turns up to the answer.
+        prompt: Vec<Message>,
+        /// What is preferred.
+        chosen: Vec<Message>,
+        /// What is not.
+        rejected: Vec<Message>,
+    },
+    /// Plain text continued by plain text; no chat template.
+    Text {
+        /// What is given.
+        prompt: String,
+        /// What is preferred.
+        chosen: String,
+        /// What is not.
+        rejected: String,
+    },
+}
+
+/// One row as the trainer takes it. Tokens of the answers have weight 1, all others 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreferencePair {
+    /// Prompt and preferred answer.
+    pub chosen: Example,
+    /// Prompt and the other answer.
+    pub rejected: Example,
+}
+
+impl PreferencePair {
+    /// Both examples, the preferred one first.
+    pub fn both(&self) -> [&Example; 2] {
+        [&self.chosen, &self.rejected]
+    }
+}
+
+/// Reads preference rows from text; `name` is what errors call the file.
+pub fn parse_preferences(name: impl AsRef<Path>, text: &str) -> Result<Vec<PreferenceRow>> {
+    parse_lines(name.as_ref(), text, parse_preference)
+}
+
+/// Every row by its 1-based line, or what is wrong with it (for callers that skip bad rows).
+pub fn parse_each_preference(text: &str) -> Vec<(usize, Result<PreferenceRow, String>)> {
+    each_line(text, parse_preference).collect()
+}
+
+fn parse_preference(line: &str) -> Result<PreferenceRow, String> {
+    const FORM: &str = "{\"prompt\", \"chosen\", \"rejected\"}, all text or all lists of messages";
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("not valid JSON: {e}"))?;
+    let Value::Object(object) = value else {
+        return Err(format!("a row must be a JSON object: {FORM}"));
+    };
+    only(&object, &["prompt", "chosen", "rejected"], "a preference row")?;
+    let row = if object.values().all(Value::is_array) {
+        let side = |key: &str| turns(&object, key);
+        let (prompt, chosen, rejected) = (side("prompt")?, side("chosen")?, side("rejected")?);
+        if prompt.is_empty() {
+            return Err("`prompt` holds no message".into());
+        }
+        PreferenceRow::Conversation { prompt, chosen, rejected }
+    } else if object.values().all(Value::is_string) {
+        let (chosen, rejected) = (string(&object, "chosen")?, string(&object, "rejected")?);
+        if let Some((key, _)) = [("chosen", &chosen), ("rejected", &rejected)].iter().find(|(_, s)| s.trim().is_empty())
+        {
+            return Err(format!("`{key}` is empty: there is nothing to learn from this row"));
+        }
+        PreferenceRow::Text { prompt: string(&object, "prompt")?, chosen, rejected }
+    } else {
+        return Err(format!("a row must be {FORM}"));
+    };
+    let same = match &row {
+        PreferenceRow::Conversation { chosen, rejected, .. } => chosen == rejected,
+        PreferenceRow::Text { chosen, rejected, .. } => chosen == rejected,
+    };
+    if same { Err("`chosen` and `rejected` are the same: there is nothing to prefer".into()) } else { Ok(row) }
+}
+
+fn turns(object: &Map<String, Value>, key: &str) -> Result<Vec<Message>, String> {
+    let list = object.get(key).and_then(Value::as_array).ok_or_else(|| format!("`{key}` is missing"))?;
+    let turns = messages(list).map_err(|e| format!("`{key}`: {e}"))?;
+    if key != "prompt" && turns.first().is_none_or(|m| m.role != Role::Assistant) {
+        return Err(format!("`{key}` must begin with an assistant's message"));
+    }
+    Ok(turns)
+}
+
+/// Encodes one row; a longer one than `max_length` loses its end. An error says why no target is left.
+pub fn encode_preference(
+    row: &PreferenceRow,
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    max_length: usize,
+) -> Result<PreferencePair> {
+    let (prompt, [chosen, rejected]) = match row {
+        PreferenceRow::Conversation { prompt, chosen, rejected } => {
+            let encode =
+                |messages: &[Message], begin_answer| tokenizer.encode(&template.render(messages, begin_answer)?, false);
+            let whole = |answer: &Vec<Message>| encode(&[prompt.as_slice(), answer].concat(), false);
+            (encode(prompt, true)?, [whole(chosen)?, whole(rejected)?])
+        }
+        PreferenceRow::Text { prompt, chosen, rejected } => {
+            let whole = |answer: &String| tokenizer.encode(&with_eos(&format!("{prompt}{answer}"), template), true);
+            (tokenizer.encode(prompt, true)?, [whole(chosen)?, whole(rejected)?])
+        }
+    };
+    let begins = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
+    let example = |mut ids: Vec<u32>| {
+        // Nothing precedes the first token, so it is never a target.
+        let mut weights: Vec<f32> = (0..ids.len()).map(|t| if t >= begins.max(1) { 1.0 } else { 0.0 }).collect();
+        ids.truncate(max_length);
+        weights.truncate(max_length);
+        Example { ids, weights }
+    };
+    let pair = PreferencePair { chosen: example(chosen), rejected: example(rejected) };
+    if begins >= max_length {
+        return Err(Error::usage(format!(
+            "the prompt alone fills the maximum length of {max_length}: raise it or drop the row"
+        )));
+    }
+    if pair.both().iter().any(|e| e.target_tokens() == 0) {
+        return Err(Error::usage("no token of an answer is left to learn"));
+    }
+    if pair.chosen == pair.rejected {
+        return Err(Error::usage(format!("both answers are the same within the maximum length of {max_length}")));
+    }
+    Ok(pair)
+}
+
+/// Encodes every row by itself, in parallel, in order (for callers that skip bad rows).
+pub fn encode_each_preference(
+    rows: &[PreferenceRow],
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    max_length: usize,
+) -> Vec<Result<PreferencePair>> {
+    rows.par_iter().map(|row| encode_preference(row, tokenizer, template, max_length)).collect()
+}
+
+/// Encodes all rows, or names every row (from 1) that cannot be trained on.
+pub fn encode_preferences(
+    rows: &[PreferenceRow],
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    max_length: usize,
+) -> Result<Vec<PreferencePair>> {
+    all_or_numbers(encode_each_preference(rows, tokenizer, template, max_length))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn rejects(line: &str, expected: &str) {
+        let good = r#"{"prompt":"p","chosen":"c","rejected":"r"}"#;
+        let message = parse_preferences("rows.jsonl", &format!("{good}\n\n{line}\n")).unwrap_err().to_string();
+        assert!(message.starts_with("rows.jsonl:3: ") && message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn both_forms_are_read() {
+        let text = r#"{"prompt":"p","chosen":"c","rejected":"r"}
+{"prompt":[{"role":"user","content":"q"}],"chosen":[{"role":"assistant","content":"a"}],"rejected":[{"role":"assistant","content":"b"}]}"#;
+        let rows = parse_preferences("rows.jsonl", text).unwrap();
+        let plain = PreferenceRow::Text { prompt: "p".into(), chosen: "c".into(), rejected: "r".into() };
+        let talk = PreferenceRow::Conversation {
+            prompt: vec![Message::user("q")],
+            chosen: vec![Message::assistant("a")],
+            rejected: vec![Message::assistant("b")],
+        };
+        assert_eq!(rows, [plain, talk]);
+    }
+
+    #[test]
+    fn bad_rows_are_refused_with_file_line_and_reason() {
+        let list = |role: &str| format!(r#"[{{"role":"{role}","content":"a"}}]"#);
+        let row = |p: &str, c: &str, r: &str| format!(r#"{{"prompt":{p},"chosen":{c},"rejected":{r}}}"#);
+        rejects("{", "not valid JSON");
+        rejects("[]", "must be a JSON object");
+        rejects(r#"{"prompt":"a","completion":"b"}"#, "unknown key `completion`");
+        rejects(r#"{"chosen":"a","rejected":"b"}"#, "`prompt` is missing");
+        rejects(r#"{"prompt":"a","chosen":"b"}"#, "`rejected` is missing");
+        rejects(&row("\"p\"", "\"\"", "\"r\""), "`chosen` is empty");
+        rejects(&row("\"p\"", "\"c\"", "\"c\""), "are the same");
+        rejects(&row("\"p\"", &list("assistant"), "\"r\""), "all text or all lists");
+        rejects(&row("1", "2", "3"), "all text or all lists");
+        rejects(&row("[]", &list("assistant"), "[]"), "`rejected` must begin with an assistant's message");
+        rejects(&row(&list("user"), &list("user"), &list("assistant")), "`chosen` must begin with an assistant's");
+        rejects(&row(&list("tool"), &list("assistant"), &list("assistant")), "`prompt`: message 1: unknown role");
+        rejects(&row(&list("user"), &list("assistant"), &list("assistant")), "are the same");
+    }
+}
