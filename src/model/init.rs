@@ -50,10 +50,12 @@ pub fn initial_weights(shape: &DecoderConfig, seed: u64) -> Result<Weights> {
         let mut rng = rng::stream(seed, "initial", &[rng::key(0, name.trim_end_matches(".weight"), &[])]);
         let to_stream = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
         let deviation = if to_stream { residual } else { usual };
-        let values: Vec<f32> = match () {
-            () if name.ends_with(".bias") => vec![0.0; size],
-            () if dims.len() == 1 => vec![1.0; size],
-            () => (0..size).map(|_| deviation * normal(&mut rng)).collect(),
+        let values: Vec<f32> = if name.ends_with(".bias") {
+            vec![0.0; size]
+        } else if dims.len() == 1 {
+            vec![1.0; size]
+        } else {
+            (0..size).map(|_| deviation * normal(&mut rng)).collect()
         };
         Ok((name, Tensor::from_vec(values, dims, &Device::Cpu)?))
     };

@@ -113,7 +113,7 @@ pub fn forward_backward(
         if quiet && by_hand::applies(&decoder.blocks[layer], trained.in_block[layer].len()) {
             let (output, left) = run_by_hand(layer, &x)?;
             let wanted = !options.recompute && (trained.any_below(layer) || !trained.in_block[layer].is_empty());
-            kept.push((x, Forward::ByHand(wanted.then_some(left))));
+            kept.push((x, Forward::ByHand(wanted.then(|| Box::new(left)))));
             x = output;
             continue;
         }
@@ -159,7 +159,7 @@ pub fn forward_backward(
             Forward::ByHand(left) => {
                 let left = match left {
                     Some(left) => left,
-                    None => run_by_hand(layer, &input)?.1,
+                    None => Box::new(run_by_hand(layer, &input)?.1),
                 };
                 let (block, grad) = (&decoder.blocks[layer], to_vec(&grad)?);
                 let (dx, of_loras) = read([&input], |[x]| by_hand::backward(block, x, &left, grad, &pass(), needed))?;
@@ -193,7 +193,7 @@ pub fn forward_backward(
 enum Forward {
     /// The output with its graph.
     Graph(Option<Tensor>),
-    ByHand(Option<by_hand::Kept>),
+    ByHand(Option<Box<by_hand::Kept>>),
 }
 
 fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {

@@ -65,9 +65,8 @@ pub(crate) unsafe fn times_transposed(x: &Pairs, w: &[u16], k: usize, out: *mut 
         let columns = PANEL.min(n - first);
         let rows = &w[first * k..(first + columns) * k];
         for (p, into) in panel.chunks_exact_mut(PANEL).enumerate() {
-            for column in 0..columns {
-                let at = column * k + 2 * p;
-                into[column] = joined(rows[at], if p < whole { rows[at + 1] } else { 0 });
+            for (row, pair) in rows.chunks_exact(k).zip(into) {
+                *pair = joined(row[2 * p], if p < whole { row[2 * p + 1] } else { 0 });
             }
         }
         // SAFETY: the caller's; the panel's columns lie within the first n.
@@ -140,6 +139,7 @@ unsafe fn under_panel(a: &Pairs, panel: &[u32], columns: usize, out: *mut f32, s
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[allow(clippy::needless_range_loop)] // indices with constant bounds are what turns the sums into registers
 unsafe fn tile<const T: usize>(
     a: *const u32,
     panel: *const u32,
@@ -181,5 +181,5 @@ unsafe fn tile<const T: usize>(
 #[target_feature(enable = "avx512f")]
 fn as_bf16(bits: __m512i) -> __m512bh {
     // SAFETY: both are 512 bits, and every pattern of bits is a value of either.
-    unsafe { std::mem::transmute(bits) }
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(bits) }
 }
