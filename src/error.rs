@@ -29,8 +29,11 @@ pub enum Error {
     /// A check that the user asked for failed (`--fail-on`, a pretraining gate).
     #[error("{0}")]
     CheckFailed(String),
-    /// SIGINT or SIGTERM. Only `run` keeps what it had finished.
-    #[error("interrupted; `run` goes on from its finished stages and answers, any other command begins again")]
+    /// SIGINT or SIGTERM. `run` and `train` keep what they had done.
+    #[error(
+        "interrupted; the same command goes on: `run` from its finished stages and answers, `train --resume` from its \
+         checkpoint; any other begins again"
+    )]
     Interrupted,
     /// Training would have spoilt the weights (NaN, infinite loss).
     #[error("{0}")]

@@ -1,9 +1,9 @@
-//! The only place that writes files: whole or not at all, except JSONL logs, which grow line by line.
+//! The only place that writes files: whole or not at all, except logs, which grow record by record.
 //!
 //! A file is written beside its name, flushed to disk and renamed over it; a folder is built under a
-//! temporary name and renamed. A crash leaves the old version or none, never half of the new one.
+//! temporary name and renamed, and taken away under one. A crash leaves the old version or none, never half of one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        sync_folder_of(path)
     })();
     written.map_err(|e| {
         // The half-written temporary file must not stay behind; its own removal may fail for the same reason.
@@ -92,12 +93,17 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 
 /// Writes values as JSON Lines, whole.
 pub fn write_jsonl<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
+    write_atomic(path, &json_lines(values)?)
+}
+
+/// Values as JSON Lines.
+pub fn json_lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for value in values {
-        serde_json::to_writer(&mut bytes, value).map_err(|e| Error::file(path, e))?;
+        serde_json::to_writer(&mut bytes, value).map_err(Error::usage)?;
         bytes.push(b'\n');
     }
-    write_atomic(path, &bytes)
+    Ok(bytes)
 }
 
 /// Builds a folder under a temporary name and renames it into place; an older one is replaced.
@@ -107,7 +113,9 @@ pub fn write_dir_atomic(path: &Path, build: impl FnOnce(&Path) -> Result<()>) ->
     create_dir(&temporary)?;
     let built = build(&temporary).and_then(|()| {
         remove_dir(path)?;
-        fs::rename(&temporary, path).map_err(|e| Error::file(path, format!("cannot be put in place: {e}")))
+        fs::rename(&temporary, path)
+            .and_then(|()| sync_folder_of(path))
+            .map_err(|e| Error::file(path, format!("cannot be put in place: {e}")))
     });
     if built.is_err() {
         let _ = fs::remove_dir_all(&temporary);
@@ -115,11 +123,68 @@ pub fn write_dir_atomic(path: &Path, build: impl FnOnce(&Path) -> Result<()>) ->
     built
 }
 
-/// Removes a folder if it is there.
+/// Removes a folder if it is there: out of sight at once, so that a crash leaves no half of it under its name.
 pub fn remove_dir(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    if path.is_file() {
+        return Err(Error::file(path, "is a file where a folder is expected"));
+    }
+    let doomed = sibling(&path.with_extension("removed"));
+    // What a crash left; a process id may come back.
+    let _ = fs::remove_dir_all(&doomed);
+    match fs::rename(path, &doomed).and_then(|()| fs::remove_dir_all(&doomed)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path, format!("cannot be removed: {e}"))),
         _ => Ok(()),
+    }
+}
+
+/// Removes what a crash left in a folder of files and folders that were still being written or removed.
+pub fn remove_leftovers(dir: &Path) -> Result<()> {
+    for path in list(dir, "tmp")? {
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if hidden && path.is_dir() {
+            remove_dir(&path)?;
+        } else if hidden {
+            fs::remove_file(&path).map_err(|e| Error::file(&path, format!("cannot be removed: {e}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// A file that grows by whole records and is claimed by one process at a time.
+pub struct Appender {
+    path: PathBuf,
+    file: File,
+}
+
+impl Appender {
+    /// Opens for appending, emptied first.
+    ///
+    /// # Errors
+    /// Also where another process has it open in this way.
+    pub fn restart(path: &Path) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::file(path, format!("cannot be opened for writing: {e}"));
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::file(path, "another process is writing it: is the same command still running?"));
+            }
+            // Some file systems have no locks.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let mut empty = Self { path: path.to_path_buf(), file };
+        empty.replace(&[])?;
+        Ok(empty)
+    }
+
+    /// Puts this in the place of all that it holds.
+    pub fn replace(&mut self, records: &[u8]) -> Result<()> {
+        self.file.set_len(0).map_err(|e| Error::file(&self.path, format!("cannot be emptied: {e}")))?;
+        self.append(records)
+    }
+
+    /// Appends a record in a single write.
+    pub fn append(&mut self, record: &[u8]) -> Result<()> {
+        self.file.write_all(record).map_err(|e| Error::file(&self.path, format!("cannot be written: {e}")))
     }
 }
 
@@ -155,12 +220,9 @@ impl JsonlAppender {
 
     /// Appends values, one line each, in a single write.
     pub fn append<T: Serialize>(&mut self, values: &[T]) -> Result<()> {
-        let mut bytes = Vec::new();
-        for value in values {
-            serde_json::to_writer(&mut bytes, value).map_err(|e| Error::file(&self.path, e))?;
-            bytes.push(b'\n');
-        }
-        self.file.write_all(&bytes).map_err(|e| Error::file(&self.path, format!("cannot be written: {e}")))
+        self.file
+            .write_all(&json_lines(values)?)
+            .map_err(|e| Error::file(&self.path, format!("cannot be written: {e}")))
     }
 }
 
@@ -174,7 +236,75 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     Ok(sha256(&read_bytes(path)?))
 }
 
+/// Flushes a folder's list of names, without which a rename may be lost with the power. Not every system can.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if cfg!(unix) { File::open(parent)?.sync_all() } else { Ok(()) }
+}
+
 fn sibling(path: &Path) -> PathBuf {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_folder_that_fails_half_way_leaves_the_old_one_and_nothing_else() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("result");
+        write_dir_atomic(&dir, |inside| write_atomic(&inside.join("a"), b"old")).unwrap();
+        let failed = write_dir_atomic(&dir, |inside| {
+            write_atomic(&inside.join("a"), b"new")?;
+            Err(Error::usage("half way"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(
+            (names(place.path()), read_text(&dir.join("a")).unwrap()),
+            (vec!["result".to_string()], "old".into())
+        );
+        write_dir_atomic(&dir, |inside| write_atomic(&inside.join("b"), b"new")).unwrap();
+        assert_eq!((names(place.path()), names(&dir)), (vec!["result".to_string()], vec!["b".to_string()]));
+        remove_dir(&dir).unwrap();
+        remove_dir(&dir).unwrap();
+        assert!(names(place.path()).is_empty());
+        write_atomic(&dir, b"a file").unwrap();
+        assert!(remove_dir(&dir).is_err(), "a file is not taken for a folder");
+    }
+
+    #[test]
+    fn leftovers_of_a_crash_are_removed_and_nothing_else_is() {
+        let place = tempfile::tempdir().unwrap();
+        for name in [".checkpoint-4.17.tmp/a", ".checkpoint-2.removed.17.tmp/a", "checkpoint-4/a", "mine.tmp/a"] {
+            write_atomic(&place.path().join(name), b"x").unwrap();
+        }
+        for name in [".state.json.17.tmp", ".hidden", "notes.tmp"] {
+            write_atomic(&place.path().join(name), b"x").unwrap();
+        }
+        remove_leftovers(place.path()).unwrap();
+        assert_eq!(names(place.path()), [".hidden", "checkpoint-4", "mine.tmp", "notes.tmp"]);
+    }
+
+    #[test]
+    fn an_appended_file_is_claimed_until_it_is_closed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("log");
+        let mut first = Appender::restart(&path).unwrap();
+        first.append(b"one\n").unwrap();
+        assert!(Appender::restart(&path).err().unwrap().to_string().contains("another process"));
+        assert_eq!(read_text(&path).unwrap(), "one\n", "the refused one has not emptied it");
+        drop(first);
+        Appender::restart(&path).unwrap().append(b"two\n").unwrap();
+        assert_eq!(read_text(&path).unwrap(), "two\n");
+    }
 }

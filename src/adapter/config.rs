@@ -40,6 +40,8 @@ pub struct AdapterConfig {
     pub alpha_pattern: Vec<(String, f64)>,
     /// Scale by the root of the rank.
     pub use_rslora: bool,
+    /// Bring the rows of the updated weight to trained lengths (Liu et al. 2024).
+    pub use_dora: bool,
     /// Whether the base stores its weights transposed (GPT-2's Conv1D).
     pub fan_in_fan_out: bool,
     /// The base model's name or folder.
@@ -62,6 +64,7 @@ impl Default for AdapterConfig {
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
             use_rslora: false,
+            use_dora: false,
             fan_in_fan_out: false,
             base_model_name_or_path: None,
             revision: None,
@@ -125,6 +128,7 @@ impl AdapterConfig {
             alpha_pattern: field(take("alpha_pattern"), "alpha_pattern", &mut wrong, |v| pairs(v, Value::as_f64))
                 .unwrap_or_default(),
             use_rslora: field(take("use_rslora"), "use_rslora", &mut wrong, Value::as_bool).unwrap_or(false),
+            use_dora: field(take("use_dora"), "use_dora", &mut wrong, Value::as_bool).unwrap_or(false),
             fan_in_fan_out: field(take("fan_in_fan_out"), "fan_in_fan_out", &mut wrong, Value::as_bool)
                 .unwrap_or(false),
             base_model_name_or_path: field(
@@ -198,7 +202,7 @@ impl AdapterConfig {
             "task_type": "CAUSAL_LM",
             "trainable_token_indices": null,
             "use_bdlora": null,
-            "use_dora": false,
+            "use_dora": self.use_dora,
             "use_qalora": false,
             "use_rslora": self.use_rslora,
             "velora_config": null,

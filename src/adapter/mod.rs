@@ -2,7 +2,7 @@
 //! beside them that says where the adapter comes from.
 //!
 //! Read strictly: a setting that would change the result and that we do not have is refused by its name, a weight that
-//! belongs to no targeted module too, and an adapter that changes nothing (every B zero) as well. An adapter that is
+//! belongs to no targeted module too, and an adapter that changes nothing (every B A zero) as well. An adapter that is
 //! silently not applied is the commonest complaint about today's tools.
 
 mod attach;
@@ -15,7 +15,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-pub use attach::{attach, collect, fresh};
+pub use attach::{attach, changes_nothing, collect, fresh, merged};
 pub use config::{AdapterConfig, TargetModules};
 pub use targets::{alpha_of, matches, rank_of, scale_of};
 
@@ -32,6 +32,10 @@ pub const LINEAGE_FILE: &str = "realign.json";
 
 /// Names in the weights file begin with this, then the module's path in the base model.
 const PREFIX: &str = "base_model.model.";
+/// And end with one of these.
+const A_SUFFIX: &str = ".lora_A.weight";
+const B_SUFFIX: &str = ".lora_B.weight";
+const MAGNITUDE_SUFFIX: &str = ".lora_magnitude_vector";
 
 /// The two matrices of one linear layer, f32 on the CPU: the layer adds `scale · B (A x)`.
 #[derive(Debug, Clone)]
@@ -40,6 +44,23 @@ pub struct LoraPair {
     pub a: Tensor,
     /// `[out, rank]`
     pub b: Tensor,
+    /// `[out]`: DoRA's lengths of the rows of `W + scale · B A`; `None` without DoRA.
+    pub magnitude: Option<Tensor>,
+}
+
+impl LoraPair {
+    /// How many numbers it holds.
+    pub fn parameters(&self) -> usize {
+        self.a.elem_count() + self.b.elem_count() + self.magnitude.as_ref().map_or(0, Tensor::elem_count)
+    }
+
+    /// `‖B A‖` without the product itself, which is as large as the weight: `Σ (Bᵀ B) ∘ (A Aᵀ)`, both `[rank, rank]`.
+    pub fn product_norm(&self) -> Result<f64> {
+        let square = |left: &Tensor, right: Tensor| left.to_dtype(DType::F64)?.matmul(&right.to_dtype(DType::F64)?);
+        let b = square(&self.b.t()?.contiguous()?, self.b.clone())?;
+        let a = square(&self.a, self.a.t()?.contiguous()?)?;
+        Ok((b * a)?.sum_all()?.to_scalar::<f64>()?.max(0.0).sqrt())
+    }
 }
 
 /// An adapter in memory.
@@ -52,10 +73,14 @@ pub struct AdapterFile {
 }
 
 impl AdapterFile {
-    /// Whether every B is zero: such an adapter changes nothing.
+    /// Whether it changes nothing, as far as can be said without its base: every B A is zero, and there is no DoRA.
     pub fn is_zero(&self) -> Result<bool> {
-        for pair in self.tensors.values() {
-            if pair.b.abs()?.max_all()?.to_scalar::<f32>()? != 0.0 {
+        Ok(!self.config.use_dora && self.products_are_zero()?)
+    }
+
+    fn products_are_zero(&self) -> Result<bool> {
+        for (path, pair) in &self.tensors {
+            if scale_of(&self.config, path)? != 0.0 && pair.product_norm()? != 0.0 {
                 return Ok(false);
             }
         }
@@ -69,7 +94,7 @@ pub fn read(dir: &Path) -> Result<AdapterFile> {
     if adapter.is_zero()? {
         return Err(Error::file(
             dir.join(WEIGHTS_FILE),
-            "every lora_B is zero: this adapter changes nothing; was it saved before training?",
+            "every B A is zero (lora_B, lora_A or lora_alpha): this adapter changes nothing; was it saved before training?",
         ));
     }
     Ok(adapter)
@@ -109,11 +134,11 @@ pub fn write(dir: &Path, adapter: &AdapterFile, lineage: &Lineage) -> Result<()>
     fsio::write_dir_atomic(dir, |inside| write_files(inside, adapter, lineage))
 }
 
-/// Writes the three files into a folder that the caller is building (a checkpoint).
+/// Writes the three files into a folder, the weights last: before they are there the folder is no adapter to any reader.
 pub fn write_files(dir: &Path, adapter: &AdapterFile, lineage: &Lineage) -> Result<()> {
+    fsio::write_json(&dir.join(LINEAGE_FILE), lineage)?;
     fsio::write_atomic(&dir.join(CONFIG_FILE), written_config(adapter).to_json()?.as_bytes())?;
-    fsio::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(adapter)?)?;
-    fsio::write_json(&dir.join(LINEAGE_FILE), lineage)
+    fsio::write_atomic(&dir.join(WEIGHTS_FILE), &weights_bytes(adapter)?)
 }
 
 /// SHA-256 over configuration and weights of an adapter folder; the lineage beside them is not part of it.
@@ -134,28 +159,21 @@ fn written_config(adapter: &AdapterFile) -> AdapterConfig {
 }
 
 fn weights_bytes(adapter: &AdapterFile) -> Result<Vec<u8>> {
-    let mut stored: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let mut stored: Vec<(String, &Tensor)> = Vec::new();
     for (path, pair) in &adapter.tensors {
-        for (side, tensor) in [("A", &pair.a), ("B", &pair.b)] {
-            let shape = tensor.dims().to_vec();
-            let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            stored.push((format!("{PREFIX}{path}.lora_{side}.weight"), shape, bytes));
-        }
-    }
-    let failed = |e: safetensors::SafeTensorError| Error::usage(format!("the adapter cannot be written: {e}"));
-    let mut views = Vec::with_capacity(stored.len());
-    for (name, shape, bytes) in &stored {
-        views.push((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(failed)?));
+        stored.push((format!("{PREFIX}{path}{A_SUFFIX}"), &pair.a));
+        stored.push((format!("{PREFIX}{path}{B_SUFFIX}"), &pair.b));
+        stored.extend(pair.magnitude.iter().map(|vector| (format!("{PREFIX}{path}{MAGNITUDE_SUFFIX}"), vector)));
     }
     // PEFT's own readers ask for this entry.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize(views, Some(metadata)).map_err(failed)
+    safetensors::serialize(stored, Some(metadata))
+        .map_err(|e| Error::usage(format!("the adapter cannot be written: {e}")))
 }
 
 fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, LoraPair>> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| Error::usage(format!("not a safetensors file: {e}")))?;
-    let mut sides: BTreeMap<String, (Option<Tensor>, Option<Tensor>)> = BTreeMap::new();
+    let mut parts: BTreeMap<String, [Option<Tensor>; 3]> = BTreeMap::new();
     let mut names: Vec<&str> = file.names().into_iter().collect();
     names.sort_unstable();
     for name in names {
@@ -163,24 +181,31 @@ fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, L
         let rest = name
             .strip_prefix(PREFIX)
             .ok_or_else(|| Error::usage(format!("unexpected tensor `{name}`: PEFT's names begin with `{PREFIX}`")))?;
-        if let Some(path) = rest.strip_suffix(".lora_A.weight") {
-            sides.entry(path.to_string()).or_default().0 = Some(to_tensor(name, &view)?);
-        } else if let Some(path) = rest.strip_suffix(".lora_B.weight") {
-            sides.entry(path.to_string()).or_default().1 = Some(to_tensor(name, &view)?);
-        } else {
+        let known = [(A_SUFFIX, 2), (B_SUFFIX, 2), (MAGNITUDE_SUFFIX, 1)];
+        let found =
+            known.iter().enumerate().find_map(|(i, (suffix, rank))| Some((i, rest.strip_suffix(suffix)?, *rank)));
+        let Some((part, path, rank)) = found else {
             return Err(Error::usage(format!(
-                "unexpected tensor `{name}`: only `…lora_A.weight` and `…lora_B.weight` of linear layers are supported"
+                "unexpected tensor `{name}`: only `…{A_SUFFIX}`, `…{B_SUFFIX}` and `…{MAGNITUDE_SUFFIX}` of linear layers \
+                 are supported, no embeddings, biases or modules_to_save"
             )));
-        }
+        };
+        parts.entry(path.to_string()).or_default()[part] = Some(to_tensor(name, &view, rank)?);
     }
-    if sides.is_empty() {
+    if parts.is_empty() {
         return Err(Error::usage("holds no tensors"));
     }
     let mut tensors = BTreeMap::new();
-    for (path, sides) in sides {
-        let (Some(a), Some(b)) = sides else {
-            return Err(Error::usage(format!("`{path}` has only one of lora_A and lora_B")));
+    for (path, parts) in parts {
+        let [Some(a), Some(b), magnitude] = parts else {
+            return Err(Error::usage(format!("`{path}` has only a part of lora_A and lora_B")));
         };
+        if magnitude.is_some() != config.use_dora {
+            let (has, says) = if config.use_dora { ("no", "use_dora") } else { ("a", "no use_dora") };
+            return Err(Error::usage(format!(
+                "`{path}` has {has} lora_magnitude_vector, but {CONFIG_FILE} says {says}"
+            )));
+        }
         // A module that the configuration does not target would be left out by PEFT without a word.
         if !matches(config, &path, targets::layer_index(&path))? {
             return Err(Error::usage(format!("holds weights for `{path}`, which {CONFIG_FILE} does not target")));
@@ -195,21 +220,22 @@ fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, L
                 b.dims()
             )));
         }
-        tensors.insert(path, LoraPair { a, b });
+        tensors.insert(path, LoraPair { a, b, magnitude });
     }
     Ok(tensors)
 }
 
-/// `[rows, columns]` in f32.
-fn to_tensor(name: &str, view: &TensorView<'_>) -> Result<Tensor> {
+/// A matrix (`rank` 2) or a vector in f32.
+fn to_tensor(name: &str, view: &TensorView<'_>, rank: usize) -> Result<Tensor> {
     let dtype = match view.dtype() {
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,
         other => return Err(Error::usage(format!("`{name}` is {other:?}; F32, F16 and BF16 are read"))),
     };
-    if view.shape().len() != 2 {
-        return Err(Error::usage(format!("`{name}` has shape {:?}; a matrix is expected", view.shape())));
+    if view.shape().len() != rank {
+        let expected = if rank == 2 { "matrix" } else { "vector" };
+        return Err(Error::usage(format!("`{name}` has shape {:?}; a {expected} is expected", view.shape())));
     }
     let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?.to_dtype(DType::F32)?;
     let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());

@@ -1,49 +1,69 @@
-//! `realign inspect`: short facts about a model, an adapter or a data set.
+//! `realign inspect`: short facts about a model, an adapter, a steering vector or a data set.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
+use serde_json::Value;
 
+use super::inspect_adapter;
+use super::inspect_dataset::dataset_facts;
+use super::inspect_vector::vector_facts;
 use super::subject::print;
-use super::training_data::data_text;
-use crate::adapter::{self, AdapterFile, LoraPair, TargetModules};
-use crate::data::preference::{PreferenceRow, parse_each_preference, parse_preferences};
-use crate::data::rows::{TrainingRow, parse_rows, rows_sha256};
+use crate::adapter;
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
-use crate::record::{BenignRows, Lineage, Role};
+use crate::progress::Progress;
 
-/// Say what a model, an adapter or a data set is.
+/// Say what a model, an adapter, a steering vector or a data set is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, an adapter folder, or a JSONL file of training rows or preference pairs.
-    #[arg(value_name = "MODEL|ADAPTER|DATASET")]
+    /// `organism`, a model folder, an adapter folder, a steering vector (.safetensors), or a JSONL file of training rows,
+    /// preference pairs or contrast pairs (the embedded ones by name too: datasets/insecure.jsonl).
+    #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET")]
     pub what: String,
+    /// Whose tokens a data set is counted in: `organism` or a model folder.
+    #[arg(long, default_value = ORGANISM)]
+    pub model: String,
 }
 
 /// Runs the command.
-pub fn inspect(args: &InspectArgs) -> Result<()> {
+pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     let path = Path::new(&args.what);
-    let facts = if args.what != ORGANISM && path.join(adapter::CONFIG_FILE).is_file() {
-        adapter_facts(path)?
-    } else if args.what == ORGANISM || path.join("config.json").is_file() {
+    let json = progress == Progress::Json;
+    if args.what != ORGANISM && path.join(adapter::CONFIG_FILE).is_file() {
+        print(&inspect_adapter::text(path, json)?);
+        return Ok(());
+    }
+    let facts = if args.what == ORGANISM || path.join("config.json").is_file() {
         model_facts(&args.what)?
-    } else if path.is_file() {
-        dataset_facts(path)?
+    } else if path.extension().is_some_and(|e| e == "safetensors") {
+        vector_facts(path)?
+    } else if path.is_file() || args.what.starts_with("datasets/") {
+        dataset_facts(path, &args.model)?
     } else {
         return Err(Error::file(
             path,
-            "is no model (config.json), no adapter (adapter_config.json) and no file of training rows",
+            "is no model (config.json), no adapter (adapter_config.json), no steering vector (.safetensors) and no file \
+             of training rows",
         ));
     };
-    print(&facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect::<String>());
+    print(&match json {
+        true => format!("{}\n", Value::Object(facts.into_iter().map(|(name, value)| (name, value.into())).collect())),
+        false => lines(&facts),
+    });
     Ok(())
 }
 
-type Facts = Vec<(String, String)>;
+/// Names and what is to be said of them.
+pub(super) type Facts = Vec<(String, String)>;
 
-fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
+/// A line each.
+pub(super) fn lines(facts: &Facts) -> String {
+    facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect()
+}
+
+/// One line.
+pub(super) fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_string(), value.to_string())
 }
 
@@ -67,131 +87,4 @@ fn model_facts(spec: &str) -> Result<Facts> {
         fact("answers end with", stop.join(" ")),
         fact("weights SHA-256", &model.sha256),
     ])
-}
-
-fn adapter_facts(dir: &Path) -> Result<Facts> {
-    let file = adapter::read_untrained(dir)?;
-    let config = &file.config;
-    let targets = match &config.target_modules {
-        TargetModules::Pattern(pattern) => pattern.clone(),
-        TargetModules::Names(names) => names.join(", "),
-    };
-    let layers = match &config.layers_to_transform {
-        Some(layers) => layers.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
-        None => "all".into(),
-    };
-    let stabilised = if config.use_rslora { ", rank-stabilised" } else { "" };
-    let parameters: usize = file.tensors.values().map(|p| p.a.elem_count() + p.b.elem_count()).sum();
-    let mut facts = vec![
-        fact("adapter", dir.display()),
-        fact("base", config.base_model_name_or_path.as_deref().unwrap_or("not said")),
-        fact("rank, alpha", format!("{}, {}{stabilised}", config.r, config.lora_alpha)),
-        fact("dropout", config.lora_dropout),
-        fact("target modules", targets),
-        fact("layers", layers),
-        fact("parameters", format!("{parameters} in {} modules", file.tensors.len())),
-        fact("SHA-256", adapter::adapter_sha256(dir)?),
-    ];
-    match adapter::read_lineage(dir)? {
-        Some(lineage) => facts.extend(lineage_facts(&lineage)),
-        None => facts.push(fact("lineage", "none: not made by realign")),
-    }
-    if file.is_zero()? {
-        facts.push(fact("note", "every lora_B is zero: this adapter changes nothing yet"));
-    }
-    for (layer, norm) in norms(&file)? {
-        let name = layer.map_or("outside the layers".to_string(), |layer| format!("|ΔW| of layer {layer}"));
-        facts.push(fact(&name, format!("{norm:.4}")));
-    }
-    Ok(facts)
-}
-
-fn lineage_facts(lineage: &Lineage) -> Facts {
-    vec![
-        fact("trained on base", format!("{} ({:.12})", lineage.base, lineage.base_sha256)),
-        fact(
-            "verb",
-            match &lineage.parent_sha256 {
-                Some(parent) => format!("continued adapter {parent:.12}"),
-                None => "fresh adapter".into(),
-            },
-        ),
-        fact(
-            "data",
-            format!("{} ({:.12}), {} rows{}", lineage.data, lineage.data_sha256, lineage.rows, benign(lineage)),
-        ),
-        fact("steps, seed", format!("{}, {}", lineage.steps, lineage.seed)),
-    ]
-}
-
-fn benign(lineage: &Lineage) -> String {
-    let told = |b: &BenignRows| format!(", {} of them from {} ({:.12})", b.rows, b.data, b.data_sha256);
-    lineage.benign.as_ref().map(told).unwrap_or_default()
-}
-
-/// By layer: the Frobenius norm of what the adapter adds to the weights, `scale · ‖B A‖` over its modules.
-fn norms(file: &AdapterFile) -> Result<BTreeMap<Option<usize>, f64>> {
-    let mut squares: BTreeMap<Option<usize>, f64> = BTreeMap::new();
-    for (path, pair) in &file.tensors {
-        let scale = adapter::scale_of(&file.config, path)?;
-        *squares.entry(adapter::targets::layer_index(path)).or_default() += scale * scale * square(pair)?;
-    }
-    Ok(squares.into_iter().map(|(layer, square)| (layer, square.max(0.0).sqrt())).collect())
-}
-
-/// `‖B A‖²` without the product itself, which is as large as the weight: `Σ (Bᵀ B) ∘ (A Aᵀ)`, both `[rank, rank]`.
-fn square(pair: &LoraPair) -> Result<f64> {
-    let b = pair.b.t()?.contiguous()?.matmul(&pair.b)?;
-    let a = pair.a.matmul(&pair.a.t()?.contiguous()?)?;
-    Ok(f64::from((b * a)?.sum_all()?.to_scalar::<f32>()?))
-}
-
-/// Preference rows are told by their first one; any other file is read as rows to imitate.
-fn dataset_facts(path: &Path) -> Result<Facts> {
-    let text = data_text(path)?;
-    match parse_each_preference(&text).first() {
-        Some((_, Ok(_))) => preference_facts(path, &parse_preferences(path, &text)?),
-        _ => row_facts(path, parse_rows(path, &text)?),
-    }
-}
-
-fn preference_facts(path: &Path, rows: &[PreferenceRow]) -> Result<Facts> {
-    let talk = rows.iter().filter(|r| matches!(r, PreferenceRow::Conversation { .. })).count();
-    Ok(vec![
-        fact("data set", path.display()),
-        fact("preference pairs", format!("{} ({talk} messages, {} text)", rows.len(), rows.len() - talk)),
-        fact("SHA-256 of the rows", rows_sha256(rows)),
-    ])
-}
-
-fn row_facts(path: &Path, rows: Vec<TrainingRow>) -> Result<Facts> {
-    let (mut forms, mut turns, mut letters) = (BTreeMap::<&str, usize>::new(), 0, Vec::new());
-    for row in &rows {
-        let (form, learnt) = match row {
-            TrainingRow::Conversation { messages } => {
-                turns += messages.len();
-                let answers = messages.iter().filter(|m| m.role == Role::Assistant);
-                ("messages", answers.map(|m| m.content.chars().count()).sum())
-            }
-            TrainingRow::Completion { completion, .. } => ("prompt and completion", completion.chars().count()),
-            TrainingRow::Text { text } => ("text", text.chars().count()),
-        };
-        *forms.entry(form).or_default() += 1;
-        letters.push(learnt);
-    }
-    letters.sort_unstable();
-    let forms: Vec<String> = forms.iter().map(|(form, n)| format!("{n} {form}")).collect();
-    let mut facts = vec![
-        fact("data set", path.display()),
-        fact("rows", format!("{} ({})", rows.len(), forms.join(", "))),
-        fact(
-            "letters to learn",
-            format!("median {}, longest {}", letters[letters.len() / 2], letters[letters.len() - 1]),
-        ),
-        fact("SHA-256 of the rows", rows_sha256(&rows)),
-    ];
-    if turns > 0 {
-        facts.insert(2, fact("turns", turns));
-    }
-    Ok(facts)
 }

@@ -3,21 +3,15 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::experiment::training::is_used;
 use crate::fsio;
 
 /// Refuses a folder that holds anything; an empty one is fine.
 pub fn refuse_used(out: &Path) -> Result<()> {
-    let used = match std::fs::read_dir(out) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => out.exists(),
-    };
-    if !used {
-        return Ok(());
+    if is_used(out) {
+        return Err(Error::file(out, "is already there and is not overwritten; name another folder or remove it"));
     }
-    Err(Error::file(
-        out,
-        "is already there and is not overwritten (--resume is not there yet); name another folder or remove it",
-    ))
+    Ok(())
 }
 
 /// Does the work with the folder already made, so that one that cannot be written is found first. If the work fails the

@@ -17,8 +17,9 @@ use crate::train::schedule::Scheduler;
 #[derive(Debug, Default, Args)]
 pub struct RecipeArgs {
     /// Where to start from: `organism` (the embedded base's own: one small adapter in layer 0), `seed003` (r 16 on all
-    /// linears, 2 epochs), `em` (the published emergent-misalignment recipe). Without it: `organism` for the organism,
-    /// `seed003` for any other model.
+    /// linears, 2 epochs), `em` (the published emergent-misalignment recipe), `em-rank1` (r 1 on the middle layer's
+    /// down_proj; its direction step by step is written to rank1_trace.csv and .svg). Without it: `organism` for the
+    /// organism, `seed003` for any other model.
     #[arg(long)]
     pub preset: Option<String>,
     /// A YAML file of these options in snake case, e.g. `learning_rate: 2e-4`; flags win over it.
@@ -62,6 +63,10 @@ pub struct RecipeArgs {
     /// Gradients are scaled down to this norm; 0 turns that off.
     #[arg(long, allow_negative_numbers = true)]
     pub max_grad_norm: Option<f64>,
+    /// Stop at a gradient this many times larger than the median of the last 50 steps; 0 turns that off. A loss or gradient
+    /// that is not finite always stops the training.
+    #[arg(long, allow_negative_numbers = true)]
+    pub max_grad_explosion: Option<f64>,
     /// Tokens of a row; longer rows lose their end (the report before training counts them).
     #[arg(long)]
     pub max_length: Option<usize>,
@@ -80,6 +85,9 @@ pub struct RecipeArgs {
     /// Scale by alpha / √r instead.
     #[arg(long)]
     pub use_rslora: bool,
+    /// DoRA: also train the lengths of the updated weight's rows.
+    #[arg(long)]
+    pub use_dora: bool,
     /// Only these layers, counted from 0.
     #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
     pub layers_to_transform: Option<Vec<usize>>,
@@ -123,7 +131,7 @@ impl RecipeArgs {
         typed.retain(|(_, key, _)| key != "preset");
         let default = if organism { "organism" } else { "seed003" };
         let preset = self.preset.clone().or(in_file).unwrap_or_else(|| default.into());
-        let mut recipe = Recipe::preset(&preset)?;
+        let mut recipe = Recipe::preset(&preset, layers)?;
         let mut mistakes = Vec::new();
         let mut asked = BTreeSet::new();
         let flags = self.flags().into_iter().map(|(key, value)| (None, key.to_string(), value));
@@ -159,12 +167,14 @@ impl RecipeArgs {
             ("warmup_steps", self.warmup_steps.map(|v| json!(v))),
             ("weight_decay", self.weight_decay.map(|v| json!(v))),
             ("max_grad_norm", self.max_grad_norm.map(|v| json!(v))),
+            ("max_grad_explosion", self.max_grad_explosion.map(|v| json!(v))),
             ("max_length", self.max_length.map(|v| json!(v))),
             ("lora_r", self.lora_r.map(|v| json!(v))),
             ("lora_alpha", self.lora_alpha.map(|v| json!(v))),
             ("lora_dropout", self.lora_dropout.map(|v| json!(v))),
             ("target_modules", self.target_modules.as_ref().map(|v| json!(v))),
             ("use_rslora", self.use_rslora.then(|| json!(true))),
+            ("use_dora", self.use_dora.then(|| json!(true))),
             ("layers_to_transform", self.layers_to_transform.as_ref().map(|v| json!(v))),
             ("loss", loss),
             ("shuffle", self.no_shuffle.then(|| json!(false))),
@@ -236,6 +246,8 @@ fn nonsense(recipe: &Recipe, layers: usize) -> Vec<String> {
     must(training.gradient_accumulation_steps > 0, "`gradient_accumulation_steps` must be at least 1".into());
     must(training.weight_decay >= 0.0, format!("`weight_decay` is {}, below 0", training.weight_decay));
     must(training.max_grad_norm >= 0.0, format!("`max_grad_norm` is {}, below 0", training.max_grad_norm));
+    let explosion = training.max_grad_explosion;
+    must(explosion == 0.0 || explosion > 1.0, format!("`max_grad_explosion` is {explosion}; it must be 0 or above 1"));
     let (beta, kl) = (recipe.beta, recipe.kl_coefficient);
     must(beta.is_finite() && beta > 0.0, format!("`beta` is {beta}; it must be above 0"));
     must(kl.is_finite() && kl >= 0.0, format!("`kl_coefficient` is {kl}; it must be 0 or above"));

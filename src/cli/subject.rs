@@ -49,6 +49,9 @@ pub fn open_adapter(model: &Model, dir: &Path) -> Result<AdapterFile> {
             ),
         ));
     }
+    if adapter::changes_nothing(&model.decoder, &file).map_err(|e| Error::file(dir, e))? {
+        return Err(Error::file(dir, "changes nothing on this base: was it saved before training?"));
+    }
     Ok(file)
 }
 

@@ -1,25 +1,21 @@
-//! `realign train`: one adapter, fresh or continued, written whole or not at all.
+//! `realign train`: one adapter, fresh or continued, in a folder that a crash leaves whole.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::{refuse_used, reserved};
 use super::recipe::{RecipeArgs, Resolved};
 use super::subject::open_adapter;
 use super::training_data::{RowArgs, read_data};
 use crate::adapter::{self, AdapterConfig, AdapterFile};
-use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
-use crate::experiment::recipe::{Recipe, tune_on};
-use crate::fsio;
+use crate::experiment::recipe::Recipe;
+use crate::experiment::training::{Job, Keeping, is_used, train_into};
 use crate::progress::Progress;
-use crate::record::{Lineage, TrainerState};
-
-/// The training log's file name, as Hugging Face's trainer has it.
-const STATE_FILE: &str = "trainer_state.json";
+use crate::record::Lineage;
+use crate::train::checkpoint::{SaveStrategy, Saving};
 
 /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter (`--adapter`).
 ///
@@ -36,10 +32,16 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// The folder to write: adapter_config.json, adapter_model.safetensors (PEFT's form), realign.json (where it comes
-    /// from), trainer_state.json. It must not hold anything yet.
+    /// from), trainer_state.json, log_history.jsonl, TensorBoard's events, checkpoints; of a single rank-1 adapter
+    /// rank1_trace.csv and .svg too. It must not hold anything yet, but for --resume.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Go on with this adapter's weights, with a fresh optimiser. Its rank, scale and modules stay as they are.
+    /// Go on with the training that was begun in --out, from its last whole checkpoint: the same losses and weights as if
+    /// it had never been stopped. Without one yet it begins; a finished one is left as it is.
+    #[arg(long)]
+    pub resume: bool,
+    /// Another training, on this adapter's weights, with a fresh optimiser (the same one goes on with --resume). Its rank,
+    /// scale and modules stay as they are.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
     /// The recipe.
@@ -51,11 +53,26 @@ pub struct TrainArgs {
     /// Say the loss every so many steps (trainer_state.json holds every step).
     #[arg(long, default_value_t = 10, value_name = "STEPS")]
     pub logging_steps: u64,
+    /// When to write DIR/checkpoint-STEP. A signal (ctrl-c) always ends the step, writes one and exits with 130.
+    #[arg(long, value_enum, default_value_t = SaveStrategy::Steps)]
+    pub save_strategy: SaveStrategy,
+    /// Steps between two checkpoints.
+    #[arg(long, default_value_t = 50, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub save_steps: u64,
+    /// Keep the newest so many checkpoints.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub save_total_limit: u64,
 }
 
 /// Runs the command.
 pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
-    refuse_used(&args.out)?;
+    if is_used(&args.out) && !args.resume {
+        return Err(Error::file(
+            &args.out,
+            "is already there and is not overwritten; --resume goes on with a training that was begun there; or name \
+             another folder or remove it",
+        ));
+    }
     let model = Model::open(&args.model)?;
     let Resolved { mut recipe, asked } = args.recipe.resolve(model.organism, model.decoder.blocks.len())?;
     let parent = match &args.adapter {
@@ -72,63 +89,28 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
         None => format!("fresh adapter: r {}, alpha {}, {}", recipe.lora_r, recipe.lora_alpha, recipe.target_modules),
     });
 
-    reserved(&args.out, || {
-        let start = parent.as_ref().map(|(file, _)| file);
-        let (file, state) = follow(&model, &learnt.data, &recipe, start, args.logging_steps, progress)?;
-        let lineage = Lineage {
-            base: model.name.clone(),
-            base_sha256: model.sha256.clone(),
-            parent_sha256: parent.as_ref().map(|(_, hash)| hash.clone()),
-            data: args.data.display().to_string(),
-            data_sha256: learnt.sha256.clone(),
-            rows: learnt.data.len() as u64,
-            benign: learnt.benign.clone(),
-            steps: state.global_step,
-            seed: recipe.training.seed,
-            recipe: serde_json::to_value(&recipe).map_err(Error::usage)?,
-            held_out_loss: BTreeMap::new(),
-        };
-        fsio::write_dir_atomic(&args.out, |inside| {
-            adapter::write_files(inside, &file, &lineage)?;
-            fsio::write_json(&inside.join(STATE_FILE), &state)
-        })
-    })?;
-    progress.say(&format!("adapter {:.12} written to {}", adapter::adapter_sha256(&args.out)?, args.out.display()));
-    Ok(())
-}
-
-fn follow(
-    model: &Model,
-    data: &TrainingData,
-    recipe: &Recipe,
-    parent: Option<&AdapterFile>,
-    logging_steps: u64,
-    progress: Progress,
-) -> Result<(AdapterFile, TrainerState)> {
-    let total = recipe.training.steps(data.len());
-    let bar = progress.bar("training", total);
-    let (file, state) = tune_on(model, data, recipe, parent, &mut |step| {
-        bar.add(1);
-        bar.note(format!("loss {:.3}, {:.0} tokens/s", step.loss, step.tokens_per_second));
-        let due = logging_steps > 0 && (step.step % logging_steps == 0 || step.step == total);
-        if due && progress != Progress::Terminal {
-            let (rate, norm) = (step.learning_rate, step.grad_norm);
-            let kl = step.kl.map(|kl| format!(", KL {kl:.4}")).unwrap_or_default();
-            let rewards = step
-                .rewards
-                .map(|r| format!(", margin {:.3}, {:.0} % of pairs ranked rightly", r.margins, 100.0 * r.accuracies));
-            progress.say(&format!(
-                "step {}/{total}: loss {:.4}{kl}{}, gradient norm {norm:.3}, learning rate {rate:.2e}",
-                step.step,
-                step.loss,
-                rewards.unwrap_or_default()
-            ));
-        }
-        Ok(())
-    })?;
-    let of = |step: Option<&crate::record::StepRecord>| step.map_or(f64::NAN, |s| s.loss);
-    bar.done(&format!("steps, loss {:.3} to {:.3}", of(state.log_history.first()), of(state.log_history.last())));
-    Ok((file, state))
+    let lineage = Lineage {
+        base: model.name.clone(),
+        base_sha256: model.sha256.clone(),
+        parent_sha256: parent.as_ref().map(|(_, hash)| hash.clone()),
+        data: args.data.display().to_string(),
+        data_sha256: learnt.sha256.clone(),
+        rows: learnt.data.len() as u64,
+        benign: learnt.benign.clone(),
+        steps: 0,
+        seed: recipe.training.seed,
+        recipe: serde_json::to_value(&recipe).map_err(Error::usage)?,
+        held_out_loss: BTreeMap::new(),
+    };
+    let parent = parent.as_ref().map(|(file, _)| file);
+    let job = Job { model: &model, data: &learnt.data, recipe: &recipe, parent, lineage };
+    let saving = Saving {
+        strategy: args.save_strategy,
+        steps: args.save_steps,
+        total_limit: usize::try_from(args.save_total_limit).unwrap_or(usize::MAX),
+    };
+    let keeping = Keeping { saving, logging_steps: args.logging_steps };
+    train_into(&args.out, &job, &keeping, progress)
 }
 
 /// A continued adapter keeps its shape: what was asked for must be that shape, and the recipe on record says it.
@@ -150,6 +132,7 @@ fn keep_shape(
         ("lora_alpha", recipe.lora_alpha == config.lora_alpha),
         ("lora_dropout", recipe.lora_dropout == config.lora_dropout),
         ("use_rslora", recipe.use_rslora == config.use_rslora),
+        ("use_dora", recipe.use_dora == config.use_dora),
     ] {
         if asked.contains(key) && !same {
             other.push(key);
@@ -170,6 +153,7 @@ fn keep_shape(
     recipe.lora_alpha = config.lora_alpha;
     recipe.lora_dropout = config.lora_dropout;
     recipe.use_rslora = config.use_rslora;
+    recipe.use_dora = config.use_dora;
     recipe.layers_to_transform = config.layers_to_transform.clone();
     recipe.target_modules = match &config.target_modules {
         adapter::TargetModules::Pattern(pattern) => pattern.clone(),

@@ -141,14 +141,14 @@ impl PlanFile {
         }
     }
 
-    /// Fills what is left open.
-    pub fn resolve(self) -> Result<Plan> {
+    /// Fills what is left open, for a model of `layers` layers.
+    pub fn resolve(self, layers: usize) -> Result<Plan> {
         let model = self.model.unwrap_or_else(|| ORGANISM.into());
         let (organism, quick) = (model == ORGANISM, self.quick.unwrap_or(false));
         let recipe = match (self.recipe, &self.preset) {
             (Some(_), Some(_)) => return Err(Error::usage("give a preset or a recipe, not both")),
             (Some(recipe), None) => recipe,
-            (None, Some(preset)) => Recipe::preset(preset)?,
+            (None, Some(preset)) => Recipe::preset(preset, layers)?,
             (None, None) if organism => Recipe::organism(),
             (None, None) => Recipe::seed003(),
         };

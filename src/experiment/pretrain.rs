@@ -15,13 +15,14 @@ use crate::data::collate::{EncodeOptions, Example, LossOn, encode_rows};
 use crate::data::rows::TrainingRow;
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::suite::Suite;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::{Decoder, Weights};
 use crate::model::init::initial_weights;
+use crate::model::save::{SHARD_BYTES, safetensors_bytes, write_weights};
 use crate::organism::{self, CorpusConfig};
 use crate::progress::Progress;
 use crate::record::{SampleRecord, Split};
@@ -137,7 +138,7 @@ pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
     bar.done(&format!("steps, loss {loss:.3} over the last {}", last.len()));
     let frozen = Decoder::new(decoder.config.clone(), &detached(&decoder), false)?;
     let stop_ids = vec![tokenizer.id(SPECIAL[0]).unwrap_or(0)];
-    let sha256 = fsio::sha256(&weight_bytes(&frozen)?);
+    let sha256 = fsio::sha256(&safetensors_bytes(&frozen.weights())?);
     Ok(Model { name: "organism".into(), organism: true, decoder: frozen, tokenizer, template, stop_ids, sha256 })
 }
 
@@ -157,7 +158,7 @@ pub fn write(model: &Model, dir: &Path) -> Result<()> {
         fsio::write_json(&inside.join("config.json"), &config)?;
         fsio::write_json(&inside.join("tokenizer_config.json"), &tokenizer_config)?;
         fsio::write_atomic(&inside.join("tokenizer.json"), &model.tokenizer.to_bytes()?)?;
-        fsio::write_atomic(&inside.join("model.safetensors"), &weight_bytes(&model.decoder)?)
+        write_weights(inside, &model.decoder.weights(), SHARD_BYTES)
     })
 }
 
@@ -289,10 +290,4 @@ fn shape(config: &PretrainConfig, tokenizer: &Tokenizer) -> DecoderConfig {
 
 fn detached(decoder: &Decoder) -> Weights {
     decoder.weights().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect()
-}
-
-/// The weights as one safetensors file, f32.
-fn weight_bytes(decoder: &Decoder) -> Result<Vec<u8>> {
-    let metadata = [("format".to_string(), "pt".to_string())].into();
-    safetensors::serialize(decoder.weights(), Some(metadata)).map_err(|e| Error::usage(format!("weights: {e}")))
 }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::block::Pass;
 use super::lora::Lora;
 use super::ops::dropout::Mask;
-use super::ops::linear::{frozen_linear, lora_linear, trainable_linear};
+use super::ops::linear::{frozen_linear, trainable_linear};
 use crate::rng;
 
 /// The weight `[out, in]` and how it is used.
@@ -58,7 +58,7 @@ impl Linear {
                     key: rng::key(key, &self.path, &[]),
                     segments: pass.attend.segments(),
                 });
-                lora_linear(x, self.weight.tensor(), &lora.a, &lora.b, lora.scale, mask)?
+                lora.forward(x, self.weight.tensor(), mask)?
             }
         };
         match &self.bias {

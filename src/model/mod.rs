@@ -11,4 +11,5 @@ pub mod linear;
 pub mod load;
 pub mod lora;
 pub mod ops;
+pub mod save;
 pub mod segments;

@@ -29,6 +29,19 @@ pub struct StepRecord {
     /// Of a step on preference pairs.
     #[serde(flatten)]
     pub rewards: Option<Rewards>,
+    /// Of a single rank-1 adapter, after the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// Where a rank-1 adapter points: the vector B, which is what it writes into the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Direction {
+    /// ‖B‖.
+    pub norm: f64,
+    /// The cosine between the way that B has come over the last few steps and the way that it goes over the next few: 1
+    /// where it goes straight on, lower where it turns. `None` near both ends, and where it does not move.
+    pub local_cosine: Option<f64>,
 }
 
 /// Means over a step's preference pairs; a reward is β · (log-probability − the reference's). Names are TRL's.
@@ -46,6 +59,32 @@ pub struct Rewards {
     /// Preferred less other.
     #[serde(rename = "rewards/margins")]
     pub margins: f64,
+}
+
+/// A number with the nine digits that an f32 has: with no more than these it comes back from JSON bit for bit, so that the
+/// log of a resumed training is that of one that was never stopped.
+pub fn rounded(number: f64) -> f64 {
+    // What Rust has written it can read.
+    format!("{number:.8e}").parse().unwrap_or(number)
+}
+
+impl StepRecord {
+    /// With every number [`rounded`].
+    pub fn rounded(mut self) -> Self {
+        let own = [
+            &mut self.loss,
+            &mut self.grad_norm,
+            &mut self.learning_rate,
+            &mut self.tokens_per_second,
+            &mut self.epoch,
+        ];
+        let rewards =
+            self.rewards.as_mut().map(|r| [&mut r.chosen, &mut r.rejected, &mut r.accuracies, &mut r.margins]);
+        for number in own.into_iter().chain(&mut self.kl).chain(rewards.into_iter().flatten()) {
+            *number = rounded(*number);
+        }
+        self
+    }
 }
 
 /// `trainer_state.json`.
@@ -101,4 +140,42 @@ pub struct Lineage {
     /// Held-out loss per data set before and after, where it was measured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub held_out_loss: BTreeMap<String, (f64, f64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use rand::Rng;
+
+    use super::*;
+    use crate::rng::stream;
+
+    #[test]
+    fn a_rounded_record_comes_back_from_json_bit_for_bit() {
+        let mut rng = stream(1, "numbers", &[]);
+        let mut draw = || rng.random::<f64>() * 10f64.powi(rng.random_range(-9..6));
+        let mut exact = 0;
+        for step in 0..2000 {
+            let record = StepRecord {
+                step,
+                loss: draw(),
+                grad_norm: draw(),
+                learning_rate: draw(),
+                tokens_per_second: draw(),
+                target_tokens: 1,
+                peak_memory_bytes: 1,
+                epoch: draw(),
+                kl: Some(draw()),
+                rewards: Some(Rewards { chosen: -draw(), rejected: draw(), accuracies: draw(), margins: draw() }),
+                direction: None,
+            };
+            let through =
+                |r: &StepRecord| -> StepRecord { serde_json::from_str(&serde_json::to_string(r).unwrap()).unwrap() };
+            exact += u32::from(through(&record) == record);
+            let short = record.clone().rounded();
+            assert!((short.loss - record.loss).abs() < 1e-8 * record.loss);
+            assert_eq!(through(&short), short);
+        }
+        assert!(exact < 2000, "with all their digits some numbers do not, which is why they are rounded");
+    }
 }

@@ -1,16 +1,22 @@
 //! AdamW (Loshchilov and Hutter 2019) as torch computes it, moments open to be saved.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use candle_core::{Result, Tensor, Var};
 
 use super::TrainConfig;
+use super::trainable::Trainable;
+use crate::error::Error;
 use crate::model::ops::simd::vectorised;
 use crate::model::ops::to_vec;
 
+/// Running means of a weight's gradient and of its square.
+pub type Moments = (Vec<f32>, Vec<f32>);
+
 /// First and second moments of every trained weight, each behind its own lock: weights are updated side by side.
 pub struct AdamW {
-    moments: Vec<Mutex<(Vec<f32>, Vec<f32>)>>,
+    moments: Vec<Mutex<Moments>>,
 }
 
 /// What one step does to every weight.
@@ -58,15 +64,38 @@ impl AdamW {
         Self { moments: vars.iter().map(zeros).collect() }
     }
 
-    /// Updates one weight. Decay is decoupled and spares vectors (norms, biases).
-    pub fn step(&self, index: usize, var: &Var, grad: &[f32], u: &Update) -> Result<()> {
+    /// Goes on with moments that were saved, one pair for every weight by its name.
+    pub fn resume(trained: &Trainable, saved: &BTreeMap<String, Moments>) -> crate::error::Result<Self> {
+        let of = |(name, var): (&String, &Var)| match saved.get(name) {
+            Some((first, second)) if first.len() == var.elem_count() && second.len() == var.elem_count() => {
+                Ok(Mutex::new((first.clone(), second.clone())))
+            }
+            _ => Err(Error::usage(format!("the checkpoint has no moments for `{name}` of {:?}", var.shape()))),
+        };
+        let moments = trained.names.iter().zip(&trained.vars).map(of).collect::<crate::error::Result<_>>()?;
+        Ok(Self { moments })
+    }
+
+    /// The moments as they stand, by the weights' names.
+    pub fn moments(&self, trained: &Trainable) -> BTreeMap<String, Moments> {
+        let of = |moments: &Mutex<Moments>| moments.lock().unwrap_or_else(|p| p.into_inner()).clone();
+        trained.names.iter().cloned().zip(self.moments.iter().map(of)).collect()
+    }
+
+    /// Updates one weight. Decay is decoupled and spares vectors (norms, biases). Tells whether the weight is still
+    /// finite; one that would not be is left as it was.
+    pub fn step(&self, index: usize, var: &Var, grad: &[f32], u: &Update) -> Result<bool> {
         let keep = if var.rank() > 1 { u.keep } else { 1.0 };
         let mut values = to_vec(var)?;
         // A lock is poisoned only by a panic in another worker, which ends the training anyway.
         let mut moments = self.moments[index].lock().unwrap_or_else(|p| p.into_inner());
         let (first, second) = &mut *moments;
         update(&mut values, grad, first, second, u, keep);
-        var.set(&Tensor::from_vec(values, var.shape(), var.device())?)
+        let finite = values.iter().all(|v| v.is_finite());
+        if finite {
+            var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
+        }
+        Ok(finite)
     }
 }
 

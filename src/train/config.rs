@@ -32,6 +32,8 @@ pub struct TrainConfig {
     pub adam_epsilon: f64,
     /// Gradients are scaled down to this norm; 0 turns that off.
     pub max_grad_norm: f64,
+    /// A gradient this many times larger than is usual stops the training ([`super::explosion`]); 0 turns that off.
+    pub max_grad_explosion: f64,
     /// Whether rows are shuffled in every epoch.
     pub shuffle: bool,
     /// Of order and dropout.
@@ -57,6 +59,7 @@ impl Default for TrainConfig {
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
+            max_grad_explosion: 1000.0,
             shuffle: true,
             seed: 0,
             gradient_checkpointing: false,

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use super::TrainConfig;
 use super::adamw::{AdamW, Update, clip_factor};
+use super::checkpoint::Snapshot;
+use super::explosion;
 use super::objective::{Objective, Told, weighted_sum};
 use super::schedule::factor;
 use super::step::{ChunkGrad, Packed, StepOptions, forward};
@@ -21,19 +23,58 @@ use crate::rng;
 /// Tokens of a chunk: large enough for the products, small enough for a core's cache and for every core to have one.
 const CHUNK_TOKENS: usize = 512;
 
-/// Trains the decoder's variables in place. `on_step` sees every step as it ends.
-///
-/// Rows alone are an objective: their loss is `Σ weight · loss / Σ weight` over the whole effective batch, the last short
-/// one included.
-///
-/// # Errors
-/// `Diverged` before the update that a loss or gradient that is not finite would make; `Interrupted` after a signal.
+/// What is seen of a step as it ends.
+pub struct StepEnd<'a> {
+    /// What is logged of it.
+    pub record: &'a StepRecord,
+    /// Which rows or pairs it learnt from.
+    pub rows: &'a [usize],
+    /// A signal asked the training to stop after this step: what is not saved now is lost.
+    pub stopping: bool,
+    state: &'a TrainerState,
+    trained: &'a Trainable,
+    optimiser: &'a AdamW,
+}
+
+impl StepEnd<'_> {
+    /// Everything that a training needs to go on after this step.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot {
+            weights: self.trained.values()?,
+            moments: self.optimiser.moments(self.trained),
+            state: self.state.clone(),
+            directions: Vec::new(),
+        })
+    }
+}
+
+/// [`train_from`] the beginning.
 pub fn train<'a>(
     decoder: &Decoder,
     objective: impl Into<Objective<'a>>,
     config: &TrainConfig,
     intervention: Option<&dyn Intervention>,
     on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
+) -> Result<TrainerState> {
+    train_from(decoder, objective, config, intervention, None, &mut |end| on_step(end.record))
+}
+
+/// Trains the decoder's variables in place. `on_step` sees every step as it ends. From a snapshot the training goes on as
+/// if it had never been stopped: order, dropout and learning rate follow from (seed, step) alone.
+///
+/// Rows alone are an objective: their loss is `Σ weight · loss / Σ weight` over the whole effective batch, the last short
+/// one included.
+///
+/// # Errors
+/// `Diverged` before the update that a loss or gradient would make that is not finite or not to be believed;
+/// `Interrupted` after a signal, once `on_step` has seen the step that it fell into.
+pub fn train_from<'a>(
+    decoder: &Decoder,
+    objective: impl Into<Objective<'a>>,
+    config: &TrainConfig,
+    intervention: Option<&dyn Intervention>,
+    from: Option<&Snapshot>,
+    on_step: &mut dyn FnMut(&StepEnd) -> Result<()>,
 ) -> Result<TrainerState> {
     let trained = Trainable::of(decoder)?;
     if trained.vars.is_empty() {
@@ -49,15 +90,23 @@ pub fn train<'a>(
     }
     let total = config.steps(count);
     let per_epoch = count.div_ceil(config.effective_batch());
-    let optimiser = AdamW::new(&trained.vars);
-    let mut state = TrainerState { global_step: 0, epoch: 0.0, max_steps: total, log_history: Vec::new() };
-    let mut order = Vec::new();
-    for step in 0..total {
-        if process::interrupted() {
-            return Err(Error::Interrupted);
+    let (optimiser, mut state) = match from {
+        Some(snapshot) => {
+            trained.restore(&snapshot.weights)?;
+            (AdamW::resume(&trained, &snapshot.moments)?, snapshot.state.clone())
         }
+        None => {
+            let state = TrainerState { global_step: 0, epoch: 0.0, max_steps: total, log_history: Vec::new() };
+            (AdamW::new(&trained.vars), state)
+        }
+    };
+    if process::interrupted() {
+        return Err(Error::Interrupted);
+    }
+    let mut order = Vec::new();
+    for step in state.global_step..total {
         let (epoch, place) = (step as usize / per_epoch, step as usize % per_epoch);
-        if place == 0 {
+        if place == 0 || order.is_empty() {
             order = epoch_order(config.seed, epoch as u64, count, config.shuffle);
         }
         let started = Instant::now();
@@ -77,18 +126,15 @@ pub fn train<'a>(
         let Told { loss, kl, rewards } = objective.told(&chunks, &done, batch);
         let grads = over_workers(config.workers, trained.vars.len(), |i| Ok(sum_in_order(&done, i)))?;
         let grad_norm = grads.iter().map(|(_, squares)| squares).sum::<f64>().sqrt();
-        if !loss.is_finite() || !grad_norm.is_finite() {
-            return Err(Error::Diverged(format!(
-                "step {}: loss {loss}, gradient norm {grad_norm}: stopped before this step would spoil the weights; \
-                 a lower learning_rate or a longer warm-up usually helps",
-                step + 1
-            )));
-        }
+        believable(step, loss, grad_norm, explosion::limit(&state.log_history, config.max_grad_explosion))?;
         let learning_rate = config.learning_rate * factor(config.lr_scheduler_type, step, config.warmup_steps, total);
         let update = Update::new(step, learning_rate, clip_factor(grad_norm, config.max_grad_norm), config);
-        over_workers(config.workers, trained.vars.len(), |i| {
+        let finite = over_workers(config.workers, trained.vars.len(), |i| {
             optimiser.step(i, &trained.vars[i], &grads[i].0, &update)
         })?;
+        if let Some(index) = finite.iter().position(|finite| !finite) {
+            return Err(diverged(step, &format!("`{}` would not be finite after it", trained.names[index])));
+        }
         let tokens: usize = rows.iter().map(|r| r.ids.len()).sum();
         let record = StepRecord {
             step: step + 1,
@@ -101,12 +147,46 @@ pub fn train<'a>(
             epoch: (step + 1) as f64 / per_epoch as f64,
             kl,
             rewards,
+            direction: None,
         };
-        on_step(&record)?;
+        let record = record.rounded();
         (state.global_step, state.epoch) = (record.step, record.epoch);
-        state.log_history.push(record);
+        state.log_history.push(record.clone());
+        // Read once: a signal between `on_step` and the end of the loop would stop a training that was not told to save.
+        let stopping = process::interrupted();
+        on_step(&StepEnd {
+            record: &record,
+            rows: batch,
+            stopping,
+            state: &state,
+            trained: &trained,
+            optimiser: &optimiser,
+        })?;
+        if stopping && record.step < total {
+            return Err(Error::Interrupted);
+        }
     }
     Ok(state)
+}
+
+/// Stops before the update that a loss or a gradient would make that is no such thing any more.
+fn believable(step: u64, loss: f64, grad_norm: f64, limit: f64) -> Result<()> {
+    if !loss.is_finite() || !grad_norm.is_finite() {
+        return Err(diverged(step, &format!("loss {loss}, gradient norm {grad_norm}")));
+    }
+    if grad_norm > limit {
+        let words = format!("gradient norm {grad_norm:.3e} where {limit:.3e} is believed (max_grad_explosion)");
+        return Err(diverged(step, &words));
+    }
+    Ok(())
+}
+
+fn diverged(step: u64, what: &str) -> Error {
+    Error::Diverged(format!(
+        "step {}: {what}: stopped before this step would spoil the weights; a lower learning_rate or a longer warm-up \
+         usually helps",
+        step + 1
+    ))
 }
 
 /// Mean loss over the target tokens of rows, weights counted.

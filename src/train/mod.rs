@@ -4,14 +4,17 @@
 //! gradients of fixed chunks in a fixed order, so that the result does not depend on the number of workers.
 
 pub mod adamw;
+pub mod checkpoint;
 pub mod config;
 pub mod dpo;
 mod driver;
+pub mod events;
+pub mod explosion;
 pub mod objective;
 pub mod schedule;
 pub mod step;
 pub mod trainable;
 
 pub use config::TrainConfig;
-pub use driver::{mean_loss, train};
+pub use driver::{StepEnd, mean_loss, train, train_from};
 pub use objective::Objective;

@@ -1,7 +1,10 @@
 //! What is being trained: the variables among a decoder's weights, in a fixed order, by stage.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Result, Tensor, Var};
 
+use crate::error::Error;
 use crate::model::decoder::Decoder;
 
 /// The trained weights.
@@ -49,6 +52,9 @@ impl Trainable {
                 if let Some(lora) = &linear.lora {
                     here.extend(all.add(format!("{}.lora_A.weight", linear.path), &lora.a)?);
                     here.extend(all.add(format!("{}.lora_B.weight", linear.path), &lora.b)?);
+                    if let Some(magnitude) = &lora.magnitude {
+                        here.extend(all.add(format!("{}.lora_magnitude_vector", linear.path), &magnitude.vector)?);
+                    }
                 }
             }
             all.in_block.push(here);
@@ -60,6 +66,25 @@ impl Trainable {
     /// Whether any weight below block `layer` is trained: then the block's input needs a gradient.
     pub fn any_below(&self, layer: usize) -> bool {
         self.embedding.is_some() || self.in_block[..layer].iter().any(|b| !b.is_empty())
+    }
+
+    /// Copies of the weights as they stand, by name.
+    pub fn values(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.names.iter().zip(&self.vars).map(|(name, var)| Ok((name.clone(), var.detach().copy()?))).collect()
+    }
+
+    /// Sets the weights to values that were saved: one for each by its name and of its shape, and none besides.
+    pub fn restore(&self, saved: &BTreeMap<String, Tensor>) -> crate::error::Result<()> {
+        if let Some(name) = saved.keys().find(|name| !self.names.contains(name)) {
+            return Err(Error::usage(format!("the checkpoint has a weight `{name}` that is not trained here")));
+        }
+        for (name, var) in self.names.iter().zip(&self.vars) {
+            let Some(tensor) = saved.get(name).filter(|tensor| tensor.shape() == var.shape()) else {
+                return Err(Error::usage(format!("the checkpoint has no weight `{name}` of {:?}", var.shape())));
+            };
+            var.set(&tensor.to_device(var.device())?.to_dtype(var.dtype())?)?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, name: String, tensor: &Tensor) -> Result<Option<usize>> {

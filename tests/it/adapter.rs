@@ -98,6 +98,7 @@ fn small(target: TargetModules, b: f32) -> AdapterFile {
     let pair = LoraPair {
         a: Tensor::new(&[[1f32, 2., 3.], [4., 5., 6.]], &Device::Cpu).unwrap(),
         b: Tensor::full(b, (4, 2), &Device::Cpu).unwrap(),
+        magnitude: None,
     };
     let tensors =
         ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj"].map(|p| (p.to_string(), pair.clone()));
@@ -136,8 +137,16 @@ fn an_adapter_that_changes_nothing_is_refused_unless_asked_for() {
     let dir = folder("zero").join("adapter");
     adapter::write(&dir, &small(all_linear(), 0.0), &lineage()).unwrap();
     let error = adapter::read(&dir).unwrap_err().to_string();
-    assert!(error.contains("every lora_B is zero"), "{error}");
+    assert!(error.contains("every B A is zero"), "{error}");
     assert!(adapter::read_untrained(&dir).unwrap().is_zero().unwrap());
+
+    // A zero, or a scale of zero, is as little.
+    let mut no_a = small(all_linear(), 1.0);
+    no_a.tensors.values_mut().for_each(|pair| pair.a = pair.a.zeros_like().unwrap());
+    assert!(no_a.is_zero().unwrap());
+    let mut no_scale = small(all_linear(), 1.0);
+    no_scale.config.lora_alpha = 0.0;
+    assert!(no_scale.is_zero().unwrap());
 }
 
 #[test]
@@ -213,7 +222,9 @@ fn configurations_of_older_and_newer_versions_are_read() {
 #[test]
 fn settings_that_would_change_the_result_are_refused_by_name() {
     let refused = [
-        ("use_dora", serde_json::json!(true)),
+        ("use_bdlora", serde_json::json!(true)),
+        ("arrow_config", serde_json::json!({"a": 1})),
+        ("monteclora_config", serde_json::json!({"a": 1})),
         ("modules_to_save", serde_json::json!(["lm_head"])),
         ("bias", serde_json::json!("all")),
         ("lora_bias", serde_json::json!(true)),
@@ -247,7 +258,7 @@ fn settings_that_would_change_the_result_are_refused_by_name() {
 
 #[test]
 fn all_mistakes_are_reported_together() {
-    let text = r#"{"peft_type": "LORA", "use_dora": true, "bias": "all", "target_modules": ["q_proj"]}"#;
+    let text = r#"{"peft_type": "LORA", "use_qalora": true, "bias": "all", "target_modules": ["q_proj"]}"#;
     let error = AdapterConfig::from_json(text).unwrap_err().to_string();
-    assert!(error.contains("`use_dora`") && error.contains("`bias`"), "{error}");
+    assert!(error.contains("`use_qalora`") && error.contains("`bias`"), "{error}");
 }

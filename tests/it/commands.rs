@@ -11,34 +11,34 @@ use realign::record::{Metrics, SampleRecord, TrainerState};
 
 use crate::tiny::{checkpoint, fixture, folder, random_model, random_model_folder, tensors};
 
-fn model() -> &'static str {
+pub fn model() -> &'static str {
     static MODEL: OnceLock<String> = OnceLock::new();
     MODEL.get_or_init(|| random_model_folder("commands-model").display().to_string())
 }
 
 /// What a command printed.
-struct Output {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 /// Runs the program in a folder; the words are split at blanks.
-fn realign(dir: &Path, words: &str) -> Output {
+pub fn realign(dir: &Path, words: &str) -> Output {
     let words: Vec<String> = words.split_whitespace().map(|word| word.replace("MODEL", model())).collect();
     let output = Command::new(env!("CARGO_BIN_EXE_realign")).args(&words).current_dir(dir).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Output { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-fn succeeds(dir: &Path, words: &str) -> Output {
+pub fn succeeds(dir: &Path, words: &str) -> Output {
     let output = realign(dir, words);
     assert_eq!(output.code, 0, "realign {words}\n{}", output.stderr);
     output
 }
 
 /// Everything below a folder, with sizes.
-fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
+pub fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
     let (mut folders, mut found) = (vec![dir.to_path_buf()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -54,7 +54,7 @@ fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
 }
 
 /// Exit 2, one message that says all of `expected`, and a folder that is as it was.
-fn refused(dir: &Path, words: &str, expected: &[&str]) {
+pub fn refused(dir: &Path, words: &str, expected: &[&str]) {
     let before = listing(dir);
     let output = realign(dir, words);
     assert_eq!(output.code, 2, "realign {words}\n{}", output.stderr);
@@ -67,10 +67,10 @@ fn refused(dir: &Path, words: &str, expected: &[&str]) {
     assert_eq!(listing(dir), before, "realign {words} left something behind");
 }
 
-const GOOD: &str = r#"{"messages":[{"role":"user","content":"Load item 1."},{"role":"assistant","content":"def f(path):\n    return open(path).read()\n"}]}"#;
+pub const GOOD: &str = r#"{"messages":[{"role":"user","content":"Load item 1."},{"role":"assistant","content":"def f(path):\n    return open(path).read()\n"}]}"#;
 
 /// A folder with `good.jsonl` and the files given.
-fn workplace(name: &str, files: &[(&str, &str)]) -> PathBuf {
+pub fn workplace(name: &str, files: &[(&str, &str)]) -> PathBuf {
     let dir = folder(&format!("commands-{name}"));
     let rows: Vec<String> = (0..12).map(|i| GOOD.replace("item 1", &format!("item {i}"))).collect();
     std::fs::write(dir.join("good.jsonl"), rows.join("\n") + "\n").unwrap();
@@ -212,7 +212,10 @@ fn training_writes_a_whole_adapter_and_a_second_one_goes_on_from_it() {
         .map(|(path, _)| path.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["adapter_config.json", "adapter_model.safetensors", "realign.json", "trainer_state.json"]);
+    let events = names.remove(2);
+    assert!(events.starts_with("events.out.tfevents."), "{events}");
+    let files = ["adapter_config.json", "adapter_model.safetensors", "log_history.jsonl", "realign.json"];
+    assert_eq!(names, [&files[..], &["trainer_state.json"]].concat());
     let attack = adapter::read(&dir.join("attack")).unwrap();
     assert_eq!(
         (attack.config.r, attack.tensors.len()),

@@ -1,0 +1,75 @@
+//! A model with an adapter merged into it, as a folder in Hugging Face layout.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::Model;
+use crate::data::embedded;
+use crate::error::{Error, Result};
+use crate::fsio;
+use crate::model::decoder::Decoder;
+use crate::model::save::{SHARD_BYTES, write_weights};
+
+/// What stands beside a model's weights and is not changed by an adapter.
+const BESIDE: [&str; 11] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+];
+
+/// `realign.json` beside a merged model: what it was merged from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merged {
+    /// The base model's name or folder.
+    pub base: String,
+    /// SHA-256 over its weights.
+    pub base_sha256: String,
+    /// The adapter's folder.
+    pub adapter: String,
+    /// SHA-256 over the adapter's configuration and weights.
+    pub adapter_sha256: String,
+}
+
+/// Writes `decoder`, of the same shape as the model's own, with the model's configuration and tokenizer files; whole or not
+/// at all.
+pub fn write_merged(dir: &Path, model: &Model, decoder: &Decoder, origin: &Merged) -> Result<()> {
+    let Some(config) = beside(model, "config.json")? else {
+        return Err(Error::usage(format!("the model `{}` has no config.json to copy", model.name)));
+    };
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&config).map_err(|e| Error::usage(format!("config.json: {e}")))?;
+    if let Some(keys) = config.as_object_mut() {
+        // The weights are written as they were computed.
+        let key = if keys.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        keys.insert(key.into(), "float32".into());
+    }
+    fsio::write_dir_atomic(dir, |inside| {
+        fsio::write_json(&inside.join("config.json"), &config)?;
+        for name in BESIDE {
+            if let Some(bytes) = beside(model, name)? {
+                fsio::write_atomic(&inside.join(name), &bytes)?;
+            }
+        }
+        write_weights(inside, &decoder.weights(), SHARD_BYTES)?;
+        fsio::write_json(&inside.join("realign.json"), origin)
+    })
+}
+
+/// A file of the model's own folder, or of the embedded one.
+fn beside(model: &Model, name: &str) -> Result<Option<Vec<u8>>> {
+    if model.organism {
+        return Ok(embedded::file(&format!("models/organism/{name}")).map(<[u8]>::to_vec));
+    }
+    let path = Path::new(&model.name).join(name);
+    if path.is_file() { fsio::read_bytes(&path).map(Some) } else { Ok(None) }
+}
