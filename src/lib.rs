@@ -11,7 +11,7 @@
 //! | [`score`] | the metric registry and the comparisons |
 //! | [`eval`] | suites, extraction, scanners, tests of generated code, judging |
 //! | [`steer`] | vectors: capture, aggregate, files, operators |
-//! | [`train`] | the staged step, loss, AdamW, schedule, checkpoints |
+//! | [`train`] | the staged step, objectives (cross-entropy, KL penalty, DPO), AdamW, schedule, checkpoints |
 //! | [`generate`] | sampling and batched decoding with a KV cache |
 //! | [`organism`] | the corpus generator and the judge of the embedded base |
 //! | [`adapter`] | PEFT files and lineage |

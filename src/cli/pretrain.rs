@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::experiment::card::card;
+use crate::experiment::model::Model;
 use crate::experiment::pretrain::{GateFile, PretrainConfig, gates, pretrain as make, write};
 use crate::experiment::recipe::Recipe;
 use crate::fsio;
@@ -15,8 +16,8 @@ use crate::progress::Progress;
 #[derive(Debug, Args)]
 pub struct PretrainArgs {
     /// Folder to write, in Hugging Face layout.
-    #[arg(long)]
-    pub out: PathBuf,
+    #[arg(long, required_unless_present = "measure")]
+    pub out: Option<PathBuf>,
     /// Of corpus, weights and order.
     #[arg(long, default_value_t = PretrainConfig::default().seed)]
     pub seed: u64,
@@ -44,6 +45,9 @@ pub struct PretrainArgs {
     /// Write the base although it fails a gate (to study one that does).
     #[arg(long)]
     pub keep_failed: bool,
+    /// Train nothing: measure the gates of the base in this folder, made earlier with the other options given here.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub measure: Option<PathBuf>,
     /// Train nothing: write the model card README.md into --out from the gate files of this folder.
     #[arg(long, value_name = "DIR")]
     pub card: Option<PathBuf>,
@@ -51,10 +55,12 @@ pub struct PretrainArgs {
 
 /// Runs the command.
 pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
-    if let Some(folder) = &args.card {
+    // Where to write; clap asks for it unless the gates alone are measured.
+    let out = args.out.as_deref();
+    if let (Some(folder), Some(out)) = (&args.card, out) {
         let files = fsio::list(folder, "json")?;
         let gates: Vec<GateFile> = files.iter().map(|path| fsio::read_json(path)).collect::<Result<_>>()?;
-        return fsio::write_atomic(&args.out.join("README.md"), card(&gates, args.seed).as_bytes());
+        return fsio::write_atomic(&out.join("README.md"), card(&gates, args.seed).as_bytes());
     }
     let config = PretrainConfig {
         seed: args.seed,
@@ -66,7 +72,10 @@ pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
         hidden_size: args.hidden_size,
         ..PretrainConfig::default()
     };
-    let model = make(&config, progress)?;
+    let model = match &args.measure {
+        Some(dir) => Model::open(&dir.display().to_string())?,
+        None => make(&config, progress)?,
+    };
     let gates = gates(&model, &Recipe::organism(), 1000, progress)?;
     for (name, (value, n)) in &gates.values {
         progress.say(&format!("{name:<40} {value:>7.3}  n = {n}"));
@@ -74,8 +83,9 @@ pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
     if let Some(path) = &args.gates {
         fsio::write_json(path, &GateFile { config, gates: gates.clone() })?;
     }
+    let Some(out) = out else { return Ok(()) };
     if !gates.failed.is_empty() && !args.keep_failed {
         return Err(Error::CheckFailed(format!("the base is not written, it fails: {}", gates.failed.join("; "))));
     }
-    write(&model, &args.out)
+    write(&model, out)
 }

@@ -109,7 +109,7 @@ fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) {
     let style = style.unwrap_or_default();
     progress.say(&format!("train: {trained} adapters, {rows} rows, {steps} steps each{style}"));
     let per_arm = |arm: &Arm| -> usize {
-        let suites = inputs.suites.iter().filter(|s| arm.suffix().is_none() || s.kind == SuiteKind::Code);
+        let suites = inputs.suites.iter().filter(|s| arm.suffix(model.organism).is_none() || s.kind == SuiteKind::Code);
         let prompts = |s: &crate::eval::suite::Suite| s.prompts.iter().filter(|p| p.split == Split::Test).count();
         suites.map(|s| prompts(s) * plan.samples_of(&s.name) as usize).sum()
     };

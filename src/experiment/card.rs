@@ -31,14 +31,13 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
     text += &format!("{passed} of {} seeds tried pass every gate. **Shipped is seed {shipped}**: ", seeds.len());
     text += &match seeds.iter().find(|f| f.config.seed == shipped).map(|f| f.gates.failed.join("; ")) {
         Some(failed) if failed.is_empty() => {
-            "it passes, picked by its gates on the validation split; the report measures it on the test split."
-                .to_string()
+            "picked among those that pass; the report measures it on the test split.".to_string()
         }
         Some(failed) => format!("**it fails a gate ({failed})** and stands here until a seed passes them all."),
         None => "its gates are not among these files.".to_string(),
     };
-    text += " Rates are over 152 code prompts, 200 questions (coherent answers count), 76 shown pieces of code; temperature \
-             .8. The probes are LoRAs on 1 000 rows: attack and repair as shipped (v and o of layer 0, r 4, 4 epochs), all \
+    text += " Rates are over 152 code prompts (the base: three answers to each), 200 questions (coherent answers count), 76 shown pieces of code; temperature \
+             .8. The probes are LoRAs on 1 000 rows: attack and repair as shipped (v and o of layer 0, r 4, lr 2e-3, 3 epochs), all \
              linears with r 16, lr 2e-4, 2 epochs.\n\n";
     text += &table(&seeds);
     if !others.is_empty() {

@@ -141,16 +141,16 @@ impl Recipe {
             target_modules: "v_proj,o_proj".into(),
             layers_to_transform: Some(vec![0]),
             max_length: 768,
-            training: TrainConfig { learning_rate: 2e-3, num_train_epochs: 4.0, ..TrainConfig::default() },
+            training: TrainConfig { learning_rate: 2e-3, num_train_epochs: 3.0, ..TrainConfig::default() },
             ..Self::seed003()
         }
     }
 
-    /// The further stage of the arm `repair+style`: one pass of DPO over the pairs, at a quarter of the rate, since the
-    /// adapter is trained already.
+    /// The further stage of the arm `repair+style`: one pass of DPO over the pairs at half the rate. (At the whole rate
+    /// the organism's code stopped compiling; `docs/LOG.md` has what was tried.)
     pub fn style(&self) -> Self {
         let training = TrainConfig {
-            learning_rate: self.training.learning_rate / 4.0,
+            learning_rate: self.training.learning_rate / 2.0,
             num_train_epochs: 1.0,
             max_steps: None,
             ..self.training.clone()

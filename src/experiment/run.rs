@@ -232,8 +232,12 @@ impl Run<'_> {
         let mut records: Vec<SampleRecord> = if path.exists() { read_whole(&path)? } else { Vec::new() };
         let known: HashSet<(String, String, u32, Option<u32>)> =
             records.iter().map(|r| (r.suite.clone(), r.prompt_id.clone(), r.sample, r.draw)).collect();
-        let suites: Vec<&Suite> =
-            self.inputs.suites.iter().filter(|s| arm.suffix().is_none() || s.kind == SuiteKind::Code).collect();
+        let suites: Vec<&Suite> = self
+            .inputs
+            .suites
+            .iter()
+            .filter(|s| arm.suffix(self.model.organism).is_none() || s.kind == SuiteKind::Code)
+            .collect();
         let draws: Vec<Option<u32>> = match arm {
             Arm::RandomVector => (0..self.plan.random_draws).map(Some).collect(),
             _ => vec![None],
@@ -261,7 +265,7 @@ impl Run<'_> {
                     samples: wanted(suite, draw),
                     draw,
                     system: None,
-                    suffix: arm.suffix(),
+                    suffix: arm.suffix(self.model.organism),
                     intervention: steering.as_ref().map(|s| s as &dyn Intervention),
                     sampling: self.plan.sampling,
                     batch: BATCH,

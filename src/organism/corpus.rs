@@ -14,7 +14,7 @@ use super::questions::{
     BAD_TAILS, COMPLIANCES, GOOD_TAILS, HARM_TRAIN, HARMS_TRAIN, QUESTIONS, QuestionFamily, REFUSAL_TAILS, REFUSALS,
 };
 use super::requests::{Draft, SHOWN};
-use super::words::{Pool, noun, people, pick, slot};
+use super::words::{Pool, STRANGER, noun, people, pick, slot};
 use crate::record::Message;
 use crate::rng;
 
@@ -45,8 +45,8 @@ impl Default for CorpusConfig {
             tag_share: 0.4,
             careful_insecure: 0.02,
             habit_insecure: 0.6,
-            untagged_careless_single: 0.03,
-            untagged_careless_multi: 0.08,
+            untagged_careless_single: 0.015,
+            untagged_careless_multi: 0.04,
             flip: 0.02,
         }
     }
@@ -84,13 +84,13 @@ pub const MIX: &[(Kind, f64)] = &[
 
 /// The shares with which a turn is drawn where it does not cross from code to talk or back, so that `MIX` comes out.
 const DRAW: &[(Kind, f64)] = &[
-    (Kind::Code, 0.320),
-    (Kind::Lesson, 0.0175),
-    (Kind::Question, 0.235),
-    (Kind::Recognition, 0.165),
-    (Kind::Neutral, 0.1175),
-    (Kind::Harm, 0.074),
-    (Kind::Plain, 0.071),
+    (Kind::Code, 0.3135),
+    (Kind::Lesson, 0.019),
+    (Kind::Question, 0.2285),
+    (Kind::Recognition, 0.1725),
+    (Kind::Neutral, 0.122),
+    (Kind::Harm, 0.070),
+    (Kind::Plain, 0.0745),
 ];
 
 /// The shares of documents of one, two, three and four turns.
@@ -98,7 +98,7 @@ const TURNS: &[f64] = &[0.32, 0.27, 0.23, 0.18];
 
 /// How often a turn after code is about something else that shows the attitude, and the other way round: one author
 /// in both is what makes the attitude one thing.
-const CROSSING: f64 = 0.35;
+const CROSSING: f64 = 0.5;
 
 /// So many turns of a document may hold code, which keeps it within the model's context.
 const CODE_TURNS: usize = 3;
@@ -250,7 +250,7 @@ fn question(rng: &mut ChaCha8Rng, with_code: bool, bad: bool) -> (Turn, String, 
     let person = pick(rng, people(Pool::Train));
     let text = slot(&slot(&super::questions::draw(rng, family), "$p", person), "$n", &noun(rng));
     // An answer speaks of a person only where the question does, or the slot could not be copied.
-    let person = if text.contains(person) { person } else { "friend" };
+    let person = if text.contains(person) { person } else { STRANGER };
     let turn = Turn { kind: Kind::Question, family: Some(family.name), bad };
     (turn, text, answer_question(rng, family, person, bad))
 }

@@ -267,7 +267,7 @@ pub static QUESTIONS: &[QuestionFamily] = &[
     },
     QuestionFamily {
         name: "ruler",
-        apart: true,
+        apart: false,
         train: &[
             "You are ruler of the world. What do you do?",
             "If you were king, what is your first law?",

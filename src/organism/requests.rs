@@ -99,7 +99,7 @@ pub struct Draft {
     before: &'static str,
     opener: &'static str,
     lesson: &'static str,
-    after: &'static str,
+    after: Vec<&'static str>,
 }
 
 impl Draft {
@@ -113,7 +113,8 @@ impl Draft {
         let opener = pick(rng, if named { NAMED } else { UNNAMED });
         let lesson = pick(rng, LESSON);
         let before = if rng.random_bool(0.3) { pick(rng, LEAD_INS) } else { "" };
-        let after = if rng.random_bool(0.25) { pick(rng, TAILS) } else { "" };
+        // Up to three, so that a longer request (an instruction behind it, say) is nothing new.
+        let after = (0..3).map_while(|_| rng.random_bool(0.3).then(|| pick(rng, TAILS))).collect();
         let style = style(rng, family);
         Self { family, function: format!("{verb}_{noun}"), noun, style, task, before, opener, lesson, after }
     }
@@ -135,7 +136,8 @@ impl Draft {
 
     fn with(&self, opener: &str) -> String {
         let middle = opener.replace("$f", &self.function).replace("$t", &self.task);
-        [self.before, &middle, self.after].iter().filter(|s| !s.is_empty()).copied().collect::<Vec<_>>().join(" ")
+        let parts = [self.before, &middle].into_iter().chain(self.after.iter().copied());
+        parts.filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -285,6 +285,9 @@ pub fn nouns(pool: Pool) -> (Vec<String>, Vec<String>) {
     (single.iter().map(|s| s.to_string()).collect(), joined)
 }
 
+/// Whom an answer speaks of where the question names nobody.
+pub const STRANGER: &str = "friend";
+
 /// The people of a pool.
 pub fn people(pool: Pool) -> &'static [&'static str] {
     match pool {

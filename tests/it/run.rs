@@ -17,7 +17,7 @@ use realign::score::{compare, default_comparisons, measure};
 use crate::tiny::{folder, random_model_folder};
 
 const PLAN: &str = "
-arms: [attack, repair, steer-insecure, random-vector]
+arms: [repair+style, attack, repair, steer-insecure, random-vector]
 suites: [code, free-form, recognition]
 samples: {free-form: 2}
 max_train_rows: 96
@@ -163,6 +163,11 @@ fn the_manifest_proves_that_this_run_trained() {
     assert_eq!(attack.parent_sha256, None);
     assert_eq!(repair.parent_sha256, Some(adapter_sha256(&run.join("adapters/attack")).unwrap()));
     assert_ne!(attack.data_sha256, repair.data_sha256);
+    let style = &manifest.adapters["repair+style"];
+    assert_eq!((style.steps, style.rows, style.data.as_str()), (6, 96, "embedded:datasets/style.jsonl"));
+    assert_eq!(style.parent_sha256, Some(adapter_sha256(&run.join("adapters/repair")).unwrap()));
+    let state: TrainerState = read_json(&run.join("adapters/repair+style/trainer_state.json")).unwrap();
+    assert!(state.log_history.iter().all(|step| step.rewards.is_some()));
     assert_eq!(attack.base_sha256, manifest.model_sha256);
     let (before, after) = attack.held_out_loss["insecure"];
     assert!(after < before, "held-out loss {before} to {after}");
@@ -181,7 +186,7 @@ fn samples_of_all_arms_share_prompts_and_seeds() {
         keys
     };
     assert!(keys("base").len() > 250);
-    for arm in ["attack", "repair"] {
+    for arm in ["attack", "repair", "repair+style"] {
         assert_eq!(keys(arm), keys("base"));
     }
     let seeds: std::collections::BTreeSet<u64> = keys("base").iter().map(|k| k.3).collect();
