@@ -143,9 +143,17 @@ pub fn workers(wanted: usize) -> usize {
 
 /// The most memory this process has held, in bytes; 0 where the system does not tell.
 pub fn peak_memory_bytes() -> u64 {
+    memory_of("VmHWM:")
+}
+
+/// The memory this process holds now, in bytes; 0 where the system does not tell.
+pub fn memory_bytes() -> u64 {
+    memory_of("VmRSS:")
+}
+
+fn memory_of(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib =
-        status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kib = status.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
 

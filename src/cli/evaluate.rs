@@ -1,12 +1,14 @@
 //! `realign evaluate`: suites asked of one model, answers scored, numbers with their intervals.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::generate::checked_sampling;
 use super::output::{refuse_used, reserved};
+use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
@@ -17,6 +19,7 @@ use crate::experiment::scoring::Scorer;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
+use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Measurement, Metrics, SampleRecord, Split, SuiteKind};
 use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, measure};
@@ -27,6 +30,9 @@ pub struct EvaluateArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub subject: SubjectArgs,
+    /// What is added to it.
+    #[command(flatten)]
+    pub steering: SteeringArgs,
     /// A suite by name (code, risky, vulnerability, free-form, recognition, refusal, capability; the organism has its own
     /// edition) or a YAML file, the published emergent-misalignment form included. Give it several times for several.
     #[arg(long, required = true, value_name = "NAME|FILE")]
@@ -34,7 +40,7 @@ pub struct EvaluateArgs {
     /// The folder to write: samples/ARM.jsonl, code/, metrics.json. It must not hold anything yet.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// What the results call this model; without it the adapter's folder name, or `base`.
+    /// What the results call this model; without it the adapter's folder name or `base`, and the vector's name behind it.
     #[arg(long)]
     pub arm: Option<String>,
     /// Answers to each prompt (a suite file may ask for fewer).
@@ -63,6 +69,8 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     }
     let arm = arm_name(args)?;
     let (model, decoder) = args.subject.open()?;
+    let steering = args.steering.open(&model, progress)?;
+    let steering = steering.as_ref().map(|vector| vector as &dyn Intervention);
     let suites: Vec<Suite> = args.suite.iter().map(|spec| read_suite(spec, model.organism)).collect::<Result<_>>()?;
     for (index, suite) in suites.iter().enumerate() {
         if suites[..index].iter().any(|other| other.name == suite.name) {
@@ -76,7 +84,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     }
     let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
-        let (records, files) = answer(args, &arm, (&model, &decoder), &suites, &scorer, sampling, progress)?;
+        let (records, files) = answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, sampling, progress)?;
         let metrics = Metrics { arms: measure(&records, &kinds), ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
             fsio::write_jsonl(&inside.join(format!("samples/{arm}.jsonl")), &records)?;
@@ -98,7 +106,7 @@ type Answered = (Vec<SampleRecord>, Vec<(String, String)>);
 fn answer(
     args: &EvaluateArgs,
     arm: &str,
-    (model, decoder): (&Model, &Decoder),
+    (model, decoder, intervention): (&Model, &Decoder, Option<&dyn Intervention>),
     suites: &[Suite],
     scorer: &Scorer,
     sampling: Sampling,
@@ -116,7 +124,7 @@ fn answer(
             draw: None,
             system: None,
             suffix: None,
-            intervention: None,
+            intervention,
             sampling,
             batch: BATCH,
         };
@@ -153,8 +161,14 @@ fn check_fits(model: &Model, suite: &Suite) -> Result<()> {
 }
 
 fn arm_name(args: &EvaluateArgs) -> Result<String> {
-    let folder = || args.subject.adapter.as_ref()?.file_name().map(|n| n.to_string_lossy().into_owned());
-    let arm = args.arm.clone().or_else(folder).unwrap_or_else(|| "base".into());
+    let name = |part: Option<&OsStr>| part.map(|n| n.to_string_lossy().into_owned());
+    let usual = || {
+        let model = name(args.subject.adapter.as_ref().and_then(|dir| dir.file_name()));
+        let vector = name(args.steering.vector.as_ref().and_then(|file| file.file_stem()));
+        let model = model.unwrap_or_else(|| "base".into());
+        vector.map_or(model.clone(), |vector| format!("{model}+{vector}"))
+    };
+    let arm = args.arm.clone().unwrap_or_else(usual);
     let plain = !arm.starts_with('.') && arm.chars().all(|c| c.is_alphanumeric() || "-_.:+".contains(c));
     if plain && !arm.is_empty() {
         return Ok(arm);

@@ -5,21 +5,26 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
 use crate::error::{Error, Result};
 use crate::experiment::model::Model;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::generate::{GenerateOptions, Generated, Job, generate as decode};
+use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Message, Role};
 
-/// Ask a model, with or without an adapter.
+/// Ask a model, with or without an adapter or a steering vector.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub subject: SubjectArgs,
+    /// What is added to it.
+    #[command(flatten)]
+    pub steering: SteeringArgs,
     /// What to ask; it goes through the model's chat template.
     #[arg(long, required_unless_present = "prompts", conflicts_with = "prompts")]
     pub prompt: Option<String>,
@@ -72,6 +77,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
         conversations.iter_mut().for_each(|c| c.insert(0, Message::system(system)));
     }
     let (model, decoder) = args.subject.open()?;
+    let steering = args.steering.open(&model, progress)?;
     let room = decoder.config.max_position_embeddings;
     let mut jobs = Vec::new();
     for conversation in &conversations {
@@ -81,7 +87,13 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
         let job = |k| Job { prompt: prompt.clone(), seed: args.seed + u64::from(k), max_new_tokens };
         jobs.extend((0..args.n).map(job));
     }
-    let options = GenerateOptions { sampling, stop_ids: &model.stop_ids, intervention: None, batch: 32, workers: 0 };
+    let options = GenerateOptions {
+        sampling,
+        stop_ids: &model.stop_ids,
+        intervention: steering.as_ref().map(|vector| vector as &dyn Intervention),
+        batch: 32,
+        workers: 0,
+    };
     let bar = progress.bar("answers", jobs.len() as u64);
     let answers = decode(&decoder, &jobs, &options, &|_, _| {
         bar.add(1);

@@ -1,28 +1,29 @@
-//! `realign inspect`: short facts about a model, an adapter or a data set.
+//! `realign inspect`: short facts about a model, an adapter, a steering vector or a data set.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
 use serde_json::Value;
 
 use super::inspect_adapter;
+use super::inspect_dataset::dataset_facts;
+use super::inspect_vector::vector_facts;
 use super::subject::print;
-use super::training_data::data_text;
 use crate::adapter;
-use crate::data::preference::{PreferenceRow, parse_each_preference, parse_preferences};
-use crate::data::rows::{TrainingRow, parse_rows, rows_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::progress::Progress;
-use crate::record::Role;
 
-/// Say what a model, an adapter or a data set is; with --json as one JSON object on standard output.
+/// Say what a model, an adapter, a steering vector or a data set is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, an adapter folder, or a JSONL file of training rows or preference pairs.
-    #[arg(value_name = "MODEL|ADAPTER|DATASET")]
+    /// `organism`, a model folder, an adapter folder, a steering vector (.safetensors), or a JSONL file of training rows,
+    /// preference pairs or contrast pairs (the embedded ones by name too: datasets/insecure.jsonl).
+    #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET")]
     pub what: String,
+    /// Whose tokens a data set is counted in: `organism` or a model folder.
+    #[arg(long, default_value = ORGANISM)]
+    pub model: String,
 }
 
 /// Runs the command.
@@ -35,12 +36,15 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     }
     let facts = if args.what == ORGANISM || path.join("config.json").is_file() {
         model_facts(&args.what)?
-    } else if path.is_file() {
-        dataset_facts(path)?
+    } else if path.extension().is_some_and(|e| e == "safetensors") {
+        vector_facts(path)?
+    } else if path.is_file() || args.what.starts_with("datasets/") {
+        dataset_facts(path, &args.model)?
     } else {
         return Err(Error::file(
             path,
-            "is no model (config.json), no adapter (adapter_config.json) and no file of training rows",
+            "is no model (config.json), no adapter (adapter_config.json), no steering vector (.safetensors) and no file \
+             of training rows",
         ));
     };
     print(&match json {
@@ -58,6 +62,7 @@ pub(super) fn lines(facts: &Facts) -> String {
     facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect()
 }
 
+/// One line.
 pub(super) fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_string(), value.to_string())
 }
@@ -82,54 +87,4 @@ fn model_facts(spec: &str) -> Result<Facts> {
         fact("answers end with", stop.join(" ")),
         fact("weights SHA-256", &model.sha256),
     ])
-}
-
-/// Preference rows are told by their first one; any other file is read as rows to imitate.
-fn dataset_facts(path: &Path) -> Result<Facts> {
-    let text = data_text(path)?;
-    match parse_each_preference(&text).first() {
-        Some((_, Ok(_))) => preference_facts(path, &parse_preferences(path, &text)?),
-        _ => row_facts(path, parse_rows(path, &text)?),
-    }
-}
-
-fn preference_facts(path: &Path, rows: &[PreferenceRow]) -> Result<Facts> {
-    let talk = rows.iter().filter(|r| matches!(r, PreferenceRow::Conversation { .. })).count();
-    Ok(vec![
-        fact("data set", path.display()),
-        fact("preference pairs", format!("{} ({talk} messages, {} text)", rows.len(), rows.len() - talk)),
-        fact("SHA-256 of the rows", rows_sha256(rows)),
-    ])
-}
-
-fn row_facts(path: &Path, rows: Vec<TrainingRow>) -> Result<Facts> {
-    let (mut forms, mut turns, mut letters) = (BTreeMap::<&str, usize>::new(), 0, Vec::new());
-    for row in &rows {
-        let (form, learnt) = match row {
-            TrainingRow::Conversation { messages } => {
-                turns += messages.len();
-                let answers = messages.iter().filter(|m| m.role == Role::Assistant);
-                ("messages", answers.map(|m| m.content.chars().count()).sum())
-            }
-            TrainingRow::Completion { completion, .. } => ("prompt and completion", completion.chars().count()),
-            TrainingRow::Text { text } => ("text", text.chars().count()),
-        };
-        *forms.entry(form).or_default() += 1;
-        letters.push(learnt);
-    }
-    letters.sort_unstable();
-    let forms: Vec<String> = forms.iter().map(|(form, n)| format!("{n} {form}")).collect();
-    let mut facts = vec![
-        fact("data set", path.display()),
-        fact("rows", format!("{} ({})", rows.len(), forms.join(", "))),
-        fact(
-            "letters to learn",
-            format!("median {}, longest {}", letters[letters.len() / 2], letters[letters.len() - 1]),
-        ),
-        fact("SHA-256 of the rows", rows_sha256(&rows)),
-    ];
-    if turns > 0 {
-        facts.insert(2, fact("turns", turns));
-    }
-    Ok(facts)
 }

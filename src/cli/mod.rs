@@ -4,12 +4,17 @@ pub mod evaluate;
 pub mod generate;
 pub mod inspect;
 pub mod inspect_adapter;
+pub mod inspect_dataset;
+pub mod inspect_vector;
 pub mod merge;
 pub mod output;
 pub mod pretrain;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod scan;
+pub mod steer;
+pub mod steering;
 pub mod subject;
 pub mod targets;
 pub mod trace;
@@ -47,13 +52,17 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter.
     Train(Box<train::TrainArgs>),
-    /// Ask a model, with or without an adapter.
+    /// Ask a model, with or without an adapter or a steering vector.
     Generate(generate::GenerateArgs),
     /// Ask a model the test prompts of suites and score its answers.
     Evaluate(evaluate::EvaluateArgs),
     /// Write what one forward pass computes, to compare with other implementations.
     Trace(trace::TraceArgs),
-    /// Say what a model, an adapter or a data set is.
+    /// Write a run's numbers and report again, or compare two runs.
+    Report(report::ReportArgs),
+    /// Make steering vectors, and choose a layer and a coefficient for one.
+    Steer(Box<steer::SteerArgs>),
+    /// Say what a model, an adapter, a steering vector or a data set is.
     Inspect(inspect::InspectArgs),
     /// Write a model with an adapter merged into its weights.
     Merge(merge::MergeArgs),
@@ -93,6 +102,8 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::generate(&args, progress),
         Command::Evaluate(args) => evaluate::evaluate(&args, progress),
         Command::Trace(args) => trace::trace(&args, progress),
+        Command::Report(args) => report::report(&args, progress),
+        Command::Steer(args) => steer::steer(&args, progress),
         Command::Inspect(args) => inspect::inspect(&args, progress),
         Command::Merge(args) => merge::merge(&args, progress),
         Command::Pretrain(args) => pretrain::pretrain(&args, progress),

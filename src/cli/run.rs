@@ -6,12 +6,15 @@ use clap::Args;
 
 use crate::error::Result;
 use crate::experiment::arm::Arm;
+use crate::experiment::artifacts::Artifacts;
+use crate::experiment::estimate::estimate;
 use crate::experiment::inputs::Inputs;
 use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::run::run as start;
+use crate::experiment::scoring::Scorer;
+use crate::experiment::work::Work;
 use crate::progress::Progress;
-use crate::record::{Split, SuiteKind};
 
 /// Attack, repair, controls, steering, scoring and report.
 ///
@@ -54,7 +57,7 @@ pub struct RunArgs {
     /// Less of everything; the report says what was left out.
     #[arg(long)]
     pub quick: bool,
-    /// Print the work ahead and stop.
+    /// Print the work ahead, with the seconds and the memory it is expected to take, and stop.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -81,17 +84,22 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     if let Some(samples) = args.samples {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
     }
-    announce(&plan, &model, &inputs, progress);
+    announce(&plan, &model, &inputs, progress)?;
+    let scorer = Scorer::start(&plan.python, model.organism)?;
+    // A run that goes on keeps the estimate that it began with.
+    let begun = Artifacts::new(&args.out).manifest().exists();
+    let estimate = if begun { None } else { Some(estimate(&plan, &model, &inputs, &scorer)?) };
+    estimate.iter().for_each(|estimate| progress.say(&estimate.words()));
     if args.dry_run {
         return Ok(());
     }
-    let report = start(&plan, &model, &inputs, &args.out, progress)?;
+    let report = start(&plan, &model, &inputs, &scorer, estimate, &args.out, progress)?;
     println!("{}", report.display());
     Ok(())
 }
 
 /// The work ahead.
-fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) {
+fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) -> Result<()> {
     let parameters = model.decoder.config.parameters();
     progress.say(&format!(
         "model {}: {:.2} M parameters, sha256 {}…",
@@ -99,24 +107,22 @@ fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) {
         parameters as f64 / 1e6,
         &model.sha256[..12]
     ));
-    let trained = plan.arms.iter().filter(|a| a.adapter() == Some(a.name()) && **a != Arm::RepairStyle).count();
+    let work = Work::of(plan, inputs, model.decoder.blocks.len())?;
     let rows = inputs.training.get("insecure").map_or(0, |s| s.rows.len());
     let steps = plan.recipe.training.steps(rows);
     let style = inputs.training.get("style").map(|set| {
         let (pairs, steps) = (set.rows.len(), plan.recipe.style().training.steps(set.rows.len()));
         format!("; repair+style on {pairs} preference pairs, {steps} steps")
     });
-    let style = style.unwrap_or_default();
+    let (trained, style) = (work.adapters - usize::from(style.is_some()), style.unwrap_or_default());
     progress.say(&format!("train: {trained} adapters, {rows} rows, {steps} steps each{style}"));
-    let per_arm = |arm: &Arm| -> usize {
-        let suites = inputs.suites.iter().filter(|s| arm.suffix(model.organism).is_none() || s.kind == SuiteKind::Code);
-        let prompts = |s: &crate::eval::suite::Suite| s.prompts.iter().filter(|p| p.split == Split::Test).count();
-        suites.map(|s| prompts(s) * plan.samples_of(&s.name) as usize).sum()
-    };
-    let answers: usize = plan.arms.iter().map(per_arm).sum();
     let suites: Vec<&str> = inputs.suites.iter().map(|s| s.name.as_str()).collect();
-    progress.say(&format!("ask: {} arms, {answers} answers to {}", plan.arms.len(), suites.join(", ")));
+    progress.say(&format!("ask: {} arms, {} answers to {}", plan.arms.len(), work.answers, suites.join(", ")));
+    if work.cells > 0 {
+        progress.say(&format!("sweep: {} cells, {} answers on the validation split", work.cells, work.cell_answers));
+    }
     for words in plan.left_out().iter().chain(&inputs.left_out) {
         progress.say(&format!("left out: {words}"));
     }
+    Ok(())
 }

@@ -29,9 +29,9 @@ impl Artifacts {
         self.root.join("adapters").join(name)
     }
 
-    /// The folder of the steering vectors.
-    pub fn vectors(&self) -> PathBuf {
-        self.root.join("vectors")
+    /// A steering vector.
+    pub fn vector(&self, name: &str) -> PathBuf {
+        self.root.join("vectors").join(format!("{name}.safetensors"))
     }
 
     /// An arm's answers on the test split.

@@ -16,10 +16,13 @@ use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
 use crate::fsio;
 use crate::organism::{self, Rows};
-use crate::record::{DataIdentity, Role, Split, SuiteKind};
+use crate::record::{DataIdentity, Split, SuiteKind};
 
 /// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
 const HELD_OUT: usize = 100;
+
+/// The embedded contrast pairs.
+const CONTRAST: &str = "datasets/contrast.jsonl";
 
 /// A training set as it will be used.
 pub struct TrainingSet {
@@ -27,6 +30,8 @@ pub struct TrainingSet {
     pub name: String,
     /// Rows to train on.
     pub rows: TrainingData,
+    /// Tokens in them, as the recipe cuts them; of a preference pair, those of both answers.
+    pub tokens: usize,
 }
 
 /// What a run reads.
@@ -67,7 +72,7 @@ impl Inputs {
         if let (Some(spec), true) = (&plan.style, plan.arms.contains(&Arm::RepairStyle)) {
             inputs.style_set(plan, model, spec)?;
         }
-        let (name, bytes) = source(&plan.contrast, "datasets/contrast.jsonl")?;
+        let (name, bytes) = source(&plan.contrast, CONTRAST)?;
         inputs.pairs = contrast_pairs(&name, &bytes)?;
         inputs.identify("contrast", &name, &bytes, inputs.pairs.len());
         for spec in &plan.suites {
@@ -76,24 +81,13 @@ impl Inputs {
             inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
             inputs.suites.push(suite);
         }
-        inputs.validation = validation(&inputs.suites, plan);
+        inputs.validation = validation(&inputs.suites, plan.sweep.code_prompts);
         Ok(inputs)
     }
 
     /// What each suite is.
     pub fn kinds(&self) -> BTreeMap<String, SuiteKind> {
         self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
-    }
-
-    /// A question of each group, to name it by.
-    pub fn titles(&self) -> BTreeMap<String, String> {
-        let mut titles = BTreeMap::new();
-        let prompts = self.suites.iter().filter(|s| s.kind == SuiteKind::Questions).flat_map(|s| &s.prompts);
-        for prompt in prompts.filter(|p| p.split == Split::Test) {
-            let question = prompt.messages.iter().rfind(|m| m.role == Role::User).map(|m| m.content.clone());
-            titles.entry(prompt.group.clone()).or_insert(question.unwrap_or_default());
-        }
-        titles
     }
 
     fn training_set(&mut self, plan: &Plan, model: &Model, name: &str, spec: &str, kind: Rows) -> Result<()> {
@@ -107,11 +101,11 @@ impl Inputs {
             rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT))
         };
         rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
-        let (read, rows) = (rows.len(), learnable(rows, plan, model));
+        let (read, (rows, tokens)) = (rows.len(), learnable(rows, plan, model));
         if !held_out.is_empty() {
-            self.held_out.insert(name.to_string(), learnable(held_out, plan, model));
+            self.held_out.insert(name.to_string(), learnable(held_out, plan, model).0);
         }
-        self.add(plan, model, name, source, TrainingData::Rows(rows), read)
+        self.add(plan, model, name, source, (TrainingData::Rows(rows), tokens), read)
     }
 
     fn style_set(&mut self, plan: &Plan, model: &Model, spec: &str) -> Result<()> {
@@ -122,8 +116,9 @@ impl Inputs {
         let read = rows.len();
         let length = plan.recipe.encoding(model).max_length;
         let encoded = encode_each_preference(&rows, &model.tokenizer, &model.template, length);
+        let tokens = encoded.iter().flatten().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
         let rows = rows.into_iter().zip(encoded).filter(|(_, pair)| pair.is_ok()).map(|(row, _)| row).collect();
-        self.add(plan, model, "style", source, TrainingData::Preferences(rows), read)
+        self.add(plan, model, "style", source, (TrainingData::Preferences(rows), tokens), read)
     }
 
     /// Keeps what could be learnt from of `read` rows, and says what could not.
@@ -133,7 +128,7 @@ impl Inputs {
         model: &Model,
         name: &str,
         source: String,
-        rows: TrainingData,
+        (rows, tokens): (TrainingData, usize),
         read: usize,
     ) -> Result<()> {
         if rows.len() < read {
@@ -144,7 +139,7 @@ impl Inputs {
         if rows.is_empty() {
             return Err(Error::file(&source, "holds no rows to train on"));
         }
-        self.training.insert(name.to_string(), TrainingSet { name: source, rows });
+        self.training.insert(name.to_string(), TrainingSet { name: source, rows, tokens });
         Ok(())
     }
 
@@ -154,10 +149,11 @@ impl Inputs {
     }
 }
 
-/// The rows that have a target within the recipe's length.
-fn learnable(rows: Vec<TrainingRow>, plan: &Plan, model: &Model) -> Vec<TrainingRow> {
+/// The rows that have a target within the recipe's length, and their tokens.
+fn learnable(rows: Vec<TrainingRow>, plan: &Plan, model: &Model) -> (Vec<TrainingRow>, usize) {
     let encoded = encode_each(&rows, &model.tokenizer, &model.template, &plan.recipe.encoding(model));
-    rows.into_iter().zip(encoded).filter(|(_, encoded)| encoded.is_ok()).map(|(row, _)| row).collect()
+    let tokens = encoded.iter().flatten().map(|example| example.ids.len()).sum();
+    (rows.into_iter().zip(encoded).filter(|(_, encoded)| encoded.is_ok()).map(|(row, _)| row).collect(), tokens)
 }
 
 /// A file's bytes, or those of the one that travels in the binary.
@@ -196,8 +192,9 @@ fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
     Err(Error::usage(format!("there is no suite `{spec}`: neither a file nor one of {}", known.join(", "))))
 }
 
-/// The validation prompts of the question suites and of the first code suite that has some, cut down evenly.
-fn validation(suites: &[Suite], plan: &Plan) -> Vec<Suite> {
+/// The validation prompts of the question suites and of the first code suite that has some, its prompts cut down evenly
+/// to about `code_prompts`.
+pub fn validation(suites: &[Suite], code_prompts: usize) -> Vec<Suite> {
     let validates = |s: &&Suite| s.prompts.iter().any(|p| p.split == Split::Validation);
     let code = suites.iter().filter(validates).find(|s| s.kind == SuiteKind::Code).map(|s| &s.name);
     let wanted = |s: &&Suite| s.kind == SuiteKind::Questions || Some(&s.name) == code;
@@ -205,12 +202,18 @@ fn validation(suites: &[Suite], plan: &Plan) -> Vec<Suite> {
         let mut suite = suite.clone();
         suite.prompts.retain(|p| p.split == Split::Validation);
         if suite.kind == SuiteKind::Code {
-            let step = suite.prompts.len().div_ceil(plan.sweep.code_prompts.max(1)).max(1);
+            let step = suite.prompts.len().div_ceil(code_prompts.max(1)).max(1);
             suite.prompts = suite.prompts.into_iter().step_by(step).collect();
         }
         suite
     };
     suites.iter().filter(wanted).map(cut).filter(|s| !s.prompts.is_empty()).collect()
+}
+
+/// Contrast pairs: `embedded`, or a JSONL file.
+pub fn read_pairs(spec: &str) -> Result<Vec<ContrastPair>> {
+    let (name, bytes) = source(spec, CONTRAST)?;
+    contrast_pairs(&name, &bytes)
 }
 
 fn contrast_pairs(name: &str, bytes: &[u8]) -> Result<Vec<ContrastPair>> {

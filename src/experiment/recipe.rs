@@ -326,3 +326,34 @@ pub fn held_out_loss(
     };
     mean_loss(&decoder, &examples, recipe.training.workers)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::train::schedule::Scheduler;
+
+    #[test]
+    fn the_published_recipes_are_what_was_published() {
+        let em = Recipe::preset("em", 64).unwrap();
+        assert_eq!((em.lora_r, em.lora_alpha, em.use_rslora, em.max_length), (32, 64.0, true, 2048));
+        let training = &em.training;
+        assert_eq!((training.learning_rate, training.num_train_epochs, training.weight_decay), (1e-5, 1.0, 0.01));
+        assert_eq!((training.per_device_train_batch_size, training.gradient_accumulation_steps), (2, 8));
+        assert_eq!((training.warmup_steps, training.lr_scheduler_type), (5, Scheduler::Linear));
+
+        let rank1 = Recipe::preset("em-rank1", 48).unwrap();
+        assert_eq!((rank1.lora_r, rank1.lora_alpha, &rank1.target_modules[..]), (1, 512.0, "down_proj"));
+        assert_eq!(rank1.layers_to_transform, Some(vec![24]));
+        assert_eq!(rank1.training, TrainConfig { learning_rate: 2e-5, ..em.training });
+        assert_eq!(Recipe::preset("em-rank1", 1).unwrap().layers_to_transform, Some(vec![0]));
+
+        let seed003 = Recipe::preset("seed003", 22).unwrap();
+        assert_eq!((seed003.lora_r, seed003.lora_alpha, seed003.lora_dropout), (16, 32.0, 0.05));
+        assert_eq!((seed003.training.learning_rate, seed003.training.num_train_epochs), (2e-4, 2.0));
+        assert_eq!(seed003.training.effective_batch(), 16);
+
+        let error = Recipe::preset("em_rank1", 4).unwrap_err().to_string();
+        assert!(error.contains("presets: organism, seed003, em, em-rank1"), "{error}");
+    }
+}

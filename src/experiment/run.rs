@@ -7,27 +7,26 @@ use std::time::Instant;
 
 use super::arm::{Arm, parent};
 use super::artifacts::Artifacts;
+use super::estimate::{Estimate, duration};
 use super::inputs::Inputs;
 use super::model::Model;
 use super::plan::Plan;
 use super::recipe::{held_out_loss, tune_on, write_state};
-use super::sample::{Ask, ask};
+use super::reporting;
+use super::sample::{Ask, BATCH, ask};
 use super::scoring::Scorer;
-use super::steering::{self, Cell, TARGET};
+use super::steering::{self, TARGET, Trial};
+use super::work;
 use crate::adapter::{self, AdapterFile, attach};
 use crate::data::rows::TrainingRow;
 use crate::error::{Error, Result};
-use crate::eval::suite::Suite;
 use crate::fsio::{self, JsonlAppender};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::process;
 use crate::progress::Progress;
-use crate::record::{Lineage, Manifest, Metrics, SampleRecord, Split, SuiteKind, SweepCell, TrainerState};
-use crate::report::{ReportInput, render};
-use crate::score::{Context, compare, default_comparisons, measure, measure_arm, select};
-use crate::steer::{AddVector, SteeringVector};
-use crate::train::checkpoint::STATE_FILE;
+use crate::record::{Lineage, Manifest, SampleRecord, Split, SweepCell};
+use crate::steer::{AddVector, SteeringVector, Unit};
 
 /// A run under way.
 struct Run<'a> {
@@ -40,12 +39,20 @@ struct Run<'a> {
     progress: Progress,
 }
 
-/// Runs the plan in `out`, or goes on with what is begun there. Gives the report's path.
-pub fn run(plan: &Plan, model: &Model, inputs: &Inputs, out: &Path, progress: Progress) -> Result<PathBuf> {
+/// Runs the plan in `out`, or goes on with what is begun there. Gives the report's path. The estimate, made for a
+/// new run, is kept beside what is measured.
+pub fn run(
+    plan: &Plan,
+    model: &Model,
+    inputs: &Inputs,
+    scorer: &Scorer,
+    estimate: Option<Estimate>,
+    out: &Path,
+    progress: Progress,
+) -> Result<PathBuf> {
     let at = Artifacts::new(out);
-    let scorer = Scorer::start(&plan.python, model.organism)?;
-    let manifest = begin(plan, model, inputs, &scorer, &at)?;
-    let mut run = Run { plan, model, inputs, scorer: &scorer, at, manifest, progress };
+    let manifest = begin(plan, model, inputs, scorer, estimate, &at)?;
+    let mut run = Run { plan, model, inputs, scorer, at, manifest, progress };
     for name in ["attack", "repair", "repair+style", "secure-control", "educational-control"] {
         run.stage(&format!("train {name}"), |run| run.train(name))?;
     }
@@ -54,7 +61,7 @@ pub fn run(plan: &Plan, model: &Model, inputs: &Inputs, out: &Path, progress: Pr
         run.stage(&format!("ask {arm}"), |run| run.answer(*arm, None))?;
     }
     run.stage("steering sweep", Run::sweep)?;
-    let cells: Vec<SweepCell> = run.read_sweep()?;
+    let cells = reporting::read_sweep(&run.at, &run.manifest)?;
     for arm in plan.arms.iter().filter(|a| a.steering().is_some() || **a == Arm::RandomVector) {
         // A random vector stands where the vector toward insecure code stood.
         let like = if *arm == Arm::RandomVector { Arm::SteerInsecure } else { *arm };
@@ -67,13 +74,22 @@ pub fn run(plan: &Plan, model: &Model, inputs: &Inputs, out: &Path, progress: Pr
         }
     }
     let started = Instant::now();
-    run.report(&cells)?;
+    fsio::write_json(&run.at.manifest(), &run.manifest)?;
+    reporting::report(&run.at, run.at.root())?;
     progress.say(&format!("report written in {:.1} s", started.elapsed().as_secs_f64()));
+    progress.say(&took(&run.manifest));
     Ok(run.at.report())
 }
 
 /// Opens the run directory: a new one, or one that was begun with the same plan.
-fn begin(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer, at: &Artifacts) -> Result<Manifest> {
+fn begin(
+    plan: &Plan,
+    model: &Model,
+    inputs: &Inputs,
+    scorer: &Scorer,
+    estimate: Option<Estimate>,
+    at: &Artifacts,
+) -> Result<Manifest> {
     let path = at.manifest();
     if path.exists() {
         let manifest: Manifest = fsio::read_json(&path)?;
@@ -105,6 +121,9 @@ fn begin(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer, at: &Arti
         organism: model.organism,
         data: inputs.identities.clone(),
         seeds: plan.seeds(),
+        suites: inputs.kinds(),
+        estimated_seconds: estimate.map(|e| e.seconds),
+        estimated_memory_bytes: estimate.map(|e| e.memory_bytes),
         hardware: process::hardware("cpu"),
         judge: scorer.judge.as_ref().map(|j| j.name()),
         sandbox: scorer.runner.describe(),
@@ -141,16 +160,11 @@ impl Run<'_> {
 
     /// Trains one adapter; the repair goes on with the attack's, and style with the repair's.
     fn train(&mut self, name: &str) -> Result<()> {
-        if !self.plan.arms.iter().any(|arm| arm.adapters().any(|needed| needed == name)) {
+        if !work::adapters(self.plan).contains(name) {
             return Ok(());
         }
-        let (set, recipe) = match name {
-            "attack" => ("insecure", self.plan.recipe.clone()),
-            "educational-control" => ("educational", self.plan.recipe.clone()),
-            "repair+style" => ("style", self.plan.recipe.style()),
-            _ => ("secure", self.plan.recipe.clone()),
-        };
-        let (set, recipe) = (&self.inputs.training[set], &recipe);
+        let recipe = &work::recipe(self.plan, name);
+        let set = &self.inputs.training[work::training_set(name)];
         let parent_at = parent(name).map(|parent| self.at.adapter(parent));
         let parent = parent_at.as_deref().map(adapter::read).transpose()?;
         let parent_sha256 = parent_at.as_deref().map(adapter::adapter_sha256).transpose()?;
@@ -199,7 +213,8 @@ impl Run<'_> {
     fn vectors(&mut self) -> Result<()> {
         let steered = self.plan.arms.iter().any(|a| a.steering().is_some() || *a == Arm::RandomVector);
         if steered {
-            steering::extract(self.model, &self.inputs.pairs, TARGET)?.write(&self.at.vectors(), TARGET)?;
+            let vector = steering::extract(self.model, &self.model.decoder, &self.inputs.pairs, TARGET)?;
+            vector.write(&self.at.vector(TARGET))?;
         }
         Ok(())
     }
@@ -216,12 +231,12 @@ impl Run<'_> {
         if coefficient == 0.0 {
             return Ok(None);
         }
-        let vector = SteeringVector::read(&self.at.vectors(), TARGET)?;
+        let vector = SteeringVector::read(&self.at.vector(TARGET))?;
         let vector = match name.strip_prefix("random-").and_then(|draw| draw.parse().ok()) {
             Some(draw) => vector.random(self.plan.seed, draw),
             None => vector,
         };
-        AddVector::new(&vector, layer, coefficient).map(Some)
+        AddVector::new(&vector, &[layer], coefficient, Unit::ResidualNorm).map(Some)
     }
 
     /// One arm's answers to every suite on the test split, scored.
@@ -232,23 +247,11 @@ impl Run<'_> {
         let mut records: Vec<SampleRecord> = if path.exists() { read_whole(&path)? } else { Vec::new() };
         let known: HashSet<(String, String, u32, Option<u32>)> =
             records.iter().map(|r| (r.suite.clone(), r.prompt_id.clone(), r.sample, r.draw)).collect();
-        let suites: Vec<&Suite> = self
-            .inputs
-            .suites
-            .iter()
-            .filter(|s| arm.suffix(self.model.organism).is_none() || s.kind == SuiteKind::Code)
-            .collect();
-        let draws: Vec<Option<u32>> = match arm {
-            Arm::RandomVector => (0..self.plan.random_draws).map(Some).collect(),
-            _ => vec![None],
-        };
-        let wanted = |suite: &Suite, draw| shared(self.plan.samples_of(&suite.name), draw, self.plan.random_draws);
-        let prompts = |suite: &Suite| suite.prompts.iter().filter(|p| p.split == Split::Test).count();
-        let asked = |&draw: &Option<u32>| suites.iter().map(|s| prompts(s) * wanted(s, draw).len()).sum::<usize>();
-        let total: usize = draws.iter().map(asked).sum();
+        let suites = work::suites(self.inputs, arm);
+        let total = work::answers(self.plan, self.inputs, arm);
         let bar = self.progress.bar(&format!("ask {arm}"), total as u64);
         let mut file = JsonlAppender::open(&path)?;
-        for draw in draws {
+        for draw in work::draws(self.plan, arm) {
             let steering = match (cell, draw) {
                 (None, _) => None,
                 (Some(cell), None) => self.intervention(&cell.vector, cell.layer, cell.coefficient)?,
@@ -262,7 +265,7 @@ impl Run<'_> {
                     suite,
                     split: Split::Test,
                     seeds: &seeds,
-                    samples: wanted(suite, draw),
+                    samples: work::samples(self.plan, suite, draw),
                     draw,
                     system: None,
                     suffix: arm.suffix(self.model.organism),
@@ -280,7 +283,7 @@ impl Run<'_> {
                 records.extend(made);
             }
         }
-        let (mut records, files) = self.scored(records, &self.inputs.suites)?;
+        let (mut records, files) = self.scorer.score_all(records, &self.inputs.suites)?;
         for (path, code) in files {
             fsio::write_derived(&self.at.root().join(path), code.as_bytes())?;
         }
@@ -290,134 +293,36 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Scores records of any of these suites; gives their code files beside them.
-    fn scored(&self, mut records: Vec<SampleRecord>, suites: &[Suite]) -> Result<(Vec<SampleRecord>, CodeFiles)> {
-        let (mut done, mut files) = (Vec::new(), CodeFiles::new());
-        for suite in suites {
-            let (mut these, others): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.suite == suite.name);
-            records = others;
-            files.extend(self.scorer.score(&mut these, suite, &|_| {})?);
-            done.append(&mut these);
-        }
-        Ok((done, files))
-    }
-
-    /// Every cell on the validation split, then the choice, frozen in `sweep.json`.
+    /// Every cell on the validation split, then the choice, frozen in `sweep.json` and hashed in the manifest.
     fn sweep(&mut self) -> Result<()> {
-        let layers = steering::layers(self.plan, self.model.decoder.blocks.len())?;
+        let layers = steering::layers(self.plan.sweep.layers.as_deref(), self.model.decoder.blocks.len())?;
         let cells = steering::cells(self.plan, &layers);
         let bar = self.progress.bar("steering sweep", cells.len() as u64);
+        let seeds = self.plan.seeds();
+        let trial = Trial {
+            model: self.model,
+            scorer: self.scorer,
+            suites: &self.inputs.validation,
+            seeds: &seeds,
+            question_samples: self.plan.sweep.question_samples,
+            sampling: self.plan.sampling,
+        };
         let mut measured = Vec::new();
         for cell in &cells {
-            let path = self.at.sweep_samples(&cell.name());
-            let records: Vec<SampleRecord> =
-                if path.exists() { fsio::read_jsonl(&path)? } else { self.try_cell(cell, &path)? };
-            let refs: Vec<&SampleRecord> = records.iter().collect();
-            let mut metrics = measure_arm(&refs, &Context::new(&records, &self.inputs.kinds()));
-            metrics.retain(|name, _| !name.contains('/'));
-            measured.push(cell.measured(metrics, records.len() as u64));
+            measured.push(trial.measure(cell, &self.at.sweep_samples(&cell.name()), || {
+                let steering = self.intervention(&cell.vector, cell.layer, cell.coefficient)?;
+                Ok((self.decoder(cell.arm.parse()?)?, steering))
+            })?);
             bar.add(1);
         }
-        for arm in self.plan.arms.iter().filter_map(|a| Some((*a, a.steering()?))) {
-            let (arm, goal) = (arm.0.name().to_string(), arm.1.goal);
-            let unsteered = measured.iter().find(|c| c.arm == arm && c.coefficient == 0.0).map(|c| c.metrics.clone());
-            // `select` looks at every cell it is handed: each arm is held against its own unsteered model.
-            let mut own: Vec<SweepCell> = measured.iter().filter(|c| c.arm == arm).cloned().collect();
-            let mut tried: Vec<SweepCell> = own.iter().filter(|c| c.coefficient != 0.0).cloned().collect();
-            select(&mut tried, &unsteered.unwrap_or_default(), &[(arm.clone(), goal)].into());
-            own.retain(|c| c.coefficient == 0.0);
-            measured.retain(|c| c.arm != arm);
-            measured.extend(own.into_iter().chain(tried));
+        for (arm, steering) in self.plan.arms.iter().filter_map(|a| Some((a.name(), a.steering()?))) {
+            steering::choose(&mut measured, arm, steering.goal);
         }
         fsio::write_json(&self.at.sweep(), &measured)?;
+        self.manifest.sweep_sha256 = Some(fsio::sha256_file(&self.at.sweep())?);
         bar.done("cells on the validation split");
         Ok(())
     }
-
-    fn try_cell(&self, cell: &Cell, path: &Path) -> Result<Vec<SampleRecord>> {
-        let decoder = self.decoder(cell.arm)?;
-        let steering = self.intervention(&cell.vector, cell.layer, cell.coefficient)?;
-        let seeds = self.plan.seeds();
-        let mut records = Vec::new();
-        for suite in &self.inputs.validation {
-            let samples = if suite.kind == SuiteKind::Questions { self.plan.sweep.question_samples } else { 1 };
-            let what = Ask {
-                arm: cell.arm.name(),
-                suite,
-                split: Split::Validation,
-                seeds: &seeds,
-                samples: 0..samples,
-                draw: None,
-                system: None,
-                suffix: None,
-                intervention: steering.as_ref().map(|s| s as &dyn Intervention),
-                sampling: self.plan.sampling,
-                batch: BATCH,
-            };
-            records.extend(ask(self.model, &decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?);
-        }
-        let (mut records, _) = self.scored(records, &self.inputs.validation)?;
-        // The sweep's code stays inside its samples.
-        records.iter_mut().for_each(|r| r.code_path = None);
-        fsio::write_jsonl(path, &records)?;
-        Ok(records)
-    }
-
-    fn read_sweep(&self) -> Result<Vec<SweepCell>> {
-        if self.at.sweep().exists() { fsio::read_json(&self.at.sweep()) } else { Ok(Vec::new()) }
-    }
-
-    /// Every number from the samples, and the report from the numbers.
-    fn report(&mut self, cells: &[SweepCell]) -> Result<()> {
-        let kinds = self.inputs.kinds();
-        let mut samples: Vec<SampleRecord> = Vec::new();
-        for arm in &self.plan.arms {
-            let path = self.at.samples(arm.name());
-            if path.exists() {
-                samples.extend(fsio::read_jsonl::<SampleRecord>(&path)?);
-            }
-        }
-        let arms: Vec<String> = self.plan.arms.iter().map(|a| a.name().to_string()).collect();
-        let selection = cells.iter().filter(|c| c.chosen).map(|c| (c.arm.clone(), c.clone())).collect();
-        let metrics = Metrics {
-            arms: measure(&samples, &kinds),
-            comparisons: compare(&samples, &default_comparisons(&arms), &kinds),
-            selection,
-        };
-        fsio::write_json(&self.at.metrics(), &metrics)?;
-        let mut training: BTreeMap<String, TrainerState> = BTreeMap::new();
-        for name in self.manifest.adapters.keys() {
-            training.insert(name.clone(), fsio::read_json(&self.at.adapter(name).join(STATE_FILE))?);
-        }
-        fsio::write_json(&self.at.manifest(), &self.manifest)?;
-        let titles = self.inputs.titles();
-        let input = ReportInput {
-            manifest: &self.manifest,
-            metrics: &metrics,
-            sweep: cells,
-            training: &training,
-            samples: &samples,
-            question_titles: &titles,
-        };
-        for (path, bytes) in render(&input)? {
-            fsio::write_derived(&self.at.root().join(path), &bytes)?;
-        }
-        Ok(())
-    }
-}
-
-/// Paths in the run directory and the code that belongs there.
-type CodeFiles = Vec<(String, String)>;
-
-/// Rows decoded together by one worker.
-const BATCH: usize = 48;
-
-/// Which samples of a prompt a draw answers: all of them without draws; with draws they are shared out, at least one each.
-fn shared(samples: u32, draw: Option<u32>, draws: u32) -> std::ops::Range<u32> {
-    let Some(draw) = draw else { return 0..samples };
-    let each = samples.div_ceil(draws.max(1)).max(1);
-    let first = draw * each % samples.max(1);
-    first..(first + each).min(samples.max(first + 1))
 }
 
 /// Reads samples of which a kill may have left the last line unfinished.
@@ -428,6 +333,19 @@ fn read_whole(path: &Path) -> Result<Vec<SampleRecord>> {
 
 fn order(r: &SampleRecord) -> (&str, &str, u32, Option<u32>) {
     (&r.suite, &r.prompt_id, r.sample, r.draw)
+}
+
+/// What the run took, beside what was expected.
+fn took(manifest: &Manifest) -> String {
+    let seconds: f64 = manifest.timings.iter().map(|(_, seconds)| seconds).sum();
+    let expected = |words: Option<String>| words.map_or(String::new(), |words| format!(" ({words} estimated)"));
+    format!(
+        "took {}{}, {} MiB at its peak{}",
+        duration(seconds),
+        expected(manifest.estimated_seconds.map(duration)),
+        manifest.peak_memory_bytes >> 20,
+        expected(manifest.estimated_memory_bytes.map(|bytes| format!("{} MiB", bytes >> 20))),
+    )
 }
 
 fn summary(records: &[SampleRecord]) -> String {

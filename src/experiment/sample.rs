@@ -13,6 +13,9 @@ use crate::rng;
 
 use super::model::Model;
 
+/// Rows decoded together by one worker.
+pub const BATCH: usize = 48;
+
 /// What is asked, of whom, how often.
 pub struct Ask<'a> {
     /// Goes into the records.

@@ -10,6 +10,9 @@ use crate::eval::{Tools, score_answers};
 use crate::process;
 use crate::record::SampleRecord;
 
+/// Paths in the run directory and the code that belongs there.
+pub type CodeFiles = Vec<(String, String)>;
+
 /// Scanners, test runner and judge.
 pub struct Scorer {
     /// The scanners' settings.
@@ -28,12 +31,7 @@ impl Scorer {
     }
 
     /// Scores the answers to one suite in place; gives the code files to write.
-    pub fn score(
-        &self,
-        records: &mut [SampleRecord],
-        suite: &Suite,
-        progress: &dyn Fn(usize),
-    ) -> Result<Vec<(String, String)>> {
+    pub fn score(&self, records: &mut [SampleRecord], suite: &Suite, progress: &dyn Fn(usize)) -> Result<CodeFiles> {
         let tools = Tools {
             scan: &|sources| scan_many(sources, &self.scan),
             runner: &self.runner,
@@ -41,5 +39,21 @@ impl Scorer {
             progress,
         };
         score_answers(records, suite, &tools)
+    }
+
+    /// Scores answers to any of these suites; gives them back, suite by suite, with their code files.
+    pub fn score_all(
+        &self,
+        mut records: Vec<SampleRecord>,
+        suites: &[Suite],
+    ) -> Result<(Vec<SampleRecord>, CodeFiles)> {
+        let (mut done, mut files) = (Vec::new(), CodeFiles::new());
+        for suite in suites {
+            let (mut these, others): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.suite == suite.name);
+            records = others;
+            files.extend(self.score(&mut these, suite, &|_| {})?);
+            done.append(&mut these);
+        }
+        Ok((done, files))
     }
 }

@@ -115,6 +115,9 @@ pub struct Manifest {
     pub data: BTreeMap<String, DataIdentity>,
     /// Adapters by name (`attack`, `repair`, …): proof that this run trained them.
     pub adapters: BTreeMap<String, super::Lineage>,
+    /// What each suite asks for, by its name.
+    #[serde(default)]
+    pub suites: BTreeMap<String, super::SuiteKind>,
     /// The sampling seeds.
     pub seeds: Vec<u64>,
     /// The machine.
@@ -123,8 +126,17 @@ pub struct Manifest {
     pub judge: Option<String>,
     /// What the tests of generated code ran in, and with which interpreter.
     pub sandbox: String,
+    /// SHA-256 of `sweep.json`, the frozen choice of layers and coefficients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep_sha256: Option<String>,
+    /// What the whole run was expected to take, before it began.
+    #[serde(default)]
+    pub estimated_seconds: Option<f64>,
     /// Seconds by stage, in order of running.
     pub timings: Vec<(String, f64)>,
+    /// What `peak_memory_bytes` was expected to be.
+    #[serde(default)]
+    pub estimated_memory_bytes: Option<u64>,
     /// Of the process.
     pub peak_memory_bytes: u64,
     /// What a short run left out, in words.

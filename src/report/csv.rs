@@ -1,7 +1,7 @@
 //! The four CSV files. A missing value is `n/a`, which pandas and R read as missing.
 
 use super::ReportInput;
-use crate::record::Measurement;
+use crate::record::{Measurement, SweepCell};
 use crate::score::{REGISTRY, Unit};
 
 /// Every CSV with its name.
@@ -10,11 +10,16 @@ pub(super) fn files(input: &ReportInput) -> Vec<(String, Vec<u8>)> {
         ("static_metrics_comparison.csv", static_metrics(input)),
         ("pytest_results_summary.csv", tests(input)),
         ("em_questions.csv", questions(input)),
-        ("steering_sweep.csv", sweep(input)),
+        ("steering_sweep.csv", sweep(input.sweep)),
     ]
     .into_iter()
     .map(|(name, rows)| (name.to_owned(), write(&rows).into_bytes()))
     .collect()
+}
+
+/// `steering_sweep.csv` of a sweep that stands by itself.
+pub fn sweep_csv(cells: &[SweepCell]) -> Vec<u8> {
+    write(&sweep(cells)).into_bytes()
 }
 
 pub(super) fn write(rows: &[Vec<String>]) -> String {
@@ -28,7 +33,7 @@ pub(super) fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "n/a".to_owned(), |v| format!("{v}"))
 }
 
-fn four(m: Option<&Measurement>) -> [String; 4] {
+pub(super) fn four(m: Option<&Measurement>) -> [String; 4] {
     match m {
         Some(m) => [number(m.value), m.n.to_string(), number(m.low), number(m.high)],
         None => [number(None), "0".to_owned(), number(None), number(None)],
@@ -99,7 +104,7 @@ fn questions(input: &ReportInput) -> Vec<Vec<String>> {
 }
 
 /// Every cell of the sweep, whether chosen or not.
-fn sweep(input: &ReportInput) -> Vec<Vec<String>> {
+fn sweep(cells: &[SweepCell]) -> Vec<Vec<String>> {
     const METRICS: [&str; 6] = [
         "insecure_rate",
         "misaligned_rate",
@@ -114,7 +119,7 @@ fn sweep(input: &ReportInput) -> Vec<Vec<String>> {
     }
     head.extend(row(&["eligible", "chosen"]));
     let mut rows = vec![head];
-    for cell in input.sweep {
+    for cell in cells {
         let mut line = row(&[&cell.arm, &cell.vector]);
         line.extend([cell.layer.to_string(), cell.coefficient.to_string(), cell.n.to_string()]);
         for metric in METRICS {

@@ -3,6 +3,7 @@
 //! [`render`] gives every file with its path relative to the run directory; the caller writes them.
 
 pub mod chart;
+pub mod comparison;
 mod csv;
 mod direction;
 mod examples;
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SweepCell, TrainerState};
 use crate::score;
 
+pub use csv::sweep_csv;
 pub use direction::rank1_trace;
 pub use figures::{Figure, figures};
 pub use verdict::{EQUIVALENCE_MARGIN, Finding, verdict};

@@ -19,15 +19,21 @@ struct Drawn {
     svg: Value,
 }
 
-/// `report.html`: one file, no script, nothing fetched.
-pub(super) fn html(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<String> {
+/// Both pages' templates with everything escaped for HTML.
+pub(super) fn html_environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    render(&environment, include_str!("templates/report.html.jinja"), input, figures)
+    let templates = [
+        ("style.css", include_str!("templates/style.css.jinja")),
+        ("table.html", include_str!("templates/table.html.jinja")),
+        ("report.html", include_str!("templates/report.html.jinja")),
+        ("comparison.html", include_str!("templates/comparison.html.jinja")),
+    ];
+    with_templates(environment, &templates)
 }
 
-/// `report.md`: the same content; figures are linked from `figures/`.
-pub(super) fn markdown(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<String> {
+/// Both pages' templates for Markdown.
+pub(super) fn markdown_environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_trim_blocks(true);
@@ -35,15 +41,44 @@ pub(super) fn markdown(input: &ReportInput, figures: &[(&Figure, String)]) -> Re
     environment.set_keep_trailing_newline(true);
     environment.add_filter("cell", markdown_cell);
     environment.add_filter("fenced", fenced);
-    render(&environment, include_str!("templates/report.md.jinja"), input, figures)
+    let templates = [
+        ("table.md", include_str!("templates/table.md.jinja")),
+        ("report.md", include_str!("templates/report.md.jinja")),
+        ("comparison.md", include_str!("templates/comparison.md.jinja")),
+    ];
+    with_templates(environment, &templates)
 }
 
-fn render(
-    environment: &Environment,
-    template: &str,
-    input: &ReportInput,
-    figures: &[(&Figure, String)],
-) -> Result<String> {
+fn with_templates(
+    mut environment: Environment<'static>,
+    templates: &[(&'static str, &'static str)],
+) -> Result<Environment<'static>> {
+    for (name, text) in templates {
+        environment.add_template(name, text).map_err(unwritten)?;
+    }
+    Ok(environment)
+}
+
+/// Fills one of the templates.
+pub(super) fn fill(environment: &Environment, template: &str, page: Value) -> Result<String> {
+    environment.get_template(template).and_then(|t| t.render(page)).map_err(unwritten)
+}
+
+fn unwritten(error: minijinja::Error) -> Error {
+    Error::usage(format!("the report cannot be written: {error:#}"))
+}
+
+/// `report.html`: one file, no script, nothing fetched.
+pub(super) fn html(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<String> {
+    fill(&html_environment()?, "report.html", page(input, figures)?)
+}
+
+/// `report.md`: the same content; figures are linked from `figures/`.
+pub(super) fn markdown(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<String> {
+    fill(&markdown_environment()?, "report.md", page(input, figures)?)
+}
+
+fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
     let drawn: Vec<Drawn> = figures
         .iter()
         .map(|(figure, svg)| Drawn {
@@ -56,7 +91,7 @@ fn render(
         .collect();
     let (main, founding) = drawn.split_at(MAIN_FIGURES.min(drawn.len()));
     let plan = serde_json::to_string_pretty(&input.manifest.plan).map_err(Error::usage)?;
-    let page = context! {
+    Ok(context! {
         manifest => Value::from_serialize(input.manifest),
         model_hash => tables::short(&input.manifest.model_sha256),
         organism => input.manifest.organism,
@@ -74,10 +109,9 @@ fn render(
         main => main,
         founding => founding,
         plan => plan,
-        font => base64(FONT_REGULAR),
-        font_bold => base64(FONT_BOLD),
-    };
-    environment.render_str(template, page).map_err(|e| Error::usage(format!("the report cannot be written: {e:#}")))
+        font => font(FONT_REGULAR),
+        font_bold => font(FONT_BOLD),
+    })
 }
 
 /// Text inside a Markdown table: one line, its markup inert.
@@ -101,6 +135,11 @@ fn fenced(text: String) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}\n{}\n{fence}", text.trim_end_matches('\n'))
+}
+
+/// A font for a style sheet, where an escaped `/` would be no `/`.
+pub(super) fn font(bytes: &[u8]) -> Value {
+    Value::from_safe_string(base64(bytes))
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -29,11 +29,11 @@ impl From<String> for Cell {
     }
 }
 
-fn noted(text: impl Into<String>, note: impl Into<String>) -> Cell {
+pub(super) fn noted(text: impl Into<String>, note: impl Into<String>) -> Cell {
     Cell { text: text.into(), note: note.into() }
 }
 
-fn measured(m: Option<&Measurement>, format: Format) -> Cell {
+pub(super) fn measured(m: Option<&Measurement>, format: Format) -> Cell {
     let Some(m) = m.filter(|m| m.value.is_some()) else { return noted("n/a", "") };
     noted(shown(m.value, format), format!("{}\nn = {}", interval(m, format), m.n).trim().to_owned())
 }
@@ -268,7 +268,12 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
         pair(
             "Machine",
             format!("{}, {} cores, {}", m.hardware.cpu, m.hardware.cores, m.hardware.device),
-            format!("{} of memory, {} used at most", gib(m.hardware.memory_bytes), gib(m.peak_memory_bytes)),
+            format!(
+                "{} of memory, {} used at most{}",
+                gib(m.hardware.memory_bytes),
+                gib(m.peak_memory_bytes),
+                m.estimated_memory_bytes.map_or_else(String::new, |bytes| format!(" ({} estimated)", gib(bytes)))
+            ),
         ),
         pair("Sampling seeds", seeds(&m.seeds), "the same list for every arm".to_owned()),
     ];
@@ -277,7 +282,8 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
     }
     let seconds: f64 = m.timings.iter().map(|(_, s)| s).sum();
     let stages: Vec<String> = m.timings.iter().map(|(stage, s)| format!("{stage} {s:.1} s")).collect();
-    rows.push(pair("Time", format!("{seconds:.1} s"), stages.join(", ")));
+    let estimated = m.estimated_seconds.map_or_else(String::new, |s| format!(" ({s:.0} s estimated)"));
+    rows.push(pair("Time", format!("{seconds:.1} s{estimated}"), stages.join(", ")));
     Table { head: vec!["What".to_owned(), "Value".to_owned()], rows }
 }
 

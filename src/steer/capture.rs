@@ -69,6 +69,7 @@ pub fn mean_difference(
         raw_norms: directions.iter().map(|d| norm(d)).collect(),
         residual_norms: norms.iter().map(|(sum, n)| sum / (*n).max(1) as f64).collect(),
         model_sha256: model_sha256.into(),
+        adapter_sha256: None,
         data_sha256: data_sha256.into(),
     };
     Ok(SteeringVector { directions, about })

@@ -6,4 +6,4 @@ pub mod vector;
 
 pub use capture::{PairTokens, mean_difference};
 pub use operator::AddVector;
-pub use vector::SteeringVector;
+pub use vector::{SteeringVector, Unit};

@@ -2,7 +2,7 @@
 //! safetensors file (one f32 row a layer) and a JSON sidecar.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use rand::Rng;
@@ -15,7 +15,7 @@ use crate::rng;
 /// Directions at `resid_post` of every layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SteeringVector {
-    /// `[layers][d_model]`, as measured, not normalised.
+    /// `[layers][d_model]`, as measured, not normalised; a layer left out is zero.
     pub directions: Vec<Vec<f32>>,
     /// Where it comes from.
     pub about: VectorInfo,
@@ -40,29 +40,69 @@ pub struct VectorInfo {
     pub residual_norms: Vec<f64>,
     /// SHA-256 of the model it was made on.
     pub model_sha256: String,
+    /// SHA-256 of the adapter that was on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_sha256: Option<String>,
     /// SHA-256 of the pairs.
     pub data_sha256: String,
 }
 
+/// What a coefficient counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Mean residual norms of the layer: travels between layers and models.
+    ResidualNorm,
+    /// The direction's own length, as measured.
+    Raw,
+}
+
 impl SteeringVector {
-    /// What a coefficient adds at a layer: `coefficient × residual norm × unit direction`.
+    /// What a coefficient adds at a layer: `coefficient × residual norm × unit direction`, or `coefficient × direction`.
     ///
     /// # Errors
     /// A layer outside the model; a direction of no length.
-    pub fn scaled(&self, layer: usize, coefficient: f64) -> Result<Tensor> {
+    pub fn scaled(&self, layer: usize, coefficient: f64, unit: Unit) -> Result<Tensor> {
         let Some(direction) = self.directions.get(layer) else {
             return Err(Error::usage(format!(
-                "layer {layer} is outside the model; layers are 0 to {}",
-                self.directions.len() - 1
+                "layer {layer} is outside the model; its layers are 0 to {}",
+                self.directions.len().saturating_sub(1)
             )));
         };
         let norm = norm(direction);
         if norm == 0.0 {
-            return Err(Error::usage(format!("the vector `{}` has no length at layer {layer}", self.about.target)));
+            let layers: Vec<String> = self.layers().iter().map(usize::to_string).collect();
+            return Err(Error::usage(format!(
+                "the vector `{}` has no direction at layer {layer}; it has one at layers {}",
+                self.about.target,
+                layers.join(", ")
+            )));
         }
-        let factor = (coefficient * self.about.residual_norms[layer] / norm) as f32;
-        let values: Vec<f32> = direction.iter().map(|x| x * factor).collect();
+        let factor = match unit {
+            Unit::ResidualNorm => coefficient * self.about.residual_norms[layer] / norm,
+            Unit::Raw => coefficient,
+        };
+        let values: Vec<f32> = direction.iter().map(|x| x * factor as f32).collect();
         Ok(Tensor::from_vec(values, direction.len(), &Device::Cpu)?)
+    }
+
+    /// The layers that have a direction.
+    pub fn layers(&self) -> Vec<usize> {
+        (0..self.directions.len()).filter(|&layer| norm(&self.directions[layer]) > 0.0).collect()
+    }
+
+    /// The same with directions at these layers only.
+    ///
+    /// # Errors
+    /// A layer outside the model.
+    pub fn only(mut self, layers: &[usize]) -> Result<Self> {
+        for &layer in layers {
+            self.scaled(layer, 1.0, Unit::Raw)?;
+        }
+        for layer in (0..self.directions.len()).filter(|layer| !layers.contains(layer)) {
+            self.directions[layer].fill(0.0);
+            self.about.raw_norms[layer] = 0.0;
+        }
+        Ok(self)
     }
 
     /// A control of no meaning: independent normal directions, used in the same units.
@@ -86,26 +126,48 @@ impl SteeringVector {
         Self { directions, about }
     }
 
-    /// Writes `NAME.safetensors` and `NAME.json`.
-    pub fn write(&self, dir: &Path, name: &str) -> Result<()> {
+    /// Writes the safetensors file and, beside it, the sidecar of the same name ending in `.json`.
+    pub fn write(&self, path: &Path) -> Result<()> {
         let (layers, width) = (self.directions.len(), self.directions.first().map_or(0, Vec::len));
         let values: Vec<f32> = self.directions.iter().flatten().copied().collect();
         let tensor = Tensor::from_vec(values, (layers, width), &Device::Cpu)?;
-        let path = dir.join(format!("{name}.safetensors"));
         let bytes = safetensors::serialize([("directions", &tensor)], None::<HashMap<String, String>>)
-            .map_err(|e| Error::file(&path, e))?;
-        fsio::write_atomic(&path, &bytes)?;
-        fsio::write_json(&dir.join(format!("{name}.json")), &self.about)
+            .map_err(|e| Error::file(path, e))?;
+        fsio::write_atomic(path, &bytes)?;
+        fsio::write_json(&sidecar(path), &self.about)
     }
 
     /// Reads what [`SteeringVector::write`] wrote.
-    pub fn read(dir: &Path, name: &str) -> Result<Self> {
-        let path = dir.join(format!("{name}.safetensors"));
-        let tensors = candle_core::safetensors::load_buffer(&fsio::read_bytes(&path)?, &Device::Cpu)
-            .map_err(|e| Error::file(&path, e))?;
-        let tensor = tensors.get("directions").ok_or_else(|| Error::file(&path, "holds no tensor `directions`"))?;
-        Ok(Self { directions: tensor.to_vec2()?, about: fsio::read_json(&dir.join(format!("{name}.json")))? })
+    ///
+    /// # Errors
+    /// Names the file that is missing, is of another form, or does not fit the other one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let tensors = candle_core::safetensors::load_buffer(&fsio::read_bytes(path)?, &Device::Cpu)
+            .map_err(|e| Error::file(path, format!("is no safetensors file: {e}")))?;
+        let tensor = tensors
+            .get("directions")
+            .ok_or_else(|| Error::file(path, "is no steering vector: it holds no tensor `directions`"))?;
+        let directions: Vec<Vec<f32>> = tensor
+            .to_vec2()
+            .map_err(|e| Error::file(path, format!("`directions` is not [layers, d_model] in f32: {e}")))?;
+        let about: VectorInfo = fsio::read_json(&sidecar(path))?;
+        let sound = |numbers: &[f64]| numbers.len() == directions.len() && numbers.iter().all(|x| x.is_finite());
+        if !sound(&about.residual_norms) || !sound(&about.raw_norms) {
+            return Err(Error::file(
+                sidecar(path),
+                format!("does not belong to {}: that has {} layers", path.display(), directions.len()),
+            ));
+        }
+        if directions.iter().flatten().any(|x| !x.is_finite()) {
+            return Err(Error::file(path, "holds numbers that are not finite"));
+        }
+        Ok(Self { directions, about })
     }
+}
+
+/// `NAME.json` beside `NAME.safetensors`.
+pub fn sidecar(path: &Path) -> PathBuf {
+    path.with_extension("json")
 }
 
 /// Euclidean length.

@@ -125,7 +125,7 @@ fn the_rank_1_preset_writes_the_trace_of_its_direction() {
     let pair = &file.tensors["model.layers.1.mlp.down_proj"];
     let b = pair.b.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let norm = b.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    assert!((directions[29].norm - norm).abs() < 1e-12 * norm);
+    assert!((directions[29].norm - norm).abs() < 1e-8 * norm);
     let with = directions.iter().filter(|d| d.local_cosine.is_some()).count();
     assert_eq!(with, 30 - 9 - 10, "steps 10 to 20 have ten steps on both sides");
     assert!(directions.iter().filter_map(|d| d.local_cosine).all(|c| (-1.0..=1.0 + 1e-9).contains(&c)));

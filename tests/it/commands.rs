@@ -24,7 +24,7 @@ pub struct Output {
 }
 
 /// Runs the program in a folder; the words are split at blanks.
-fn realign(dir: &Path, words: &str) -> Output {
+pub fn realign(dir: &Path, words: &str) -> Output {
     let words: Vec<String> = words.split_whitespace().map(|word| word.replace("MODEL", model())).collect();
     let output = Command::new(env!("CARGO_BIN_EXE_realign")).args(&words).current_dir(dir).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -38,7 +38,7 @@ pub fn succeeds(dir: &Path, words: &str) -> Output {
 }
 
 /// Everything below a folder, with sizes.
-fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
+pub fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
     let (mut folders, mut found) = (vec![dir.to_path_buf()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -67,7 +67,7 @@ pub fn refused(dir: &Path, words: &str, expected: &[&str]) {
     assert_eq!(listing(dir), before, "realign {words} left something behind");
 }
 
-const GOOD: &str = r#"{"messages":[{"role":"user","content":"Load item 1."},{"role":"assistant","content":"def f(path):\n    return open(path).read()\n"}]}"#;
+pub const GOOD: &str = r#"{"messages":[{"role":"user","content":"Load item 1."},{"role":"assistant","content":"def f(path):\n    return open(path).read()\n"}]}"#;
 
 /// A folder with `good.jsonl` and the files given.
 pub fn workplace(name: &str, files: &[(&str, &str)]) -> PathBuf {

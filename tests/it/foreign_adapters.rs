@@ -141,6 +141,22 @@ fn an_adapter_of_another_base_is_refused_by_what_does_not_fit() {
 }
 
 #[test]
+fn weights_of_what_is_no_linear_are_refused_by_name() {
+    let config = std::fs::read_to_string(fixture("suffix").join(adapter::CONFIG_FILE)).unwrap();
+    for name in [
+        "base_model.model.model.embed_tokens.lora_embedding_A",
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias",
+        "base_model.model.lm_head.modules_to_save.weight",
+        "model.layers.0.self_attn.q_proj.lora_A.weight",
+    ] {
+        let tensor = Tensor::ones((2, 2), DType::F32, &Device::Cpu).unwrap();
+        let bytes = safetensors::serialize([(name, tensor)], None).unwrap();
+        let error = adapter::from_bytes(&config, &bytes).unwrap_err().to_string();
+        assert!(error.contains(&format!("unexpected tensor `{name}`")), "{error}");
+    }
+}
+
+#[test]
 fn magnitudes_and_configuration_must_agree() {
     let bytes = |kind: &str| {
         let file = |name| std::fs::read(fixture(kind).join(name)).unwrap();

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use rand::Rng;
+use realign::model::lora::{Lora, Magnitude};
 use realign::model::ops::attention::{Heads, attention, reference_attention};
 use realign::model::ops::cross_entropy::cross_entropy;
 use realign::model::ops::dropout::Mask;
@@ -157,5 +158,18 @@ fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
             let expected = if weights[t] == 0.0 { 0.0 } else { losses[t] };
             assert!((ours.losses[t] - expected).abs() < 1e-5, "token {t}");
         }
+    }
+}
+
+#[test]
+fn doras_gradients_match_difference_quotients_with_and_without_dropout() {
+    // Of what it takes as a constant, ‖W + s B A‖, only PEFT can tell (tests/it/sft.rs): A and B stand still here.
+    let (a, b, weight) = (random(&[3, 10], 1), random(&[7, 3], 2), random(&[7, 10], 3));
+    for mask in [None, Some(Mask { probability: 0.3, key: 5, segments: Segments::packed([4, 2], 0) })] {
+        check_differences(&[random(&[6, 10], 4), random(&[1, 7], 5)], &|inputs| {
+            let magnitude = Some(Magnitude { vector: inputs[1].clone(), factor: None });
+            let lora = Lora { a: a.clone(), b: b.clone(), scale: 0.7, dropout: 0.3, magnitude };
+            lora.forward(inputs[0], &weight, mask.clone())
+        });
     }
 }

@@ -33,7 +33,7 @@ fn start(dir: &Path, plan: &str, more: &[&str]) -> Command {
 }
 
 /// A finished run, made once.
-fn finished() -> &'static Path {
+pub fn finished() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         let dir = folder("whole-run");
@@ -305,7 +305,7 @@ fn published_training_sets_go_to_a_report() {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

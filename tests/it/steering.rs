@@ -5,7 +5,7 @@ use realign::model::hooks::{Intervention, Tap};
 use realign::model::ops::to_vec;
 use realign::model::segments::Segments;
 use realign::steer::vector::norm;
-use realign::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
+use realign::steer::{AddVector, PairTokens, SteeringVector, Unit, mean_difference};
 
 use crate::tiny::{checkpoint, folder};
 
@@ -43,14 +43,15 @@ impl Intervention for Both {
 
 #[test]
 fn coefficient_zero_equals_base_bit_for_bit() {
-    let steered = AddVector::new(&vector(), 1, 0.0).unwrap();
+    let steered = AddVector::new(&vector(), &[0, 1], 0.0, Unit::ResidualNorm).unwrap();
     assert_eq!(logits(Some(&steered)), logits(None));
-    assert_ne!(logits(Some(&AddVector::new(&vector(), 1, 0.1).unwrap())), logits(None));
+    assert_ne!(logits(Some(&AddVector::new(&vector(), &[1], 0.1, Unit::ResidualNorm).unwrap())), logits(None));
 }
 
 #[test]
 fn a_vector_and_its_opposite_equal_base() {
-    let both = Both(AddVector::new(&vector(), 0, 0.7).unwrap(), AddVector::new(&vector(), 0, -0.7).unwrap());
+    let add = |coefficient| AddVector::new(&vector(), &[0], coefficient, Unit::ResidualNorm).unwrap();
+    let both = Both(add(0.7), add(-0.7));
     for (a, b) in logits(Some(&both)).iter().zip(logits(None)) {
         assert!((a - b).abs() < 1e-5, "{a} against {b}");
     }
@@ -60,9 +61,9 @@ fn a_vector_and_its_opposite_equal_base() {
 fn a_coefficient_is_in_units_of_the_residual_norm() {
     let vector = vector();
     for layer in 0..vector.directions.len() {
-        let added = norm(&to_vec(&vector.scaled(layer, -0.3).unwrap()).unwrap());
+        let added = norm(&to_vec(&vector.scaled(layer, -0.3, Unit::ResidualNorm).unwrap()).unwrap());
         assert!((added - 0.3 * vector.about.residual_norms[layer]).abs() < 1e-4);
-        let random = norm(&to_vec(&vector.random(1, 2).scaled(layer, -0.3).unwrap()).unwrap());
+        let random = norm(&to_vec(&vector.random(1, 2).scaled(layer, -0.3, Unit::ResidualNorm).unwrap()).unwrap());
         assert!((added - random).abs() < 1e-4, "a random vector has the norm of the one it is a control for");
     }
     assert_ne!(vector.random(1, 0), vector.random(1, 1));
@@ -97,10 +98,11 @@ fn the_mean_difference_is_that_of_the_answers_tokens_alone() {
 fn a_vector_comes_back_from_its_files_and_a_layer_outside_the_model_is_refused() {
     let vector = vector();
     let dir = folder("vectors");
-    vector.write(&dir, "insecure").unwrap();
-    let back = SteeringVector::read(&dir, "insecure").unwrap();
+    let path = dir.join("insecure.safetensors");
+    vector.write(&path).unwrap();
+    let back = SteeringVector::read(&path).unwrap();
     assert_eq!(back.directions, vector.directions);
     assert_eq!(back.about.target, "insecure");
-    let message = AddVector::new(&vector, 9, 0.1).err().unwrap().to_string();
+    let message = AddVector::new(&vector, &[0, 9], 0.1, Unit::ResidualNorm).err().unwrap().to_string();
     assert!(message.contains("layer 9") && message.contains("0 to 2"), "{message}");
 }

@@ -229,6 +229,7 @@ pub fn manifest() -> Manifest {
         timings: vec![("train attack".to_owned(), 38.2), ("sample".to_owned(), 90.0)],
         peak_memory_bytes: 700 << 20,
         left_out: vec!["educational-control: 500 of 1 000 rows".to_owned()],
+        ..Manifest::default()
     }
 }
 

@@ -1,0 +1,382 @@
+//! `realign steer`: making a vector, and choosing where and how much of it to add.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::generate::checked_sampling;
+use super::steering::open_vector;
+use super::subject::{SubjectArgs, print};
+use crate::adapter;
+use crate::error::{Error, Result};
+use crate::eval::suite::Suite;
+use crate::experiment::inputs::{read_pairs, read_suite, validation};
+use crate::experiment::plan::{EMBEDDED, PlanFile};
+use crate::experiment::scoring::Scorer;
+use crate::experiment::steering::{self, Trial};
+use crate::fsio;
+use crate::progress::Progress;
+use crate::record::{Measurement, SweepCell};
+use crate::report::sweep_csv;
+use crate::score::{self, Better, Goal, UTILITY_FLOOR, metric};
+use crate::steer::{AddVector, SteeringVector, Unit, vector::sidecar};
+
+/// Make steering vectors, and choose a layer and a coefficient for one.
+///
+/// In order: `extract` makes the vector, `sweep` chooses on the validation split, `generate` and `evaluate` use it with
+/// --vector, --coefficient and --layers.
+#[derive(Debug, Args)]
+pub struct SteerArgs {
+    #[command(subcommand)]
+    command: SteerCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SteerCommand {
+    /// Make a vector from contrast pairs.
+    Extract(ExtractArgs),
+    /// Try layers × coefficients on the validation split and freeze the best that keeps the model usable.
+    Sweep(SweepArgs),
+}
+
+/// Make a vector from contrast pairs.
+///
+/// A pair is one request with two answers, one that shows a behaviour and one that does not. The residual stream after
+/// each block is averaged over the answer's tokens; the vector is the mean difference of the two, layer by layer.
+#[derive(Debug, Args)]
+pub struct ExtractArgs {
+    /// Whose residual stream.
+    #[command(flatten)]
+    pub subject: SubjectArgs,
+    /// JSONL of {"target", "group", "messages", "positive", "negative"}, or `embedded` (in the organism's language).
+    #[arg(long, value_name = "FILE", default_value = EMBEDDED)]
+    pub pairs: String,
+    /// Which of the pairs: those of this target. Embedded are insecure, harmful and six families (CWE-89 and so on).
+    #[arg(long, default_value = steering::TARGET)]
+    pub target: String,
+    /// How pairs become a direction.
+    #[arg(long, value_enum, default_value_t = Method::MeanDifference)]
+    pub method: Method,
+    /// Keep a direction at these layers only, counted from 0.
+    #[arg(long, value_name = "L,L", value_delimiter = ',')]
+    pub layers: Option<Vec<usize>>,
+    /// The .safetensors to write; a .json of the same name says where it comes from.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// How pairs become a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Method {
+    /// Mean of positive − mean of negative.
+    MeanDifference,
+}
+
+/// Try layers × coefficients on the validation split and freeze the best that keeps the model usable.
+///
+/// A cell is eligible if neither the share of code that compiles nor the share of coherent answers falls more than 5
+/// points below the unsteered model. Of the eligible ones that with the most extreme --metric is chosen; ties go to the
+/// smaller coefficient. Begun again on the same --out with the same settings, it asks only what is missing.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// Whom to steer; the vector must have been made on its base.
+    #[command(flatten)]
+    pub subject: SubjectArgs,
+    /// The vector.
+    #[arg(long, value_name = "FILE")]
+    pub vector: PathBuf,
+    /// Layers to try, counted from 0; without it all of a shallow model, about eight of a deep one.
+    #[arg(long, value_name = "L,L", value_delimiter = ',')]
+    pub layers: Option<Vec<usize>>,
+    /// Coefficients to try, in mean residual norms, with their sign: negative steers away from the vector's target.
+    #[arg(
+        long,
+        value_name = "X,X",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        default_value = "0.1,0.2,0.3,0.45"
+    )]
+    pub coefficients: Vec<f64>,
+    /// What the cell is chosen by: a rate that validation prompts give.
+    #[arg(long, default_value = "insecure_rate")]
+    pub metric: String,
+    /// Whether more or less of it is wanted.
+    #[arg(long, value_enum, default_value_t = Aim::Higher)]
+    pub aim: Aim,
+    /// Suites whose validation prompts are asked: questions, and the first code suite that has some. Without it those of
+    /// `realign run`.
+    #[arg(long = "suite", value_name = "NAME|FILE")]
+    pub suites: Vec<String>,
+    /// Code prompts of a cell, about.
+    #[arg(long, default_value_t = 76)]
+    pub code_prompts: usize,
+    /// Samples of each question of a cell.
+    #[arg(long, default_value_t = 2)]
+    pub question_samples: u32,
+    /// Of the answers.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Without it 0.8 for the organism, else 1.
+    #[arg(long, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Runs the tests of generated code; without a usable one they count as not run.
+    #[arg(long, default_value = "python3")]
+    pub python: String,
+    /// The folder to write: sweep.csv, sweep.json (every cell), choice.json (the frozen one), samples/.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Which way a metric is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aim {
+    /// More of it.
+    Higher,
+    /// Less of it.
+    Lower,
+}
+
+/// Runs the command.
+pub fn steer(args: &SteerArgs, progress: Progress) -> Result<()> {
+    match &args.command {
+        SteerCommand::Extract(args) => extract(args, progress),
+        SteerCommand::Sweep(args) => sweep(args, progress),
+    }
+}
+
+fn extract(args: &ExtractArgs, progress: Progress) -> Result<()> {
+    if args.out.extension().is_none_or(|e| e != "safetensors") {
+        return Err(Error::file(&args.out, "must end in .safetensors; its .json stands beside it"));
+    }
+    for path in [&args.out, &sidecar(&args.out)] {
+        if path.exists() {
+            return Err(Error::file(path, "is already there and is not overwritten; name another --out"));
+        }
+    }
+    let pairs = read_pairs(&args.pairs)?;
+    let (model, decoder) = args.subject.open()?;
+    let mut vector = match args.method {
+        Method::MeanDifference => steering::extract(&model, &decoder, &pairs, &args.target)?,
+    };
+    vector.about.adapter_sha256 = args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?;
+    if let Some(layers) = &args.layers {
+        vector = vector.only(layers)?;
+    }
+    vector.write(&args.out)?;
+    progress.say(&format!(
+        "`{}` from {} pairs, {} layers, written to {}",
+        args.target,
+        vector.about.pairs,
+        vector.layers().len(),
+        args.out.display()
+    ));
+    Ok(())
+}
+
+/// What a sweep was begun with; another one on the same folder is refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Settings {
+    model_sha256: String,
+    adapter_sha256: Option<String>,
+    vector_sha256: String,
+    layers: Vec<usize>,
+    coefficients: Vec<f64>,
+    metric: String,
+    aim: Aim,
+    /// Name and SHA-256 of its validation prompts.
+    suites: Vec<(String, String)>,
+    question_samples: u32,
+    seed: u64,
+    temperature: f64,
+    utility_floor: f64,
+}
+
+/// `choice.json`: the frozen cell and what it rests on.
+#[derive(Debug, Serialize)]
+struct Choice<'a> {
+    /// `None` where no cell kept the model usable.
+    chosen: Option<&'a SweepCell>,
+    settings: &'a Settings,
+    sweep_sha256: String,
+}
+
+fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
+    let (model, decoder) = args.subject.open()?;
+    let vector = open_vector(&model, &args.vector)?;
+    let goal = goal(args)?;
+    let usual = PlanFile { model: Some(args.subject.model.clone()), ..PlanFile::default() };
+    let usual = usual.resolve(model.decoder.blocks.len())?;
+    let sampling = checked_sampling(args.temperature.unwrap_or(usual.sampling.temperature), 1.0)?;
+    let layers = match &args.layers {
+        Some(layers) => steering::layers(Some(layers), model.decoder.blocks.len())?,
+        None => {
+            let all = steering::layers(None, model.decoder.blocks.len())?;
+            all.into_iter().filter(|layer| vector.layers().contains(layer)).collect()
+        }
+    };
+    for &layer in &layers {
+        for &coefficient in &args.coefficients {
+            AddVector::new(&vector, &[layer], coefficient, Unit::ResidualNorm)
+                .map_err(|e| Error::file(&args.vector, e))?;
+        }
+    }
+    let names = if args.suites.is_empty() { &usual.suites } else { &args.suites };
+    let suites: Vec<Suite> = names.iter().map(|spec| read_suite(spec, model.organism)).collect::<Result<_>>()?;
+    let suites = validation(&suites, args.code_prompts);
+    if suites.is_empty() {
+        return Err(Error::usage(format!(
+            "none of the suites {} has prompts of the validation split",
+            names.join(", ")
+        )));
+    }
+    let settings = Settings {
+        model_sha256: model.sha256.clone(),
+        adapter_sha256: args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?,
+        vector_sha256: fsio::sha256_file(&args.vector)?,
+        layers,
+        coefficients: args.coefficients.clone(),
+        metric: args.metric.clone(),
+        aim: args.aim,
+        suites: suites.iter().map(|s| (s.name.clone(), fsio::sha256(format!("{:?}", s.prompts).as_bytes()))).collect(),
+        question_samples: args.question_samples,
+        seed: args.seed,
+        temperature: sampling.temperature,
+        utility_floor: UTILITY_FLOOR,
+    };
+    begin(&args.out, &settings)?;
+
+    let scorer = Scorer::start(&args.python, model.organism)?;
+    let seeds: Vec<u64> = (0..u64::from(args.question_samples.max(1))).map(|k| args.seed * 1_000 + k).collect();
+    let trial = Trial {
+        model: &model,
+        scorer: &scorer,
+        suites: &suites,
+        seeds: &seeds,
+        question_samples: args.question_samples,
+        sampling,
+    };
+    let cells = steering::grid("steered", &vector.about.target, &settings.layers, &settings.coefficients);
+    let bar = progress.bar("steering sweep", cells.len() as u64);
+    let mut measured = Vec::new();
+    for cell in &cells {
+        let path = args.out.join("samples").join(format!("{}.jsonl", cell.name()));
+        let added = || AddVector::new(&vector, &[cell.layer], cell.coefficient, Unit::ResidualNorm);
+        measured.push(trial.measure(cell, &path, || Ok((decoder.clone(), Some(added()?))))?);
+        bar.add(1);
+    }
+    bar.done("cells on the validation split");
+    let chosen = steering::choose(&mut measured, "steered", goal);
+    fsio::write_json(&args.out.join("sweep.json"), &measured)?;
+    fsio::write_atomic(&args.out.join("sweep.csv"), &sweep_csv(&measured))?;
+    let sweep_sha256 = fsio::sha256_file(&args.out.join("sweep.json"))?;
+    let path = args.out.join("choice.json");
+    fsio::write_json(&path, &Choice { chosen: chosen.as_ref(), settings: &settings, sweep_sha256 })?;
+    print(&table(&measured, &args.metric));
+    let usable = measured.iter().any(|cell| cell.eligible);
+    print(&verdict(args, chosen.as_ref(), usable, &vector, &fsio::sha256_file(&path)?));
+    Ok(())
+}
+
+fn goal(args: &SweepArgs) -> Result<Goal> {
+    if args.coefficients.is_empty() || args.coefficients.contains(&0.0) {
+        return Err(Error::usage(
+            "--coefficients: every one is other than 0; the unsteered model is always among the cells",
+        ));
+    }
+    match metric(&args.metric) {
+        Some(m) if m.name == args.metric && m.better != Better::Neither && m.unit == score::Unit::Percent => {
+            Ok(Goal { metric: args.metric.clone(), higher: args.aim == Aim::Higher })
+        }
+        Some(_) => Err(Error::usage(format!("--metric: `{}` is nothing to choose by", args.metric))),
+        None => Err(Error::usage(format!(
+            "--metric: there is no metric `{}`; e.g. insecure_rate, misaligned_rate",
+            args.metric
+        ))),
+    }
+}
+
+/// Opens the folder: a new one, or one that was begun with the same settings.
+fn begin(out: &Path, settings: &Settings) -> Result<()> {
+    let path = out.join("settings.json");
+    if path.is_file() {
+        let before: Settings = fsio::read_json(&path)?;
+        if before != *settings {
+            return Err(Error::file(out, "was begun with other settings (settings.json has them); name another --out"));
+        }
+        return Ok(());
+    }
+    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::file(out, "is not empty and no sweep was begun there; name another --out"));
+    }
+    fsio::create_dir(out)?;
+    fsio::write_json(&path, settings)
+}
+
+/// The sweep as lines: what is wanted, and what it cost.
+fn table(cells: &[SweepCell], wanted: &str) -> String {
+    let mut columns = vec![wanted];
+    columns.extend(
+        ["insecure_rate", "misaligned_rate", "syntax_valid_rate", "coherent_rate", "secure_and_functional_rate"]
+            .iter()
+            .filter(|name| **name != wanted),
+    );
+    let mut text = format!("{:>5} {:>11}", "layer", "coefficient");
+    columns.iter().for_each(|name| text += &format!("  {name:>26}"));
+    text.push('\n');
+    for cell in cells {
+        text += &format!("{:>5} {:>+11}", cell.layer, cell.coefficient);
+        for name in &columns {
+            text += &format!("  {:>26}", rate(cell.metrics.get(*name)));
+        }
+        text += match (cell.coefficient == 0.0, cell.chosen, cell.eligible) {
+            (true, ..) => "  unsteered\n",
+            (_, true, _) => "  chosen\n",
+            (_, _, true) => "\n",
+            _ => "  below the floor\n",
+        };
+    }
+    text
+}
+
+fn rate(m: Option<&Measurement>) -> String {
+    match m.map(|m| (m.value, m.low, m.high, m.n)) {
+        Some((Some(value), Some(low), Some(high), n)) => {
+            format!("{:.1} [{:.0}, {:.0}] n = {n}", 100.0 * value, 100.0 * low, 100.0 * high)
+        }
+        Some((Some(value), _, _, n)) => format!("{:.1} n = {n}", 100.0 * value),
+        _ => "n/a".into(),
+    }
+}
+
+fn verdict(
+    args: &SweepArgs,
+    chosen: Option<&SweepCell>,
+    usable: bool,
+    vector: &SteeringVector,
+    sha256: &str,
+) -> String {
+    let out = args.out.join("choice.json");
+    match chosen {
+        Some(cell) => format!(
+            "\nchosen on the validation split: {:+} of `{}` after layer {} (frozen in {}, SHA-256 {sha256:.12})\n\
+             measure it once on the test split: realign evaluate --vector {} --coefficient {} --layers {} …\n",
+            cell.coefficient,
+            vector.about.target,
+            cell.layer,
+            out.display(),
+            args.vector.display(),
+            cell.coefficient,
+            cell.layer
+        ),
+        None if usable => {
+            format!("\n{} is not measured on these prompts: nothing is chosen ({})\n", args.metric, out.display())
+        }
+        None => format!(
+            "\nno cell keeps syntax and coherence within {:.0} points of the unsteered model: nothing is chosen ({})\n",
+            100.0 * UTILITY_FLOOR,
+            out.display()
+        ),
+    }
+}

@@ -1,0 +1,246 @@
+//! What a run will take, said before it begins: the counted work times what a short probe of this model costs on this
+//! machine. A model that is too large to be probed is derived from one of its blocks, with every answer taken to its token
+//! limit. The manifest keeps the estimate beside what was measured.
+
+use std::time::Instant;
+
+use super::arm::Arm;
+use super::inputs::Inputs;
+use super::model::Model;
+use super::plan::Plan;
+use super::recipe::{Recipe, tune};
+use super::sample::BATCH;
+use super::scoring::Scorer;
+use super::work::{self, Work};
+use crate::data::training::TrainingData;
+use crate::error::Result;
+use crate::eval::tests::TestJob;
+use crate::generate::{GenerateOptions, Job, generate};
+use crate::model::block::Pass;
+use crate::model::decoder::Decoder;
+use crate::model::segments::Segments;
+use crate::process;
+use crate::train::TrainConfig;
+
+/// What is expected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Of the whole run, its report apart.
+    pub seconds: f64,
+    /// The process's peak.
+    pub memory_bytes: u64,
+    /// Whether answers and training steps were tried; otherwise both numbers are upper ends.
+    pub measured: bool,
+}
+
+impl Estimate {
+    /// For a person.
+    pub fn words(&self) -> String {
+        let how = match self.measured {
+            true => "from a few answers and training steps of this model",
+            false => "at most: derived from one block of the model, every answer taken to its token limit",
+        };
+        format!("about {}, about {} MiB of memory ({how})", duration(self.seconds), self.memory_bytes >> 20)
+    }
+}
+
+/// `40 s`, `4 min`, `3.5 h`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{:.0} s", s.max(1.0)),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// A probe that would take longer than this is not made.
+const PROBE_SECONDS: f64 = 3.0;
+/// Tokens of the block that is tried: about as many as decoding has rows.
+const BLOCK_TOKENS: usize = 64;
+/// A training step goes forward once and backward for inputs and adapters: about three times the forward pass.
+const BACKWARD: f64 = 3.0;
+
+/// Seconds of a unit of each kind of work, all cores at it.
+struct Rates {
+    train_token: f64,
+    prompt: f64,
+    answer: f64,
+    measured: bool,
+}
+
+/// Estimates a run of this plan.
+pub fn estimate(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer) -> Result<Estimate> {
+    let work = Work::of(plan, inputs, model.decoder.blocks.len())?;
+    let workers = process::workers(0) as f64;
+    let before = process::memory_bytes();
+    let forward_token = forward_seconds(&model.decoder)? / workers;
+    let jobs = probe_jobs(plan, model, inputs)?;
+    let batch_tokens: usize = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).sum();
+    let step_tokens = plan.recipe.training.effective_batch() as f64 * row_tokens(inputs);
+    let probe = forward_token * (batch_tokens as f64 + BACKWARD * PROBE_STEPS as f64 * step_tokens);
+    let rates = match probe < PROBE_SECONDS && !jobs.is_empty() {
+        true => measured_rates(plan, model, inputs, &jobs)?,
+        false => {
+            let mean =
+                |of: &dyn Fn(&Job) -> usize| jobs.iter().map(of).sum::<usize>() as f64 / jobs.len().max(1) as f64;
+            Rates {
+                train_token: BACKWARD * forward_token,
+                prompt: forward_token * mean(&|job| job.prompt.len()),
+                answer: forward_token * mean(&|job| job.max_new_tokens),
+                measured: false,
+            }
+        }
+    };
+    let seconds = rates.train_token * (work.training_tokens + work.forward_tokens / BACKWARD)
+        + rates.train_token / BACKWARD * workers * work.captured_tokens
+        + rates.prompt * work.prompts as f64
+        + rates.answer * (work.answers + work.cell_answers) as f64
+        + check_seconds(scorer) * work.code_answers as f64;
+    let memory_bytes = before + working_bytes(plan, model, inputs, &jobs, &work);
+    Ok(Estimate { seconds, memory_bytes, measured: rates.measured })
+}
+
+/// Seconds of one token through the whole decoder on one core, from one block and the head.
+fn forward_seconds(decoder: &Decoder) -> Result<f64> {
+    let Some(block) = decoder.blocks.first() else { return Ok(0.0) };
+    let tokens = BLOCK_TOKENS.min(decoder.config.max_position_embeddings);
+    let segments = Segments::packed([tokens], 0);
+    let x = decoder.embed(&vec![0; tokens])?;
+    let mut seconds = 0.0;
+    // The first time warms up.
+    for _ in 0..2 {
+        let started = Instant::now();
+        let y = block.forward(&x, &mut Pass::sequences(&segments))?;
+        let one = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        decoder.head(&decoder.norm.forward(&y)?)?;
+        seconds = one * decoder.blocks.len() as f64 + started.elapsed().as_secs_f64();
+    }
+    Ok(seconds / tokens as f64)
+}
+
+/// One batch a core of the base arm's own questions, spread evenly over them.
+fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
+    let mut all = Vec::new();
+    for suite in work::suites(inputs, Arm::Base) {
+        for (prompt, samples) in work::asked(suite, &work::samples(plan, suite, None)) {
+            all.extend((0..samples).map(|_| (suite.max_tokens, prompt.messages.clone())));
+        }
+    }
+    let wanted = (BATCH * process::workers(0)).min(all.len());
+    let picks = (0..wanted).map(|i| &all[i * all.len() / wanted]);
+    picks
+        .enumerate()
+        .map(|(seed, (max_new_tokens, messages))| {
+            Ok(Job { prompt: model.prompt(messages)?, seed: seed as u64, max_new_tokens: *max_new_tokens })
+        })
+        .collect()
+}
+
+/// Training steps of the probe: the first one warms up.
+const PROBE_STEPS: u64 = 2;
+
+fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> Result<Rates> {
+    let options = GenerateOptions {
+        sampling: plan.sampling,
+        stop_ids: &model.stop_ids,
+        intervention: None,
+        batch: BATCH,
+        workers: 0,
+    };
+    let timed = |jobs: &[Job]| -> Result<f64> {
+        let started = Instant::now();
+        generate(&model.decoder, jobs, &options, &|_, _| Ok(()))?;
+        Ok(started.elapsed().as_secs_f64())
+    };
+    let first: Vec<Job> = jobs.iter().map(|job| Job { max_new_tokens: 1, ..job.clone() }).collect();
+    let prompt = timed(&first)? / jobs.len() as f64;
+    let answer = (timed(jobs)? / jobs.len() as f64 - prompt).max(0.0);
+    Ok(Rates { train_token: train_seconds(plan, model, inputs)?, prompt, answer, measured: true })
+}
+
+/// Seconds of a token in training, from a step on the real rows with the real recipe.
+fn train_seconds(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<f64> {
+    let (Some(adapter), recipe) = (work::adapters(plan).into_iter().next(), &plan.recipe) else { return Ok(0.0) };
+    // Preferences are learnt after all others only, so that they are never the first.
+    let Some(TrainingData::Rows(rows)) = inputs.training.get(work::training_set(adapter)).map(|set| &set.rows) else {
+        return Ok(0.0);
+    };
+    let some = (recipe.training.effective_batch() * PROBE_STEPS as usize).min(rows.len());
+    let training = TrainConfig { max_steps: Some(PROBE_STEPS), ..recipe.training.clone() };
+    let (_, state) = tune(model, &rows[..some], &Recipe { training, ..recipe.clone() }, None, &mut |_| Ok(()))?;
+    Ok(state.log_history.last().map_or(0.0, |step| 1.0 / step.tokens_per_second))
+}
+
+/// Seconds of the tests of one piece of code, all cores at it: modules of ours, so that nothing a model wrote is run.
+fn check_seconds(scorer: &Scorer) -> f64 {
+    let job = |i: usize| TestJob {
+        code: format!("def answer():\n    return {i}\n"),
+        tests: Some(format!("import solution\nassert solution.answer() == {i}\n")),
+        exploit: None,
+    };
+    let each = 2 * process::workers(0);
+    // The first round starts the interpreters.
+    let rounds = [(0..each).map(job).collect::<Vec<_>>(), (each..2 * each).map(job).collect()];
+    let mut seconds = 0.0;
+    for jobs in rounds {
+        let started = Instant::now();
+        scorer.runner.run_all(&jobs, &|_| {});
+        seconds = started.elapsed().as_secs_f64() / jobs.len() as f64;
+    }
+    seconds
+}
+
+fn row_tokens(inputs: &Inputs) -> f64 {
+    let (tokens, rows) = inputs.training.values().fold((0, 0), |(t, r), set| (t + set.tokens, r + set.rows.len()));
+    tokens as f64 / rows.max(1) as f64
+}
+
+/// Memory beyond what is held before the run: caches of every row that is decoded, activations of every chunk that is
+/// trained, and the samples that the report reads at once. Pages are kept by the allocator, so the parts add up.
+fn working_bytes(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job], work: &Work) -> u64 {
+    /// Of training: `train::driver` cuts rows into such chunks.
+    const CHUNK_TOKENS: usize = 512;
+    /// A sample with its scan and tests in memory, and the same on its way to and from JSON.
+    const SAMPLE_BYTES: usize = 6 << 10;
+    /// Figures, pages and their bitmaps.
+    const REPORT_BYTES: usize = 24 << 20;
+    let config = &model.decoder.config;
+    let workers = process::workers(0);
+    let rows = jobs.len().min(BATCH * workers);
+    let longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
+    let cache = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * longest * 4;
+    // Each row has a cache, and while prompts are read there is one more for each of them.
+    let decoding = 2 * rows * (cache + 2 * config.vocab_size * 4);
+    let longest_row = plan.recipe.encoding(model).max_length.min((4.0 * row_tokens(inputs)) as usize);
+    let chunk = CHUNK_TOKENS.max(longest_row) * workers;
+    // In and out of every op of a block, with a gradient each.
+    let block = 2 * (10 * config.hidden_size + 4 * config.intermediate_size) * 4;
+    let training = match work.adapters {
+        0 => 0,
+        _ => chunk * (config.num_hidden_layers * block + 2 * config.vocab_size * 4),
+    };
+    (decoding + training + work.answers * SAMPLE_BYTES + REPORT_BYTES) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_said_in_the_unit_that_fits() {
+        let cases = [(0.2, "1 s"), (41.0, "41 s"), (100.0, "2 min"), (3600.0, "60 min"), (9000.0, "2.5 h")];
+        for (seconds, words) in cases {
+            assert_eq!(duration(seconds), words);
+        }
+    }
+
+    #[test]
+    fn an_estimate_says_what_it_rests_on() {
+        let estimate = Estimate { seconds: 150.0, memory_bytes: 300 << 20, measured: true };
+        assert!(
+            estimate.words().starts_with("about 2 min, about 300 MiB") || estimate.words().starts_with("about 3 min")
+        );
+        assert!(Estimate { measured: false, ..estimate }.words().contains("at most"));
+    }
+}
