@@ -33,6 +33,9 @@ pub struct Kept {
     low: [Vec<f32>; 7], // each LoRA's x Aᵀ, in the order of `Block::linears`
 }
 
+/// What a backward pass gives: the input's gradient, if it was wanted, and those of each LoRA's A and B.
+pub type Grads = (Option<Vec<f32>>, Vec<Vec<f32>>);
+
 /// Whether this block, of whose weights `trained` are trained, can be done by hand.
 pub fn applies(block: &Block, trained: usize) -> bool {
     let plain =
@@ -71,7 +74,7 @@ pub fn backward(
     mut grad: Vec<f32>,
     pass: &Pass,
     with_input: bool,
-) -> Result<(Option<Vec<f32>>, Vec<Vec<f32>>)> {
+) -> Result<Grads> {
     let Kept { q, k, v, mixed, middle, gate, up, low } = kept;
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
 

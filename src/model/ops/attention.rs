@@ -216,7 +216,7 @@ impl Attention {
             let mixed = Matrix::strided(&v[place.kv..], last, dim, kv_width);
             // SAFETY: a block's rows of a head's columns lie within `out`, and only this call writes them.
             unsafe {
-                let target = target.from_column(place.q + first * q_width);
+                let target = target.at_column(place.q + first * q_width);
                 into(Matrix::rows(&shares, last - first, last), mixed, target, 1.0, false);
             }
         });
@@ -242,9 +242,9 @@ impl Attention {
             // SAFETY: the rows and columns of a place lie within the gradients; those of the keys and values are shared
             // by one group alone, whose places come one behind the other.
             unsafe {
-                into(shares.t(), upstream, to_dv.from_column(place.kv), 1.0, true);
-                into(grad, keys, to_dq.from_column(query), 1.0, false);
-                into(grad.t(), queries, to_dk.from_column(place.kv), 1.0, true);
+                into(shares.t(), upstream, to_dv.at_column(place.kv), 1.0, true);
+                into(grad, keys, to_dq.at_column(query), 1.0, false);
+                into(grad.t(), queries, to_dk.at_column(place.kv), 1.0, true);
             }
         });
         self.turn(&mut dq, &mut dk, true);

@@ -62,7 +62,7 @@ unsafe impl Sync for Target {}
 
 impl Target {
     /// The same rows from a later column on.
-    pub fn from_column(self, column: usize) -> Self {
+    pub fn at_column(self, column: usize) -> Self {
         Self { values: self.values.wrapping_add(column), ..self }
     }
 }

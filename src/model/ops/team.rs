@@ -113,7 +113,7 @@ pub(crate) fn each_slice<const N: usize>(
         let range = index * piece..((index + 1) * piece).min(len);
         // SAFETY: within the outputs, and no two pieces overlap.
         let parts = starts
-            .map(|start| unsafe { std::slice::from_raw_parts_mut(start.from_column(range.start).values, range.len()) });
+            .map(|start| unsafe { std::slice::from_raw_parts_mut(start.at_column(range.start).values, range.len()) });
         work(range, parts);
     });
 }

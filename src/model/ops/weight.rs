@@ -39,7 +39,7 @@ pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
             stored(weight, |w| {
                 over_pieces(out, out * width, tokens, |rows| {
                     let w = w.range(rows.start * width..rows.end * width);
-                    forward(x, rounded.as_ref(), w, width, y.from_column(rows.start));
+                    forward(x, rounded.as_ref(), w, width, y.at_column(rows.start));
                 });
             })
         })
@@ -73,7 +73,7 @@ unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result
     let rounded = rounded(dy, out, weight, width);
     stored(weight, |w| {
         over_pieces(width, out * width, dy.len() / out, |columns| {
-            let dx = dx.from_column(columns.start);
+            let dx = dx.at_column(columns.start);
             // SAFETY: the caller's; every piece has columns of its own.
             unsafe { backward(dy, rounded.as_ref(), w, width, columns, dx, add) };
         });
@@ -114,7 +114,7 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y
             (Stored::Bf16(w), _) => {
                 for (index, w) in w.chunks(lines(width) * width).enumerate() {
                     let w = widened(w);
-                    let part = y.from_column(index * lines(width));
+                    let part = y.at_column(index * lines(width));
                     into(
                         Matrix::rows(x, tokens, width),
                         Matrix::rows(&w, w.len() / width, width).t(),
