@@ -153,7 +153,7 @@ fn valid_is_what_cpython_compiles() {
 }
 
 /// Beginnings of the texts of `snippets.json` on which we differ from CPython, as `src/eval/scan/syntax.rs` says.
-const NOT_CHECKED: [&str; 8] = [
+const NOT_CHECKED: [&str; 7] = [
     "f'{x:{y:{z:{w}}}}'",
     "'\\ud800'",
     "x.__debug__ += 1",
@@ -161,7 +161,6 @@ const NOT_CHECKED: [&str; 8] = [
     "with x:\n with x",
     "b0,b1,b2",
     "match x:\n    case [a0,a1",
-    "try:\n try:",
 ];
 
 #[test]
@@ -180,7 +179,7 @@ fn valid_is_what_cpython_compiles_of_tricky_texts() {
         .collect();
     let unexplained: Vec<_> = wrong.iter().filter(|s| !NOT_CHECKED.iter().any(|known| s.starts_with(known))).collect();
     assert!(unexplained.is_empty(), "CPython says otherwise of {unexplained:#?}");
-    assert!(wrong.len() <= 8, "{wrong:?}");
+    assert!(wrong.len() <= 7, "{wrong:?}");
 }
 
 #[test]

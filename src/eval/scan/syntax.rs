@@ -8,7 +8,8 @@
 //! The verdict is CPython 3.13's. What only 3.14 takes is refused: template strings, and `except A, b:` without
 //! parentheses, which in the code of a model is Python 2 rather than 3.14. Not checked: a `def`, `class` or `import` of
 //! a name that is declared `global` or `nonlocal` further down; more than 20 loops and `with` blocks within each other;
-//! more than 255 targets before a starred one; format specifiers more than two deep; a lone surrogate in a docstring.
+//! more than 255 targets before a starred one; format specifiers more than two deep; a lone surrogate in a docstring;
+//! `x.__debug__ += 1`, which CPython takes.
 
 use std::cell::Cell;
 
