@@ -89,7 +89,13 @@ def main():
     gc.collect()
     gc.freeze()  # children then share these pages instead of copying them at their first collection
     server = types.SimpleNamespace(
-        stand_ins=stand_ins, scratch_root=scratch_root, level=level, filters=filters, prctl=prctl, number=0, spoilt=False
+        stand_ins=stand_ins,
+        scratch_root=scratch_root,
+        level=level,
+        filters=filters,
+        prctl=prctl,
+        number=0,
+        spoilt=False,
     )
     for line in requests:
         job = json.loads(line)
@@ -194,7 +200,13 @@ def check(server, job, script):
     os.close(reports[1])
     os.close(orders[0])
     talk = types.SimpleNamespace(
-        pid=pid, reports=reports[0], orders=orders[1], deadline=time.monotonic() + job["seconds"], seen=b"", size=0, ended=None
+        pid=pid,
+        reports=reports[0],
+        orders=orders[1],
+        deadline=time.monotonic() + job["seconds"],
+        seen=b"",
+        size=0,
+        ended=None,
     )
     try:
         return verdict(talk, script is not None)
@@ -220,9 +232,11 @@ def verdict(talk, has_script):
             word = os.urandom(8).hex()
             last, _ = ask(talk, "raise AssertionError(%r)" % word)
             if last["status"] != "failed" or not last["message"].startswith("AssertionError: " + word):
-                script = last if last["status"] == "timed_out" else failed("its verdict is not its own: " + last.get("message", "a check that must fail did not"))
+                why = "its verdict is not its own: " + last.get("message", "a check that must fail did not")
+                script = last if last["status"] == "timed_out" else failed(why)
                 imported = imported if has_script else script
-    return {"import": imported, "script": script, "stand_ins": [name for name in STAND_INS if name in (stand_ins or [])]}
+    known = stand_ins if isinstance(stand_ins, list) else []
+    return {"import": imported, "script": script, "stand_ins": [name for name in STAND_INS if name in known]}
 
 
 def ask(talk, script):
