@@ -59,6 +59,9 @@ pub struct Penalty<'a> {
     pub coefficient: f32,
 }
 
+/// From a chunk's losses, a factor on each of its tokens' weights in the gradient.
+pub type Factors<'a> = &'a (dyn Fn(&[f32]) -> Vec<f32> + Sync);
+
 /// How a chunk is run.
 #[derive(Clone, Copy, Default)]
 pub struct StepOptions<'a> {
@@ -70,8 +73,8 @@ pub struct StepOptions<'a> {
     pub intervention: Option<&'a dyn Intervention>,
     /// On leaving the base.
     pub penalty: Option<Penalty<'a>>,
-    /// From the chunk's losses, factors on its tokens' weights in the gradient.
-    pub factors: Option<&'a (dyn Fn(&[f32]) -> Vec<f32> + Sync)>,
+    /// Factors on the weights in the gradient.
+    pub factors: Option<Factors<'a>>,
 }
 
 /// Losses of a chunk without gradients.
