@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::process;
 
 /// A rung of the ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,12 +129,12 @@ pub fn enter(cell: &Cell) -> Result<()> {
     let filters = serde_json::to_string(&filters).map_err(Error::usage)?;
     let place = |a: &String| match a.as_str() {
         "{filters}" => filters.clone(),
-        _ => a
-            .replace("{harness}", &harness.display().to_string())
-            .replace("{scratch}", &scratch.display().to_string()),
+        _ => {
+            a.replace("{harness}", &harness.display().to_string()).replace("{scratch}", &scratch.display().to_string())
+        }
     };
     let arguments: Vec<String> = cell.arguments.iter().map(place).collect();
-    Err(process::replace_with(&cell.program, &arguments, scratch))
+    Err(crate::process::replace_with(&cell.program, &arguments, scratch))
 }
 
 /// Nothing to confine with.

@@ -16,7 +16,8 @@ use crate::{fsio, process};
 /// The user inside.
 const INSIDE: u32 = 1000;
 const PASSWD: &str = "user:x:1000:1000::/scratch:/bin/sh\n";
-const APART: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+const APART: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// Comes back as process 1 of the new namespaces, in the new root.
 pub(super) fn enter(cell: &Cell) -> Result<()> {

@@ -117,9 +117,12 @@ pub(super) fn seccomp() -> Result<()> {
     Ok(())
 }
 
+/// A seccomp program in plain numbers: each instruction as `(code, jt, jf, k)`.
+pub(super) type Filter = Vec<(u16, u8, u8, u32)>;
+
 /// What the children of the server install on themselves where no namespace keeps them apart from other processes: no
-/// new process, no signal to any, and no change to a file but its content. Instructions as `[code, jt, jf, k]`.
-pub(super) fn alone() -> Result<Vec<Vec<(u16, u8, u8, u32)>>> {
+/// new process, no signal to any, and no change to a file but its content.
+pub(super) fn alone() -> Result<Vec<Filter>> {
     let mut calls: Calls = SIGNALS.iter().map(|call| (*call, Vec::new())).collect();
     let thread = libc::CLONE_THREAD as u64;
     calls.insert(libc::SYS_clone, vec![when(0, Is::MaskedEq(thread), 0)?]);

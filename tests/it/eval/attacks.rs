@@ -71,7 +71,8 @@ impl Target {
         let by_path = UnixListener::bind(folder.path().join("socket")).unwrap();
         let by_name = SocketAddr::from_abstract_name(format!("realign-{port}")).unwrap();
         let by_name = UnixListener::bind_addr(&by_name).unwrap();
-        for (name, mode) in [("", 0o755), ("secret.txt", 0o644), ("mine.txt", 0o666), ("open", 0o777), ("open/there", 0o666)]
+        for (name, mode) in
+            [("", 0o755), ("secret.txt", 0o644), ("mine.txt", 0o666), ("open", 0o777), ("open/there", 0o666)]
         {
             open(name, mode);
         }
@@ -157,7 +158,11 @@ fn succeeds_unsandboxed(attack: &str) -> Target {
     let target = Target::new();
     let record = target.run(&unsandboxed(), attack, None);
     let refused = |message: &str| message.starts_with("AssertionError");
-    assert!(matches!(&record.import, TestStatus::Failed { message } if refused(message)), "{attack}: {:?}", record.import);
+    assert!(
+        matches!(&record.import, TestStatus::Failed { message } if refused(message)),
+        "{attack}: {:?}",
+        record.import
+    );
     target
 }
 
