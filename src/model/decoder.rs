@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::block::{Block, NormLayer, Pass};
 use super::cache::{LayerCache, RowCache};
@@ -100,7 +100,7 @@ impl Decoder {
             candle_core::bail!("token {bad} is outside the model's vocabulary of {}", self.config.vocab_size);
         }
         let ids = Tensor::from_slice(ids, ids.len(), self.device())?;
-        self.embedding.detach().index_select(&ids, 0)
+        self.embedding.detach().index_select(&ids, 0)?.to_dtype(DType::F32)
     }
 
     /// `[tokens, d_model]` through every block.

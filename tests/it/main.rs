@@ -18,6 +18,7 @@ mod report;
 mod report_command;
 mod run;
 mod scan;
+mod scan_tool;
 mod score;
 mod sft;
 mod steer_command;
