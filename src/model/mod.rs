@@ -5,6 +5,7 @@ pub mod block;
 pub mod cache;
 pub mod config;
 pub mod decoder;
+mod families;
 pub mod hooks;
 pub mod init;
 pub mod linear;

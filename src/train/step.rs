@@ -81,7 +81,10 @@ pub fn forward(decoder: &Decoder, chunk: &Packed) -> Result<Vec<f32>> {
 
 /// What the head reads, `[tokens, d_model]`, without gradients.
 fn normed(decoder: &Decoder, chunk: &Packed) -> Result<Tensor> {
-    let hidden = decoder.blocks(decoder.embed(&chunk.ids)?, &mut Pass::sequences(&chunk.segments))?;
+    let hidden = decoder.blocks(
+        decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?,
+        &mut Pass::sequences(&chunk.segments),
+    )?;
     decoder.norm.forward(&hidden.detach())
 }
 
@@ -99,7 +102,7 @@ pub fn forward_backward(
         decoder.blocks[layer].forward(x, &mut pass)
     };
 
-    let mut x = decoder.embed(&chunk.ids)?; // [tokens, d_model]
+    let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?; // [tokens, d_model]
     let mut kept: Vec<(Tensor, Option<Tensor>)> = Vec::new(); // (input, output with its graph) of each block
     for layer in 0..decoder.blocks.len() {
         let input = if trained.any_below(layer) { Var::from_tensor(&x)?.as_tensor().clone() } else { x };
@@ -123,7 +126,13 @@ pub fn forward_backward(
     let mut divergences = Vec::new();
     if let Some(Penalty { base, coefficient }) = options.penalty {
         let base = self::normed(base, chunk)?;
-        let kl = kl_divergence(&normed.detach(), &base, &decoder.output.detach(), &chunk.weights)?;
+        let kl = kl_divergence(
+            &normed.detach(),
+            &base,
+            &decoder.output.detach(),
+            decoder.config.logit_softcap,
+            &chunk.weights,
+        )?;
         hidden_grad = (hidden_grad + (kl.hidden_grad * f64::from(coefficient))?)?;
         divergences = kl.values;
     }
@@ -162,7 +171,8 @@ pub fn forward_backward(
 }
 
 fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {
-    cross_entropy(normed, &decoder.output.detach(), &chunk.targets, &chunk.weights, with_weight_grad)
+    let cap = decoder.config.logit_softcap;
+    cross_entropy(normed, &decoder.output.detach(), cap, &chunk.targets, &chunk.weights, with_weight_grad)
 }
 
 /// Runs a graph backward from `output` with a given gradient.

@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use super::product::{Matrix, product};
 use super::read;
 use super::simd::{exp, max, sum, vectorised};
+use super::softcap::{softcap, softcap_slopes, through};
 
 const CHUNK: usize = 128;
 
@@ -41,10 +42,11 @@ vectorised! {
 }
 
 /// Losses and gradients for `hidden [tokens, d_model]` under `head [vocab, d_model]`; `weights[t]` is the weight of
-/// predicting `targets[t]` from token t.
+/// predicting `targets[t]` from token t. Logits are kept within ± `cap`, if there is one.
 pub fn cross_entropy(
     hidden: &Tensor,
     head: &Tensor,
+    cap: Option<f32>,
     targets: &[u32],
     weights: &[f32],
     with_weight_grad: bool,
@@ -55,7 +57,7 @@ pub fn cross_entropy(
         candle_core::bail!("token {bad} is outside the model's vocabulary of {vocab}");
     }
     if !hidden.device().is_cpu() {
-        return on_device(hidden, head, targets, weights, with_weight_grad);
+        return on_device(hidden, head, cap, targets, weights, with_weight_grad);
     }
     let wanted: Vec<usize> = (0..tokens).filter(|&t| weights[t] != 0.0).collect();
     let mut losses = vec![0.0; tokens];
@@ -69,8 +71,10 @@ pub fn cross_entropy(
             let mut logits = vec![0.0; n * vocab];
             let head = Matrix::rows(head, vocab, width);
             product(Matrix::rows(&rows, n, width), head.t(), &mut logits, vocab, 1.0, false);
+            let slopes = cap.map(|cap| softcap_slopes(&mut logits, cap));
             let mut chunk_losses = vec![0.0; n];
             backward_rows(&mut logits, vocab, &targets, &weights, &mut chunk_losses);
+            through(slopes.as_deref(), &mut logits);
             let grad = Matrix::rows(&logits, n, vocab);
             let mut back = vec![0.0; n * width];
             product(grad, head, &mut back, width, 1.0, false);
@@ -94,6 +98,7 @@ pub fn cross_entropy(
 fn on_device(
     hidden: &Tensor,
     head: &Tensor,
+    cap: Option<f32>,
     targets: &[u32],
     weights: &[f32],
     with_weight_grad: bool,
@@ -103,6 +108,7 @@ fn on_device(
         (candle_core::Var::from_tensor(&hidden.detach())?, candle_core::Var::from_tensor(&head.detach())?);
     let head = if with_weight_grad { head_var.as_tensor() } else { head };
     let logits = hidden_var.matmul(&head.t()?)?.to_dtype(candle_core::DType::F32)?;
+    let logits = cap.map_or_else(|| Ok(logits.clone()), |cap| softcap(&logits, cap))?;
     let targets = Tensor::from_slice(targets, (tokens, 1), hidden.device())?;
     let losses = (logits.log_sum_exp(1)? - logits.gather(&targets, 1)?.squeeze(1)?)?;
     let weight = Tensor::from_slice(weights, tokens, hidden.device())?;

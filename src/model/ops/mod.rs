@@ -9,11 +9,14 @@ pub mod cached_attention;
 pub mod cross_entropy;
 pub mod divergence;
 pub mod dropout;
+pub mod gelu;
+pub mod layer_norm;
 pub mod linear;
 pub mod product;
 pub mod rms_norm;
 pub mod rope;
 pub mod simd;
+pub mod softcap;
 pub mod swiglu;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
