@@ -42,8 +42,8 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
     text += &table(&seeds);
     if !others.is_empty() {
         text += "\n## Tag share, at equal tokens\n\n";
-        text += "The same recipe with fewer documents that name their author, and with fewer tokens than above: the gates \
-                 are not meant to be passed here, the comparison is within the table.\n\n";
+        text += "The same recipe, seed and tokens with fewer documents that name their author. The gates are not meant to be \
+                 passed here; the row of the shipped seed above is the comparison.\n\n";
         text += &table(&others);
     }
     text +=

@@ -127,7 +127,7 @@ fn follows(name: &str, count: usize) {
         assert!(close(ours.loss, theirs.loss), "{name}, step {}: {} against {}", ours.step, ours.loss, theirs.loss);
         let norms = (ours.grad_norm, theirs.grad_norm);
         assert!(close(norms.0, norms.1), "{name}, step {}: gradient norms {norms:?}", ours.step);
-        assert!((ours.learning_rate - theirs.learning_rate).abs() < 1e-12, "{name}, step {}", ours.step);
+        assert!(close(ours.learning_rate, theirs.learning_rate), "{name}, step {}", ours.step);
     }
     // Clipping did something in some steps and nothing in others.
     let clipped = theirs.iter().filter(|step| step.grad_norm > recipe.training.max_grad_norm).count();
