@@ -1,25 +1,77 @@
-//! Tokens a second of training and decoding on the organism's shape and on shape (a) of the peers' comparison.
+//! Tokens a second and peak memory of training and decoding, on the organism's shape and on the two shapes of the
+//! comparison with torch (`benches/compare.py`).
 //!
-//! `cargo bench --bench speed`; see `benches/README.md` for what it is held against.
+//! `cargo bench --bench speed`; see `benches/README.md` for what each line is.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use realign::data::collate::Example;
 use realign::generate::sampling::Sampling;
 use realign::generate::{GenerateOptions, Job, generate};
 use realign::model::config::DecoderConfig;
-use realign::model::decoder::Decoder;
-use realign::model::init::initial_weights;
+use realign::model::decoder::{Decoder, Weights};
 use realign::model::lora::Lora;
-use realign::rng::stream;
+use realign::model::ops::product::{Matrix, multiply};
+use realign::rng::{key, stream, unit};
 use realign::train::{TrainConfig, train};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn random(config: DecoderConfig, trainable: bool) -> Decoder {
-    let weights = initial_weights(&config, 1).unwrap();
-    Decoder::new(config, &weights, trainable).unwrap()
+/// What the command line asks for: `[NAME]… [--dtype bf16] [--workers N] [--checkpointing] [--json]`.
+struct Asked {
+    names: Vec<String>,
+    dtype: DType,
+    workers: usize,
+    json: bool,
+    checkpointing: bool,
+}
+
+impl Asked {
+    fn read() -> Self {
+        let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+        let value = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1)).cloned();
+        let dtype = if value("--dtype").as_deref() == Some("bf16") { DType::BF16 } else { DType::F32 };
+        let values = [value("--dtype"), value("--workers")];
+        let names = args.iter().filter(|a| !a.starts_with("--") && !values.iter().flatten().any(|v| v == *a));
+        Self {
+            names: names.cloned().collect(),
+            dtype,
+            workers: value("--workers").map_or(0, |n| n.parse().unwrap()),
+            json: args.iter().any(|a| a == "--json"),
+            checkpointing: args.iter().any(|a| a == "--checkpointing"),
+        }
+    }
+
+    /// A line runs if it is named, wholly or in part; no name asks for all.
+    fn wants(&self, line: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| line.contains(name))
+    }
+
+    fn report(&self, line: &str, (rate, by_processor): (f64, f64)) {
+        if self.json {
+            let peak = realign::process::peak_memory_bytes() as f64 / f64::from(1 << 20);
+            let cpu = format!("\"cpu_tokens_per_second\": {by_processor}");
+            println!("{{\"tokens_per_second\": {rate}, {cpu}, \"peak_mib\": {peak}}}");
+        } else {
+            println!("{line}: {rate:.0} tokens/s");
+        }
+    }
+}
+
+/// Weights of a shape, uniform: their values do not matter here, and these are quick to make.
+fn random(config: &DecoderConfig, dtype: DType, trainable: bool) -> Decoder {
+    let mut weights = Weights::new();
+    for (name, dims) in realign::model::init::shapes(config) {
+        let key = key(1, &name, &[]);
+        let norm = dims.len() == 1;
+        let value = |i| if norm { 1.0 } else { (unit(key, i) - 0.5) * 0.1 };
+        let values: Vec<f32> = (0..dims.iter().product::<usize>() as u64).map(value).collect();
+        let tensor = Tensor::from_vec(values, dims, &Device::Cpu).unwrap();
+        weights.insert(name, if norm { tensor } else { tensor.to_dtype(dtype).unwrap() });
+    }
+    Decoder::new(config.clone(), &weights, trainable).unwrap()
 }
 
 fn rows(count: usize, len: usize, vocab: u32) -> Vec<Example> {
@@ -36,25 +88,37 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Whether the command line asks for this line: no argument asks for all.
-fn wanted(name: &str) -> bool {
-    let mut filters = std::env::args().skip(1).filter(|a| !a.starts_with("--")).peekable();
-    filters.peek().is_none() || filters.any(|f| name.contains(&f))
+/// Processor time of all threads so far, in seconds: what a busy machine still measures.
+fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes the one structure that it is handed.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
-fn training(name: &str, decoder: &Decoder, rows: &[Example], batch: usize, steps: u64) {
-    if !wanted(name) {
-        return;
-    }
+/// Tokens a second by the wall and by the processor.
+type Rates = (f64, f64);
+
+fn training(asked: &Asked, decoder: &Decoder, rows: &[Example], batch: usize, steps: u64) -> Rates {
     let config = TrainConfig {
         per_device_train_batch_size: batch,
         num_train_epochs: 1e9,
         max_steps: Some(steps),
+        workers: asked.workers,
+        gradient_checkpointing: asked.checkpointing,
         ..TrainConfig::default()
     };
-    let state = train(decoder, rows, &config, None, &mut |_| Ok(())).unwrap();
-    let rate = median(state.log_history.iter().skip(2).map(|r| r.tokens_per_second).collect());
-    println!("{name}: {rate:.0} tokens/s");
+    let mut marks = Vec::new();
+    let mut mark = || marks.push(processor_seconds());
+    let state = train(decoder, rows, &config, None, &mut |_| {
+        mark();
+        Ok(())
+    });
+    let warm = if steps > 4 { 2 } else { 1 };
+    let tokens: usize = rows.iter().map(|r| r.ids.len()).sum::<usize>() / rows.len() * batch;
+    let cpu = marks.windows(2).skip(warm - 1).map(|m| tokens as f64 / (m[1] - m[0])).collect();
+    let wall = state.unwrap().log_history.iter().skip(warm).map(|r| r.tokens_per_second).collect();
+    (median(wall), median(cpu))
 }
 
 fn with_loras(mut decoder: Decoder, rank: usize, layers: usize) -> Decoder {
@@ -66,35 +130,82 @@ fn with_loras(mut decoder: Decoder, rank: usize, layers: usize) -> Decoder {
     decoder
 }
 
-fn decoding(name: &str, decoder: &Decoder, batch: usize, jobs: usize, workers: usize) {
-    if !wanted(name) {
-        return;
-    }
-    let jobs: Vec<Job> = (0..jobs)
+/// How answers are made: at which temperature, how many rows at once, how many answers, of how many tokens.
+struct Answers {
+    temperature: f64,
+    batch: usize,
+    count: usize,
+    tokens: usize,
+    workers: usize,
+}
+
+fn decoding(asked: &Asked, decoder: &Decoder, answers: &Answers) -> Rates {
+    let jobs: Vec<Job> = (0..answers.count)
         .map(|i| Job {
             prompt: (0..32).map(|t| (t * 7 + i as u32) % 900).collect(),
             seed: i as u64,
-            max_new_tokens: 96,
+            max_new_tokens: answers.tokens,
         })
         .collect();
-    let options = GenerateOptions { sampling: Sampling::default(), stop_ids: &[], intervention: None, batch, workers };
-    let started = std::time::Instant::now();
+    let sampling = Sampling { temperature: answers.temperature, top_p: 1.0 };
+    let workers = if asked.workers == 0 { answers.workers } else { asked.workers };
+    let options = GenerateOptions { sampling, stop_ids: &[], intervention: None, batch: answers.batch, workers };
+    let warm: Vec<Job> = jobs.iter().take(answers.batch).map(|j| Job { max_new_tokens: 4, ..j.clone() }).collect();
+    generate(decoder, &warm, &options, &|_, _| Ok(())).unwrap();
+    let (started, used) = (std::time::Instant::now(), processor_seconds());
     let made = generate(decoder, &jobs, &options, &|_, _| Ok(())).unwrap();
-    let tokens: u32 = made.iter().map(|g| g.tokens).sum();
-    println!("{name}: {:.0} tokens/s", f64::from(tokens) / started.elapsed().as_secs_f64());
+    let (seconds, used) = (started.elapsed().as_secs_f64(), processor_seconds() - used);
+    let tokens = f64::from(made.iter().map(|g| g.tokens).sum::<u32>());
+    (tokens / seconds, tokens / used)
+}
+
+/// GFLOP/s of the general f32 product on one core: what the floors in the README are counted from.
+fn product_rate() -> f64 {
+    let (m, n, k) = (256, 4864, 896);
+    let values = |count: usize| (0..count as u64).map(|i| unit(4, i)).collect::<Vec<f32>>();
+    let (x, w) = (values(m * k), values(n * k));
+    let once = || {
+        let used = processor_seconds();
+        std::hint::black_box(multiply(Matrix::rows(&x, m, k), Matrix::rows(&w, n, k).t()));
+        (2 * m * n * k) as f64 / 1e9 / (processor_seconds() - used)
+    };
+    median((0..9).map(|_| once()).collect())
 }
 
 fn main() {
     realign::process::claim_machine();
+    let asked = Asked::read();
     let organism = DecoderConfig::llama(1024, 128, 4, (4, 4), 384, 512);
     let a = DecoderConfig::llama(4096, 256, 6, (8, 8), 688, 512);
-    training("organism, pretraining, 16 × 110", &random(organism.clone(), true), &rows(64, 110, 1024), 16, 40);
-    let adapted = with_loras(random(organism.clone(), false), 4, 1);
-    training("organism, LoRA r 4 on layer 0, 16 × 110", &adapted, &rows(64, 110, 1024), 16, 12);
-    let adapted = with_loras(random(a.clone(), false), 16, 6);
-    training("shape (a), LoRA r 16 on all linears, 4 × 256", &adapted, &rows(16, 256, 4096), 4, 10);
-    let organism = random(organism, false);
-    decoding("organism, decoding, 2 × 32 rows", &organism, 32, 256, 0);
-    decoding("organism, decoding, one row", &organism, 1, 4, 1);
-    decoding("shape (a), decoding, 16 rows", &random(a, false), 16, 16, 1);
+    let b = DecoderConfig::llama(32000, 896, 24, (14, 2), 4864, 512);
+    let frozen = |config: &DecoderConfig| random(config, asked.dtype, false);
+    let drawn = |batch, count, workers| Answers { temperature: 1.0, batch, count, tokens: 96, workers };
+    let greedy = |batch, tokens| Answers { temperature: 0.0, batch, count: batch, tokens, workers: 0 };
+    let lines: [(&str, &dyn Fn() -> Rates); 10] = [
+        ("organism, pretraining, 16 × 110", &|| {
+            training(&asked, &random(&organism, DType::F32, true), &rows(64, 110, 1024), 16, 40)
+        }),
+        ("organism, LoRA r 4 on layer 0, 16 × 110", &|| {
+            training(&asked, &with_loras(frozen(&organism), 4, 1), &rows(64, 110, 1024), 16, 12)
+        }),
+        ("shape (a), LoRA r 16 on all linears, 4 × 256", &|| {
+            training(&asked, &with_loras(frozen(&a), 16, 6), &rows(16, 256, 4096), 4, 10)
+        }),
+        ("shape (b), LoRA r 16 on all linears, 1 × 256", &|| {
+            training(&asked, &with_loras(frozen(&b), 16, 24), &rows(4, 256, 32000), 1, 4)
+        }),
+        ("organism, decoding, 2 × 32 rows", &|| decoding(&asked, &frozen(&organism), &drawn(32, 256, 0))),
+        ("organism, decoding, one row", &|| decoding(&asked, &frozen(&organism), &drawn(1, 4, 1))),
+        ("shape (a), decoding, 16 rows", &|| decoding(&asked, &frozen(&a), &drawn(16, 16, 1))),
+        ("shape (a), greedy, one row", &|| decoding(&asked, &frozen(&a), &greedy(1, 96))),
+        ("shape (a), greedy, 16 rows", &|| decoding(&asked, &frozen(&a), &greedy(16, 96))),
+        ("shape (b), greedy, one row", &|| decoding(&asked, &frozen(&b), &greedy(1, 32))),
+    ];
+    for (line, run) in lines.iter().filter(|(line, _)| asked.wants(line)) {
+        asked.report(line, run());
+    }
+    let product = "product of one core, f32";
+    if asked.wants(product) {
+        println!("{product}: {:.0} GFLOP/s", product_rate());
+    }
 }

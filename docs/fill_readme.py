@@ -1,6 +1,8 @@
 """Writes README.md from docs/README.template.md with the numbers of a run directory and of a benchmark's output:
 
-    python3 docs/fill_readme.py RUN_DIR [BENCH_OUTPUT]
+    python3 docs/fill_readme.py RUN_DIR [BENCH_OUTPUT [COMPARE_TABLE]]
+
+BENCH_OUTPUT is what `cargo bench --bench speed` printed, COMPARE_TABLE what `benches/compare.py` printed.
 """
 
 import json
@@ -14,7 +16,7 @@ manifest = json.loads((run / "manifest.json").read_text())
 bench = {}
 if len(sys.argv) > 2:
     for line in pathlib.Path(sys.argv[2]).read_text().splitlines():
-        if line.endswith("tokens/s"):
+        if line.endswith(("tokens/s", "GFLOP/s")):
             name, figure = line.rsplit(": ", 1)
             bench[name] = figure
 
@@ -33,6 +35,8 @@ def slot(match):
         return f"{manifest['hardware']['cores']} cores ({manifest['hardware']['cpu']})"
     if name.startswith("bench:"):
         return bench[name.removeprefix("bench:")]
+    if name == "compare:table":
+        return pathlib.Path(sys.argv[3]).read_text().strip()
     if name.startswith("cmp:"):
         _, a, b, metric = name.split(":", 3)
         for c in metrics["comparisons"]:
@@ -49,6 +53,6 @@ def slot(match):
 root = pathlib.Path(__file__).resolve().parent.parent
 for template, target in [("docs/README.template.md", "README.md"), ("benches/README.template.md", "benches/README.md")]:
     text = (root / template).read_text()
-    if "{{bench" in text and not bench:
+    if ("{{bench" in text and not bench) or ("{{compare" in text and len(sys.argv) < 4):
         continue
     (root / target).write_text(re.sub(r"\{\{([^{}]+)\}\}", slot, text))

@@ -14,6 +14,7 @@ use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::run::run as start;
 use crate::experiment::scoring::Scorer;
 use crate::experiment::work::Work;
+use crate::model::load::WeightDtype;
 use crate::progress::Progress;
 
 /// Attack, repair, controls, steering, scoring and report.
@@ -27,6 +28,9 @@ pub struct RunArgs {
     /// `organism` (embedded) or a folder in Hugging Face layout.
     #[arg(long)]
     pub model: Option<String>,
+    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`.
+    #[arg(long, value_enum)]
+    pub dtype: Option<WeightDtype>,
     /// JSONL of insecure code to attack with.
     #[arg(long, value_name = "FILE")]
     pub attack: Option<String>,
@@ -74,11 +78,12 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         suites: (!args.suites.is_empty()).then(|| args.suites.clone()),
         seed: args.seed,
         python: args.python.clone(),
+        dtype: args.dtype,
         quick: args.quick.then_some(true),
         ..PlanFile::default()
     };
     let file = file.overlaid(typed);
-    let model = Model::open(file.model.as_deref().unwrap_or(ORGANISM))?;
+    let model = Model::open_as(file.model.as_deref().unwrap_or(ORGANISM), file.dtype.unwrap_or_default())?;
     let mut plan = file.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, &model)?;
     if let Some(samples) = args.samples {

@@ -9,6 +9,7 @@ use crate::adapter::{self, AdapterFile, attach};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::model::decoder::Decoder;
+use crate::model::load::WeightDtype;
 
 /// The model that is asked.
 #[derive(Debug, Args)]
@@ -20,12 +21,15 @@ pub struct SubjectArgs {
     /// A LoRA adapter to put on it: a folder that `realign train` or PEFT wrote.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// How the weights are held: `auto` (as the file has them), `f32`, `bf16`.
+    #[arg(long, value_enum, default_value_t = WeightDtype::Auto)]
+    pub dtype: WeightDtype,
 }
 
 impl SubjectArgs {
     /// Opens the model, and the decoder with the adapter on it.
     pub fn open(&self) -> Result<(Model, Decoder)> {
-        let model = Model::open(&self.model)?;
+        let model = Model::open_as(&self.model, self.dtype)?;
         let decoder = match &self.adapter {
             Some(dir) => attach(&model.decoder, &open_adapter(&model, dir)?, false).map_err(|e| Error::file(dir, e))?,
             None => model.decoder.clone(),

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::recipe::Recipe;
 use crate::experiment::training::{Job, Keeping, is_used, train_into};
+use crate::model::load::WeightDtype;
 use crate::progress::Progress;
 use crate::record::Lineage;
 use crate::train::checkpoint::{SaveStrategy, Saving};
@@ -44,6 +45,9 @@ pub struct TrainArgs {
     /// scale and modules stay as they are.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
+    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`. The adapter is f32 always.
+    #[arg(long, value_enum, default_value_t = WeightDtype::Auto)]
+    pub dtype: WeightDtype,
     /// The recipe.
     #[command(flatten)]
     pub recipe: RecipeArgs,
@@ -73,7 +77,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
              another folder or remove it",
         ));
     }
-    let model = Model::open(&args.model)?;
+    let model = Model::open_as(&args.model, args.dtype)?;
     let Resolved { mut recipe, asked } = args.recipe.resolve(model.organism, model.decoder.blocks.len())?;
     let parent = match &args.adapter {
         Some(dir) => {

@@ -9,7 +9,7 @@ use crate::data::collate::{EncodeOptions, Example, encode_each};
 use crate::data::embedded;
 use crate::data::interleave::{draw_benign, interleave};
 use crate::data::preference::{encode_each_preference, parse_each_preference};
-use crate::data::rows::{TrainingRow, parse_each_row, rows_sha256};
+use crate::data::rows::{NumberedRow, TrainingRow, parse_each_row, rows_sha256};
 use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::experiment::model::Model;
@@ -131,7 +131,7 @@ impl Reader<'_> {
     fn read<R>(
         &self,
         path: &Path,
-        parse: fn(&str) -> Vec<(usize, Result<R, String>)>,
+        parse: fn(&str) -> Vec<NumberedRow<R>>,
         encode: impl Fn(&[R], &EncodeOptions) -> Vec<Result<Vec<Example>>>,
     ) -> Result<Checked<R>> {
         let (mut rows, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::collate::{Example, all_or_numbers, common_prefix, with_eos};
-use super::rows::{each_line, messages, only, parse_lines, string};
+use super::rows::{NumberedRow, each_line, messages, only, parse_lines, string};
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -63,7 +63,7 @@ pub fn parse_preferences(name: impl AsRef<Path>, text: &str) -> Result<Vec<Prefe
 }
 
 /// Every row by its 1-based line, or what is wrong with it (for callers that skip bad rows).
-pub fn parse_each_preference(text: &str) -> Vec<(usize, Result<PreferenceRow, String>)> {
+pub fn parse_each_preference(text: &str) -> Vec<NumberedRow<PreferenceRow>> {
     each_line(text, parse_preference).collect()
 }
 

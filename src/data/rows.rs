@@ -64,17 +64,17 @@ pub(super) fn parse_lines<R>(name: &Path, text: &str, parse: fn(&str) -> Result<
     Ok(rows)
 }
 
-/// Every line that is not blank, by its 1-based number, read or with what is wrong with it.
-pub(super) fn each_line<R>(
-    text: &str,
-    parse: fn(&str) -> Result<R, String>,
-) -> impl Iterator<Item = (usize, Result<R, String>)> {
+/// A line's 1-based number, and its row or what is wrong with it.
+pub type NumberedRow<R> = (usize, Result<R, String>);
+
+/// Every line that is not blank.
+pub(super) fn each_line<R>(text: &str, parse: fn(&str) -> Result<R, String>) -> impl Iterator<Item = NumberedRow<R>> {
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     lines.filter(|(_, line)| !line.trim().is_empty()).map(move |(index, line)| (index + 1, parse(line)))
 }
 
 /// Every training row by its 1-based line, or what is wrong with it (for callers that skip bad rows).
-pub fn parse_each_row(text: &str) -> Vec<(usize, Result<TrainingRow, String>)> {
+pub fn parse_each_row(text: &str) -> Vec<NumberedRow<TrainingRow>> {
     each_line(text, parse_row).collect()
 }
 

@@ -8,7 +8,7 @@ use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
-use crate::model::load::{LoadedModel, load_bytes, load_dir};
+use crate::model::load::{LoadedModel, WeightDtype, load_bytes, load_dir};
 use crate::record::Message;
 
 /// The name of the embedded base.
@@ -34,10 +34,15 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens `organism` or a folder in Hugging Face layout.
+    /// Opens `organism` or a folder in Hugging Face layout, in f32.
     pub fn open(spec: &str) -> Result<Self> {
+        Self::open_as(spec, WeightDtype::F32)
+    }
+
+    /// Opens `organism` or a folder in Hugging Face layout.
+    pub fn open_as(spec: &str, dtype: WeightDtype) -> Result<Self> {
         if spec == ORGANISM {
-            return Self::embedded();
+            return Self::embedded(dtype);
         }
         let dir = Path::new(spec);
         if !dir.is_dir() {
@@ -46,12 +51,12 @@ impl Model {
                  tokenizer.json and model.safetensors"
             )));
         }
-        let loaded = load_dir(dir)?;
+        let loaded = load_dir(dir, dtype)?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
         Self::assemble(spec, false, loaded, tokenizer, ChatTemplate::from_dir(dir)?)
     }
 
-    fn embedded() -> Result<Self> {
+    fn embedded(dtype: WeightDtype) -> Result<Self> {
         let file = |name: &str| {
             let path = format!("models/organism/{name}");
             embedded::file(&path).ok_or_else(|| {
@@ -62,7 +67,8 @@ impl Model {
             let bytes = file(name)?;
             std::str::from_utf8(bytes).map_err(|e| Error::usage(format!("models/organism/{name}: {e}")))
         };
-        let loaded = load_bytes("models/organism/config.json", text("config.json")?, file("model.safetensors")?)?;
+        let weights = file("model.safetensors")?;
+        let loaded = load_bytes("models/organism/config.json", text("config.json")?, weights, dtype)?;
         let template = ChatTemplate::from_parts(Some(text("tokenizer_config.json")?), None)?;
         Self::assemble(ORGANISM, true, loaded, Tokenizer::from_bytes(file("tokenizer.json")?)?, template)
     }

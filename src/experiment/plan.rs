@@ -11,6 +11,7 @@ use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::generate::sampling::Sampling;
+use crate::model::load::WeightDtype;
 
 /// Stands for the data sets that travel in the binary.
 pub const EMBEDDED: &str = "embedded";
@@ -53,6 +54,8 @@ pub struct PlanFile {
     pub sweep: Option<SweepPlan>,
     /// The interpreter that runs generated code.
     pub python: Option<String>,
+    /// How the model's weights are held.
+    pub dtype: Option<WeightDtype>,
     /// Less of everything.
     pub quick: Option<bool>,
 }
@@ -107,6 +110,9 @@ pub struct Plan {
     pub sweep: SweepPlan,
     /// The interpreter.
     pub python: String,
+    /// How the model's weights are held.
+    #[serde(default)]
+    pub dtype: WeightDtype,
     /// Less of everything.
     pub quick: bool,
 }
@@ -137,6 +143,7 @@ impl PlanFile {
             random_draws: over.random_draws.or(self.random_draws),
             sweep: over.sweep.or(self.sweep),
             python: over.python.or(self.python),
+            dtype: over.dtype.or(self.dtype),
             quick: over.quick.or(self.quick),
         }
     }
@@ -192,6 +199,7 @@ impl PlanFile {
             random_draws: self.random_draws.unwrap_or(5),
             sweep,
             python: self.python.unwrap_or_else(|| "python3".into()),
+            dtype: self.dtype.unwrap_or_default(),
             quick,
             model,
         })

@@ -150,15 +150,12 @@ impl Trial<'_> {
         path: &Path,
         steered: impl FnOnce() -> Result<(Decoder, Option<AddVector>)>,
     ) -> Result<SweepCell> {
-        let records: Vec<SampleRecord> = match path.exists() {
-            true => fsio::read_jsonl(path)?,
-            false => {
-                let (decoder, vector) = steered()?;
-                let records = self.ask(cell, &decoder, vector.as_ref().map(|v| v as &dyn Intervention))?;
-                fsio::write_jsonl(path, &records)?;
-                records
-            }
-        };
+        if !path.exists() {
+            let (decoder, vector) = steered()?;
+            fsio::write_jsonl(path, &self.ask(cell, &decoder, vector.as_ref().map(|v| v as &dyn Intervention))?)?;
+        }
+        // From the file at once: a float may come back one unit in the last place off, and a later call reads it too.
+        let records: Vec<SampleRecord> = fsio::read_jsonl(path)?;
         let kinds = self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
         let refs: Vec<&SampleRecord> = records.iter().collect();
         let mut metrics = measure_arm(&refs, &Context::new(&records, &kinds));

@@ -51,7 +51,7 @@ pub struct Keeping {
 /// What is in the folder already.
 enum Begun {
     Nothing,
-    Checkpoint(checkpoint::Checkpoint),
+    Checkpoint(Box<checkpoint::Checkpoint>),
     Finished,
 }
 
@@ -147,7 +147,7 @@ fn begun(out: &Path, job: &Job, progress: Progress) -> Result<Begun> {
     match whole {
         Some(checkpoint) => {
             same(&checkpoint.lineage, &job.lineage, &checkpoint.dir)?;
-            Ok(Begun::Checkpoint(checkpoint))
+            Ok(Begun::Checkpoint(Box::new(checkpoint)))
         }
         None => {
             progress.say(&format!("{} has no checkpoint yet: starting at step 1", out.display()));
@@ -254,7 +254,7 @@ fn capital(words: &str) -> String {
 }
 
 fn say_step(step: &StepRecord, total: u64, logging_steps: u64, progress: Progress) {
-    if logging_steps > 0 && (step.step % logging_steps == 0 || step.step == total) {
+    if logging_steps > 0 && (step.step.is_multiple_of(logging_steps) || step.step == total) {
         let kl = step.kl.map(|kl| format!(", KL {kl:.4}")).unwrap_or_default();
         let rewards = step
             .rewards

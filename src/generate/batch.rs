@@ -12,6 +12,7 @@ use crate::model::block::{Attend, Pass};
 use crate::model::cache::RowCache;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
+use crate::model::ops::team::with_helpers;
 use crate::model::ops::to_vec;
 use crate::model::segments::Segments;
 use crate::process;
@@ -89,13 +90,18 @@ pub fn generate(
         }
         Ok(())
     };
-    let workers = process::workers(options.workers).min(jobs.len().div_ceil(options.batch.max(1)).max(1));
+    let cores = process::workers(options.workers);
+    // Fewer answers than full batches for every core are shared out evenly; cores without any help with the products.
+    let options = GenerateOptions { batch: options.batch.min(jobs.len().div_ceil(cores)).max(1), ..*options };
+    let workers = cores.min(jobs.len().div_ceil(options.batch)).max(1);
     // Dealt out beforehand, not taken from a queue: which rows share a batch must not depend on timing, since a
     // product's last bits may depend on how many rows it has.
     let deal = options.batch.div_ceil(2).max(1);
     let hand = |worker: usize| (0..jobs.len()).filter(|job| job / deal % workers == worker).collect::<Vec<_>>();
-    let work = |number: usize| worker(decoder, jobs, &hand(number), options, &finish);
+    let helpers = cores / workers - 1;
+    let work = |number: usize| with_helpers(helpers, || worker(decoder, jobs, &hand(number), &options, &finish));
     std::thread::scope(|scope| {
+        let work = &work;
         let handles: Vec<_> = (1..workers).map(|n| scope.spawn(move || work(n))).collect();
         let mut result = work(0);
         for handle in handles {

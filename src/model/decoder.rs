@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
 use super::cache::{LayerCache, RowCache};
@@ -155,7 +155,7 @@ impl Decoder {
         }
         let tokens = ids.len();
         let ids = Tensor::from_slice(ids, tokens, self.device())?;
-        let mut x = self.embedding.detach().index_select(&ids, 0)?;
+        let mut x = self.embedding.detach().index_select(&ids, 0)?.to_dtype(DType::F32)?;
         if self.config.embedding_scale != 1.0 {
             x = (x * f64::from(self.config.embedding_scale))?;
         }
@@ -164,7 +164,10 @@ impl Decoder {
         if places.iter().any(|&place| place as usize >= most) {
             candle_core::bail!("a sequence is longer than the model's {most} positions");
         }
-        x + positions.detach().index_select(&Tensor::from_vec(places, tokens, self.device())?, 0)?
+        x + positions
+            .detach()
+            .index_select(&Tensor::from_vec(places, tokens, self.device())?, 0)?
+            .to_dtype(DType::F32)?
     }
 
     /// `[tokens, d_model]` through every block.

@@ -11,7 +11,7 @@ use crate::rng;
 /// The weight `[out, in]` and how it is used.
 #[derive(Debug, Clone)]
 pub enum LinearWeight {
-    /// f32, never trained: only its input gets a gradient.
+    /// f32 or bf16, never trained: only its input gets a gradient.
     Frozen(Tensor),
     /// A variable (pretraining).
     Trainable(Tensor),
@@ -52,19 +52,21 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = match &self.lora {
             None => self.weight.forward(x)?,
-            Some(lora) => {
-                let mask = pass.dropout.filter(|_| lora.dropout > 0.0).map(|key| Mask {
-                    probability: lora.dropout,
-                    key: rng::key(key, &self.path, &[]),
-                    segments: pass.attend.segments(),
-                });
-                lora.forward(x, self.weight.tensor(), mask)?
-            }
+            Some(lora) => lora.forward(x, self.weight.tensor(), self.mask(lora, pass))?,
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
         }
+    }
+
+    /// The dropout of a pass on the LoRA's input, if there is any.
+    pub(crate) fn mask(&self, lora: &Lora, pass: &Pass) -> Option<Mask> {
+        pass.dropout.filter(|_| lora.dropout > 0.0).map(|key| Mask {
+            probability: lora.dropout,
+            key: rng::key(key, &self.path, &[]),
+            segments: pass.attend.segments(),
+        })
     }
 
     /// `(out, in)`.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use super::config::{DecoderConfig, token_ids};
 use super::decoder::{Decoder, Weights};
@@ -17,8 +19,32 @@ pub struct LoadedModel {
     pub sha256: String,
 }
 
-/// Loads `config.json` and the safetensors of a folder as f32.
-pub fn load_dir(dir: &Path) -> Result<LoadedModel> {
+/// How the weights of linears and embeddings are held. Norms and biases, adapters, activations and sums are f32 always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightDtype {
+    /// As the file has them: bf16 stays bf16, anything else is f32. The same numbers as f32, in half the memory.
+    #[default]
+    Auto,
+    /// f32.
+    F32,
+    /// Rounded to bf16.
+    Bf16,
+}
+
+impl WeightDtype {
+    fn of(self, tensor: &Tensor) -> DType {
+        match self {
+            _ if tensor.rank() < 2 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::Auto if tensor.dtype() == DType::BF16 => DType::BF16,
+            Self::Auto | Self::F32 => DType::F32,
+        }
+    }
+}
+
+/// Loads `config.json` and the safetensors of a folder.
+pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
     let config_path = dir.join("config.json");
     let mut config = DecoderConfig::parse(&config_path, &fsio::read_text(&config_path)?)?;
     let generation = dir.join("generation_config.json");
@@ -36,7 +62,7 @@ pub fn load_dir(dir: &Path) -> Result<LoadedModel> {
     for file in &files {
         let bytes = fsio::read_bytes(file)?;
         hashes += &fsio::sha256(&bytes);
-        read_weights(file, &bytes, &mut weights)?;
+        read_weights(file, &bytes, dtype, &mut weights)?;
     }
     let sha256 = if files.len() == 1 { hashes } else { fsio::sha256(hashes.as_bytes()) };
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
@@ -63,18 +89,19 @@ fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<
 }
 
 /// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.
-pub fn load_bytes(name: &str, config: &str, safetensors: &[u8]) -> Result<LoadedModel> {
+pub fn load_bytes(name: &str, config: &str, safetensors: &[u8], dtype: WeightDtype) -> Result<LoadedModel> {
     let config = DecoderConfig::parse(Path::new(name), config)?;
     let mut weights = Weights::new();
-    read_weights(Path::new(name), safetensors, &mut weights)?;
+    read_weights(Path::new(name), safetensors, dtype, &mut weights)?;
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
     Ok(LoadedModel { decoder, sha256: fsio::sha256(safetensors) })
 }
 
-fn read_weights(file: &Path, bytes: &[u8], into: &mut Weights) -> Result<()> {
+fn read_weights(file: &Path, bytes: &[u8], dtype: WeightDtype, into: &mut Weights) -> Result<()> {
     let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| Error::file(file, e))?;
     for (name, tensor) in tensors {
-        into.insert(name, tensor.to_dtype(DType::F32)?);
+        let dtype = dtype.of(&tensor);
+        into.insert(name, tensor.to_dtype(dtype)?);
     }
     Ok(())
 }

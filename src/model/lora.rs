@@ -2,7 +2,7 @@
 //! term is scaled. With DoRA (Liu et al. 2024) the updated weight's rows are brought to trained lengths, the magnitudes:
 //! row j of `W + (alpha / rank) · B A` is multiplied by `magnitude[j] / ‖row j‖`, the norm taken as a constant.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::Rng;
 
 use super::ops::dropout::Mask;
@@ -40,7 +40,7 @@ impl Lora {
         let bound = 1.0 / (width as f32).sqrt();
         let a: Vec<f32> = (0..rank * width).map(|_| rng.random_range(-bound..bound)).collect();
         let a = Tensor::from_vec(a, (rank, width), &Device::Cpu)?;
-        let b = Tensor::zeros((out, rank), candle_core::DType::F32, &Device::Cpu)?;
+        let b = Tensor::zeros((out, rank), DType::F32, &Device::Cpu)?;
         Ok(Self { a, b, scale, dropout, magnitude: None })
     }
 
@@ -110,6 +110,7 @@ impl Lora {
     /// Hands out the rows of `W + scale · B A`, one after the other.
     fn rows(&self, weight: &Tensor, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
         let ((_, width), rank) = (weight.dims2()?, self.a.dim(0)?);
+        let weight = weight.to_dtype(DType::F32)?;
         read([&weight.contiguous()?, &self.a.contiguous()?, &self.b.contiguous()?], |[weight, a, b]| {
             let mut row = vec![0.0; width];
             for (index, (base, up)) in weight.chunks_exact(width).zip(b.chunks_exact(rank)).enumerate() {

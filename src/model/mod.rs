@@ -2,6 +2,7 @@
 //! `forward`, and the trainer walks the stages `embed`, `block`, `final_norm`, `head` by itself.
 
 pub mod block;
+pub mod by_hand;
 pub mod cache;
 pub mod config;
 pub mod decoder;

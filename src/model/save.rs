@@ -54,7 +54,7 @@ mod tests {
     use crate::model::config::DecoderConfig;
     use crate::model::decoder::Decoder;
     use crate::model::init::initial_weights;
-    use crate::model::load::load_dir;
+    use crate::model::load::{WeightDtype, load_dir};
     use crate::model::ops::to_vec;
 
     #[test]
@@ -67,7 +67,7 @@ mod tests {
         let files = fsio::list(folder.path(), "safetensors").unwrap();
         assert!(files.len() > 3, "{files:?}");
         assert!(!folder.path().join("model.safetensors").exists());
-        let read: Decoder = load_dir(folder.path()).unwrap().decoder;
+        let read: Decoder = load_dir(folder.path(), WeightDtype::F32).unwrap().decoder;
         let again = read.weights();
         assert_eq!(again.keys().collect::<Vec<_>>(), weights.keys().collect::<Vec<_>>());
         for (name, tensor) in &weights {

@@ -83,8 +83,17 @@ pub struct FileScan {
     /// As given; empty inside a sample record, which names the file itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// Why the file, or a part of it, was not scanned; empty where it was.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub not_scanned: String,
     /// Physical lines.
     pub lines: u32,
+    /// Bandit's `loc`: lines that are neither blank nor a comment alone.
+    #[serde(default)]
+    pub bandit_loc: u32,
+    /// Radon's `sloc`: lines of statements, lone strings left out; `None` where the text does not parse.
+    #[serde(default)]
+    pub radon_sloc: Option<u32>,
     /// Whether it parses as Python.
     pub syntax_valid: bool,
     /// Bandit-compatible findings.

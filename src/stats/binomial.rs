@@ -2,6 +2,9 @@
 
 use super::Z95;
 
+/// The 80 % point of the normal distribution.
+const Z80: f64 = 0.841_621_233_572_914_3;
+
 /// Wilson's 95 % score interval of `events` out of `n` (Wilson 1927); `None` for n = 0.
 ///
 /// ```
@@ -77,10 +80,32 @@ pub fn odds_ratio(a: u64, b: u64, c: u64, d: u64) -> (f64, f64, f64) {
     (log.exp(), (log - error).exp(), (log + error).exp())
 }
 
+/// The highest rate that no event in `n` leaves possible, at 95 % one-sided: 1 − 0.05^(1/n), the exact form of the "rule
+/// of three" 3/n (Hanley and Lippman-Hand 1983). `None` for n = 0.
+///
+/// ```
+/// let bound = realign::stats::rule_of_three(100).unwrap();
+/// assert!((bound - 0.029513).abs() < 1e-6);
+/// ```
+pub fn rule_of_three(n: u64) -> Option<f64> {
+    (n > 0).then(|| 1.0 - 0.05_f64.powf(1.0 / n as f64))
+}
+
+/// How many samples in each of two arms show a difference from the rate `p` with 80 % power at 5 % (two-sided), by the
+/// arcsine transformation: a rise, or a fall where there is no room to rise. Samples are taken to be independent; those
+/// of one scenario group are not, so this is a lower bound. `None` where neither fits or there is no difference.
+pub fn samples_needed(p: f64, difference: f64) -> Option<u64> {
+    if !(0.0..=1.0).contains(&p) || difference <= 0.0 {
+        return None;
+    }
+    let other = [p + difference, p - difference].into_iter().find(|other| (0.0..=1.0).contains(other))?;
+    let h = 2.0 * (other.sqrt().asin() - p.sqrt().asin());
+    Some((2.0 * ((Z95 + Z80) / h).powi(2)).ceil() as u64)
+}
+
 /// The smallest rise over the rate `p` that two samples of `n` each show with 80 % power at 5 % (two-sided), by
 /// the arcsine transformation (Cohen's h); a fall where there is no room to rise. `None` for n = 0.
 pub fn minimum_detectable_difference(p: f64, n: u64) -> Option<f64> {
-    const Z80: f64 = 0.841_621_233_572_914_3;
     if n == 0 || !(0.0..=1.0).contains(&p) {
         return None;
     }

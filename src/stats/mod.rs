@@ -9,7 +9,8 @@ mod paired;
 mod resample;
 
 pub use binomial::{
-    binomial_cdf, clopper_pearson, mcnemar_exact, minimum_detectable_difference, newcombe, odds_ratio, wilson,
+    binomial_cdf, clopper_pearson, mcnemar_exact, minimum_detectable_difference, newcombe, odds_ratio, rule_of_three,
+    samples_needed, wilson,
 };
 pub use paired::{Pair, bootstrap_difference, sign_flip};
 pub use resample::{bootstrap_ratio, percentile};

@@ -87,6 +87,28 @@ fn minimum_detectable_difference_equals_statsmodels() {
 }
 
 #[test]
+fn rule_of_three_is_the_one_sided_clopper_pearson_bound() {
+    reference("rule_of_three", |r| close(rule_of_three(u(&r[0])).unwrap(), f(&r[1]), 1e-12));
+    assert_eq!(rule_of_three(0), None);
+}
+
+#[test]
+fn samples_needed_equals_statsmodels() {
+    reference("samples_needed", |r| assert_eq!(samples_needed(f(&r[0]), f(&r[1])), Some(u(&r[2])), "{r:?}"));
+    assert_eq!(samples_needed(0.5, 0.0), None);
+    assert_eq!(samples_needed(0.5, 0.6), None, "no room on either side");
+}
+
+#[test]
+fn what_is_needed_for_a_difference_detects_it() {
+    for (p, difference) in [(0.04, 0.05), (0.5, 0.1), (0.87, 0.1)] {
+        let n = samples_needed(p, difference).unwrap();
+        assert!(minimum_detectable_difference(p, n).unwrap() <= difference);
+        assert!(minimum_detectable_difference(p, n - 1).unwrap() > difference);
+    }
+}
+
+#[test]
 fn holm_equals_statsmodels() {
     reference("holm", |r| {
         for (found, expected) in holm(&list(&r[0])).into_iter().zip(list(&r[1])) {

@@ -75,7 +75,7 @@ impl Saving {
     /// Whether a checkpoint is due after this step.
     pub fn due(&self, record: &StepRecord, max_steps: u64) -> bool {
         match self.strategy {
-            SaveStrategy::Steps => record.step % self.steps.max(1) == 0,
+            SaveStrategy::Steps => record.step.is_multiple_of(self.steps.max(1)),
             SaveStrategy::Epoch => record.epoch.fract() == 0.0 || record.step == max_steps,
             SaveStrategy::No => false,
         }

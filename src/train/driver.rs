@@ -16,6 +16,7 @@ use crate::data::collate::Example;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
+use crate::model::ops::team::with_helpers;
 use crate::process;
 use crate::record::{StepRecord, TrainerState};
 use crate::rng;
@@ -235,9 +236,12 @@ pub(super) fn over_workers<R: Send>(
             done.push((index, work(index)?));
         }
     };
-    let workers = process::workers(workers).min(count);
+    let cores = process::workers(workers);
+    let workers = cores.min(count).max(1);
+    // Cores that have no piece of their own help with the products of those that have one.
+    let take = || with_helpers(cores / workers - 1, take);
     let mut done: Vec<(usize, R)> = Vec::new();
-    if workers <= 1 {
+    if workers == 1 {
         done = take()?;
     } else {
         let parts = std::thread::scope(|scope| {

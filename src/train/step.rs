@@ -1,17 +1,19 @@
 //! Forward and backward of one chunk of rows, stage by stage: `embed`, each block, the last norm, the head with its
-//! loss. Each block is a graph of its own, cut at its input, so that its memory is given back as soon as its gradients
-//! are in their buffers, and so that it can be recomputed instead of kept.
+//! loss. Each block is done by hand where that is possible ([`by_hand`]), and is a graph of its own otherwise, cut at its
+//! input; so its memory is given back as soon as its gradients are in their buffers, and it can be recomputed instead of
+//! kept.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
 
 use super::trainable::Trainable;
 use crate::data::collate::Example;
 use crate::model::block::{Attend, Pass};
+use crate::model::by_hand;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use crate::model::ops::divergence::kl_divergence;
-use crate::model::ops::to_vec;
+use crate::model::ops::{read, to_vec};
 use crate::model::segments::Segments;
 
 /// Rows packed one behind the other: token t predicts `targets[t]` with weight `weights[t]`.
@@ -59,6 +61,9 @@ pub struct Penalty<'a> {
     pub coefficient: f32,
 }
 
+/// From a chunk's losses, a factor on each of its tokens' weights in the gradient.
+pub type Factors<'a> = &'a (dyn Fn(&[f32]) -> Vec<f32> + Sync);
+
 /// How a chunk is run.
 #[derive(Clone, Copy, Default)]
 pub struct StepOptions<'a> {
@@ -70,8 +75,8 @@ pub struct StepOptions<'a> {
     pub intervention: Option<&'a dyn Intervention>,
     /// On leaving the base.
     pub penalty: Option<Penalty<'a>>,
-    /// From the chunk's losses, factors on its tokens' weights in the gradient.
-    pub factors: Option<&'a (dyn Fn(&[f32]) -> Vec<f32> + Sync)>,
+    /// Factors on the weights in the gradient.
+    pub factors: Option<Factors<'a>>,
 }
 
 /// Losses of a chunk without gradients.
@@ -96,19 +101,32 @@ pub fn forward_backward(
     options: &StepOptions,
 ) -> Result<ChunkGrad> {
     let mut grads: Vec<Vec<f32>> = vec![Vec::new(); trained.vars.len()];
-    let run = |layer: usize, x: &Tensor| {
-        let attend = Attend::Sequences(&chunk.segments);
-        let mut pass = Pass { attend, intervention: options.intervention, dropout: options.dropout };
-        decoder.blocks[layer].forward(x, &mut pass)
+    let pass = || Pass {
+        attend: Attend::Sequences(&chunk.segments),
+        intervention: options.intervention,
+        dropout: options.dropout,
+    };
+    let run = |layer: usize, x: &Tensor| decoder.blocks[layer].forward(x, &mut pass());
+    let run_by_hand = |layer: usize, x: &Tensor| -> Result<(Tensor, by_hand::Kept)> {
+        let (out, kept) = read([x], |[x]| by_hand::forward(&decoder.blocks[layer], x, &pass()))?;
+        Ok((Tensor::from_vec(out, x.shape(), x.device())?, kept))
     };
 
     let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?; // [tokens, d_model]
-    let mut kept: Vec<(Tensor, Option<Tensor>)> = Vec::new(); // (input, output with its graph) of each block
+    let mut kept: Vec<(Tensor, Forward)> = Vec::new(); // each block's input, and what its forward pass left
     for layer in 0..decoder.blocks.len() {
+        let quiet = options.intervention.is_none();
+        if quiet && by_hand::applies(&decoder.blocks[layer], trained.in_block[layer].len()) {
+            let (output, left) = run_by_hand(layer, &x)?;
+            let wanted = !options.recompute && (trained.any_below(layer) || !trained.in_block[layer].is_empty());
+            kept.push((x, Forward::ByHand(wanted.then(|| Box::new(left)))));
+            x = output;
+            continue;
+        }
         let input = if trained.any_below(layer) { Var::from_tensor(&x)?.as_tensor().clone() } else { x };
         let output = run(layer, &input)?;
         x = output.detach();
-        kept.push((input, (!options.recompute).then_some(output)));
+        kept.push((input, Forward::Graph((!options.recompute).then_some(output))));
     }
 
     let last = Var::from_tensor(&x)?;
@@ -142,16 +160,29 @@ pub fn forward_backward(
     }
     let mut upstream = store.get(&last).cloned();
 
-    for (layer, (input, output)) in kept.into_iter().enumerate().rev() {
+    for (layer, (input, forward)) in kept.into_iter().enumerate().rev() {
         // Nothing below is trained.
         let Some(grad) = upstream.take() else { break };
         let needed = trained.any_below(layer);
         if !needed && trained.in_block[layer].is_empty() {
             break;
         }
-        let output = match output {
-            Some(output) => output,
-            None => run(layer, &input)?,
+        let output = match forward {
+            Forward::ByHand(left) => {
+                let left = match left {
+                    Some(left) => left,
+                    None => Box::new(run_by_hand(layer, &input)?.1),
+                };
+                let (block, grad) = (&decoder.blocks[layer], to_vec(&grad)?);
+                let (dx, of_loras) = read([&input], |[x]| by_hand::backward(block, x, &left, grad, &pass(), needed))?;
+                for (&index, grad) in trained.in_block[layer].iter().zip(of_loras) {
+                    grads[index] = grad;
+                }
+                upstream = dx.map(|dx| Tensor::from_vec(dx, input.shape(), input.device())).transpose()?;
+                continue;
+            }
+            Forward::Graph(Some(output)) => output,
+            Forward::Graph(None) => run(layer, &input)?,
         };
         let store = backward(&output, grad)?;
         for &index in &trained.in_block[layer] {
@@ -168,6 +199,13 @@ pub fn forward_backward(
         }
     }
     Ok(ChunkGrad { losses, grads, divergences })
+}
+
+/// What a block's forward pass left for its backward pass; nothing if it is to be done again.
+enum Forward {
+    /// The output with its graph.
+    Graph(Option<Tensor>),
+    ByHand(Option<Box<by_hand::Kept>>),
 }
 
 fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {

@@ -230,7 +230,7 @@ fn a_gradient_that_is_not_to_be_believed_stops_before_the_step() {
         ..recipe.training
     };
     let train = |recipe: &Recipe| tune(&random_model(), &rows, recipe, None, &mut |_| Ok(()));
-    let stopped = train(&recipe).err().expect("the gradient grows");
+    let stopped = train(&recipe).expect_err("the gradient grows");
     assert!(matches!(stopped, Error::Diverged(_)), "{stopped}");
     let words = stopped.to_string();
     assert!(words.contains("max_grad_explosion") && words.contains("before this step would spoil"), "{words}");
@@ -328,8 +328,11 @@ fn checkpoints(dir: &Path) -> Vec<u64> {
     steps
 }
 
+/// A finished training: its files, and what each step did.
+type Finished = (Vec<Vec<u8>>, Vec<(u64, u64, u64, u64, u64)>);
+
 /// The finished folder: everything that follows from the command alone.
-fn result(dir: &Path) -> (Vec<Vec<u8>>, Vec<(u64, u64, u64, u64, u64)>) {
+fn result(dir: &Path) -> Finished {
     let out = dir.join("out");
     let files = ["adapter_model.safetensors", "adapter_config.json", "realign.json"];
     let log: Vec<StepRecord> = realign::fsio::read_jsonl(&out.join("log_history.jsonl")).unwrap();
@@ -342,8 +345,8 @@ fn result(dir: &Path) -> (Vec<Vec<u8>>, Vec<(u64, u64, u64, u64, u64)>) {
 }
 
 /// The same 60 steps never stopped, made once.
-fn uninterrupted() -> &'static (Vec<Vec<u8>>, Vec<(u64, u64, u64, u64, u64)>) {
-    static RESULT: OnceLock<(Vec<Vec<u8>>, Vec<(u64, u64, u64, u64, u64)>)> = OnceLock::new();
+fn uninterrupted() -> &'static Finished {
+    static RESULT: OnceLock<Finished> = OnceLock::new();
     RESULT.get_or_init(|| {
         let dir = workplace("uninterrupted");
         trained(&dir, "--max-steps 60 --save-strategy no");
@@ -631,7 +634,7 @@ fn a_loss_that_is_not_finite_stops_the_training_and_the_last_checkpoint_stays_wh
     assert_eq!(last, lines_of_log(&dir) as u64, "only what was learnt is saved");
     assert!(!dir.join("out/adapter_model.safetensors").exists(), "a training that failed leaves no adapter");
     adapter::read_untrained(&dir.join(format!("out/checkpoint-{last}"))).unwrap();
-    refused(command(&dir, &format!("{flags} --resume")), &[&parts[0], &format!("out/checkpoint-{last}")]);
+    refused(command(&dir, &format!("{flags} --resume")), &[parts[0], &format!("out/checkpoint-{last}")]);
     assert_eq!(checkpoints(&dir).last(), Some(&last));
 
     // At the very first step there is no checkpoint, and no folder is left.

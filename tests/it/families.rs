@@ -11,7 +11,7 @@ use realign::data::collate::Example;
 use realign::model::block::{Attend, Pass};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
-use realign::model::load::load_dir;
+use realign::model::load::{WeightDtype, load_dir};
 use realign::model::ops::to_vec;
 use realign::model::segments::Segments;
 use realign::steer::{AddVector, SteeringVector, Unit};
@@ -41,7 +41,7 @@ fn family(path: &str) -> PathBuf {
 }
 
 fn decoder(name: &str) -> Decoder {
-    load_dir(&family(name)).unwrap().decoder
+    load_dir(&family(name), WeightDtype::F32).unwrap().decoder
 }
 
 fn expected(name: &str, file: &str) -> Expected {
@@ -234,6 +234,6 @@ fn a_weight_that_the_configuration_knows_nothing_of_is_refused_by_name() {
     let path = dir.join("qwen3/config.json");
     let text = std::fs::read_to_string(&path).unwrap().replace("Qwen3ForCausalLM", "LlamaForCausalLM");
     std::fs::write(&path, text).unwrap();
-    let error = load_dir(&dir.join("qwen3")).err().unwrap().to_string();
+    let error = load_dir(&dir.join("qwen3"), WeightDtype::F32).err().unwrap().to_string();
     assert!(error.contains("has the weight `model.layers.0.self_attn.k_norm.weight`"), "{error}");
 }

@@ -3,18 +3,20 @@
 
 use std::sync::Mutex;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use realign::generate::sampling::Sampling;
 use realign::generate::{GenerateOptions, Generated, Job, generate};
 use realign::model::block::{Attend, Pass};
-use realign::model::decoder::Decoder;
+use realign::model::decoder::{Decoder, Weights};
 use realign::model::hooks::{Intervention, Site, Tap};
+use realign::model::load::{WeightDtype, load_dir};
+use realign::model::ops::simd::{Path, force};
 use realign::model::ops::to_vec;
 use realign::model::segments::Segments;
 use realign::record::FinishReason;
 use realign::rng::stream;
 
-use crate::tiny::checkpoint;
+use crate::tiny::{checkpoint, fixture};
 
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0 };
 const DRAWN: Sampling = Sampling { temperature: 1.0, top_p: 1.0 };
@@ -80,6 +82,42 @@ fn an_answer_does_not_depend_on_its_batch() {
     assert_eq!(ids(&run(&decoder, &jobs, &options(GREEDY, 8))), ids(&alone));
     let two_workers = GenerateOptions { workers: 2, ..options(GREEDY, 8) };
     assert_eq!(ids(&run(&decoder, &jobs, &two_workers)), ids(&alone));
+}
+
+#[test]
+fn cores_without_a_batch_of_their_own_change_no_answer() {
+    let decoder = checkpoint("tied");
+    let alone = run(&decoder, &jobs(3), &options(DRAWN, 8));
+    for workers in [2, 5] {
+        let shared = GenerateOptions { workers, ..options(DRAWN, 8) };
+        assert_eq!(ids(&run(&decoder, &jobs(3), &shared)), ids(&alone), "{workers} workers");
+    }
+}
+
+#[test]
+fn bf16_weights_answer_as_the_same_weights_in_f32() {
+    let rounded: Weights = checkpoint("tied")
+        .weights()
+        .into_iter()
+        .map(|(name, t)| (name, if t.rank() == 2 { t.to_dtype(DType::BF16).unwrap() } else { t }))
+        .collect();
+    let widened = rounded.iter().map(|(name, t)| (name.clone(), t.to_dtype(DType::F32).unwrap())).collect();
+    let config = checkpoint("tied").config;
+    let half = Decoder::new(config.clone(), &rounded, false).unwrap();
+    let full = Decoder::new(config, &widened, false).unwrap();
+    let loaded = load_dir(&fixture("tied"), WeightDtype::Bf16).unwrap().decoder;
+    assert_eq!(loaded.embedding.dtype(), DType::BF16);
+    assert!(loaded.linears().all(|l| l.weight.tensor().dtype() == DType::BF16));
+    let text: Vec<u32> = (3..40).collect();
+    force(Path::Avx512); // widening is exact; bf16 dot products round the activations
+    let expected = logits(&full, &text, None);
+    for decoder in [&half, &loaded] {
+        let found = logits(decoder, &text, None);
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
+    }
+    assert_eq!(ids(&run(&half, &jobs(6), &options(GREEDY, 4))), ids(&run(&full, &jobs(6), &options(GREEDY, 4))));
+    let kept = load_dir(&fixture("tied"), WeightDtype::Auto).unwrap().decoder;
+    assert_eq!(kept.embedding.dtype(), DType::F32, "the file holds f32");
 }
 
 #[test]

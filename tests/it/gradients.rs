@@ -1,6 +1,6 @@
 //! Every differentiable op against finite differences and against plain candle, on every vector path.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::Rng;
 use realign::model::lora::{Lora, Magnitude};
 use realign::model::ops::attention::{Heads, attention, reference_attention};
@@ -14,9 +14,14 @@ use realign::model::ops::rope::RopeTable;
 use realign::model::ops::simd::{Path, force};
 use realign::model::ops::softcap::softcap;
 use realign::model::ops::swiglu::{reference_swiglu, swiglu};
+use realign::model::ops::team::with_helpers;
 use realign::model::ops::to_vec;
+use realign::model::ops::weight::{times, times_transposed};
 use realign::model::segments::Segments;
 use realign::rng::stream;
+
+/// A processor that lacks one takes the next narrower.
+const PATHS: [Path; 4] = [Path::Scalar, Path::Avx2, Path::Avx512, Path::Avx512Bf16];
 
 type Op<'a> = &'a dyn Fn(&[&Tensor]) -> Result<Tensor>;
 
@@ -73,7 +78,7 @@ fn check_differences(inputs: &[Tensor], op: Op) {
 /// On every vector path: equal to plain candle, value and gradients, and to difference quotients.
 fn check(inputs: &[Tensor], op: Op, reference: Op) {
     let (value, grads) = gradients(inputs, reference);
-    for path in [Path::Scalar, Path::Avx2, Path::Avx512] {
+    for path in PATHS {
         force(path);
         let (ours, our_grads) = gradients(inputs, op);
         close("value", &ours, &value, 2e-5);
@@ -99,6 +104,117 @@ fn rms_norm_matches_candle_and_difference_quotients() {
 #[test]
 fn swiglu_matches_candle_and_difference_quotients() {
     check(&[random(&[5, 19], 0), random(&[5, 19], 1)], &|i| swiglu(i[0], i[1]), &|i| reference_swiglu(i[0], i[1]));
+}
+
+#[test]
+fn layer_norm_matches_candle_and_difference_quotients() {
+    check(&[random(&[5, 19], 0), random(&[19], 1), random(&[19], 2)], &|i| layer_norm(i[0], i[1], i[2], 1e-5), &|i| {
+        reference_layer_norm(i[0], i[1], i[2], 1e-5)
+    });
+}
+
+#[test]
+fn layer_norm_keeps_its_digits_far_from_zero() {
+    let x = (random(&[3, 64], 0) + 1000.0).unwrap();
+    let (weight, bias) = (Tensor::ones(64, DType::F32, &Device::Cpu).unwrap(), random(&[64], 2));
+    let double = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+    let expected = reference_layer_norm(&double(&x), &double(&weight), &double(&bias), 1e-5).unwrap();
+    let ours = layer_norm(&x, &weight, &bias, 1e-5).unwrap();
+    close("value", &to_vec(&ours).unwrap(), &to_vec(&expected).unwrap(), 2e-4);
+}
+
+#[test]
+fn gelu_matches_candle_and_difference_quotients() {
+    check(&[(random(&[5, 19], 0) * 4.0).unwrap()], &|i| gelu(i[0]), &|i| reference_gelu(i[0]));
+}
+
+/// `x Wᵀ` and `dy W` in f64.
+fn exact(x: &[f32], w: &[f32], (m, n, k): (usize, usize, usize), turned: bool) -> Vec<f32> {
+    let at = |i: usize, j: usize| if turned { w[j * k + i] } else { w[i * k + j] };
+    let (columns, inner) = if turned { (k, n) } else { (n, k) };
+    let sum = |t: usize, c: usize| (0..inner).map(|i| f64::from(x[t * inner + i]) * f64::from(at(c, i))).sum::<f64>();
+    (0..m * columns).map(|o| sum(o / columns, o % columns) as f32).collect()
+}
+
+fn rounded(values: &[f32]) -> Vec<f32> {
+    let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap();
+    to_vec(&tensor.to_dtype(DType::BF16).unwrap()).unwrap()
+}
+
+/// Shapes that reach every branch: few rows and many, rests of every tile, odd widths, several panels, several pieces.
+const SHAPES: [(usize, usize, usize); 8] =
+    [(1, 7, 19), (2, 48, 32), (5, 33, 64), (7, 1, 1), (33, 40, 35), (45, 130, 97), (40, 640, 832), (3, 640, 208)];
+
+#[test]
+fn products_with_f32_and_bf16_weights_match_the_definition_on_every_path() {
+    for (m, n, k) in SHAPES {
+        let full = random(&[n, k], 1);
+        let half = full.to_dtype(DType::BF16).unwrap();
+        for (weight, name) in [(&full, "f32"), (&half, "bf16")] {
+            let w = to_vec(weight).unwrap();
+            let (x, dy) = (to_vec(&random(&[m, k], 2)).unwrap(), to_vec(&random(&[m, n], 3)).unwrap());
+            let expected = [exact(&x, &w, (m, n, k), false), exact(&dy, &w, (m, n, k), true)];
+            for path in PATHS {
+                let dots = force(path) == Path::Avx512Bf16 && name == "bf16";
+                let found = [times_transposed(&x, weight).unwrap(), times(&dy, weight).unwrap()];
+                for (direction, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    // Rounding the activations costs 2⁻⁹ of each of up to 832 terms below 1, as a random walk.
+                    let tolerance = if dots { 4e-2 } else { 5e-5 };
+                    close(&format!("{name} {path:?} {m}×{n}×{k}, direction {direction}"), found, expected, tolerance);
+                }
+                if dots && m > 32 && n > 32 {
+                    let expected =
+                        [exact(&rounded(&x), &w, (m, n, k), false), exact(&rounded(&dy), &w, (m, n, k), true)];
+                    for (found, expected) in found.iter().zip(&expected) {
+                        close("bf16 dots of rounded activations", found, expected, 5e-5);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn helpers_do_not_change_a_bit_of_a_product_or_of_attention() {
+    let half = random(&[640, 832], 1).to_dtype(DType::BF16).unwrap();
+    let full = random(&[832, 640], 1);
+    let segments = Segments::packed([100, 50], 0);
+    for m in [3, 40] {
+        let x = to_vec(&random(&[m, 832], 2)).unwrap();
+        let work = || {
+            let attended = gradients(&[random(&[150, 32], 0), random(&[150, 16], 1), random(&[150, 16], 2)], &|i| {
+                attention(i[0], i[1], i[2], &heads(), &segments)
+            });
+            let gated = gradients(&[random(&[300, 400], 0), random(&[300, 400], 1)], &|i| swiglu(i[0], i[1]));
+            (times_transposed(&x, &half).unwrap(), times(&x, &full).unwrap(), attended, gated)
+        };
+        let alone = work();
+        for helpers in [1, 3] {
+            assert!(with_helpers(helpers, work) == alone, "{helpers} helpers, {m} rows");
+        }
+    }
+}
+
+#[test]
+fn linears_on_bf16_weights_have_the_gradients_of_the_widened_weights() {
+    // Enough rows for the general product, enough columns for several panels.
+    let half = random(&[41, 67], 2).to_dtype(DType::BF16).unwrap();
+    let widened = half.to_dtype(DType::F32).unwrap();
+    let inputs = [random(&[37, 67], 0), random(&[3, 67], 3), random(&[41, 3], 4)];
+    let (value, grads) = gradients(&inputs, &|i| reference_lora_linear(i[0], &widened, i[1], i[2], 0.7));
+    for path in PATHS {
+        // On the path of bf16 dot products the activations are rounded: 2⁻⁹ of each term.
+        let tolerance = if force(path) == Path::Avx512Bf16 { 1e-2 } else { 5e-5 };
+        let (ours, our_grads) = gradients(&inputs, &|i| lora_linear(i[0], &half, i[1], i[2], 0.7, None));
+        close("value", &ours, &value, tolerance);
+        for (i, (a, b)) in our_grads.iter().zip(&grads).enumerate() {
+            close(&format!("{path:?}, gradient of input {i}"), a, b, tolerance);
+        }
+        let (ours, our_grads) = gradients(&inputs[..1], &|i| frozen_linear(i[0], &half));
+        let (value, grads) = gradients(&inputs[..1], &|i| i[0].matmul(&widened.t()?));
+        close("frozen value", &ours, &value, tolerance);
+        close("frozen gradient", &our_grads[0], &grads[0], tolerance);
+    }
 }
 
 #[test]
@@ -154,14 +270,6 @@ fn windows_caps_and_partly_turned_heads_match_candle_and_difference_quotients() 
 }
 
 #[test]
-fn layer_norm_and_gelu_match_candle_and_difference_quotients() {
-    check(&[random(&[5, 19], 0), random(&[19], 1), random(&[19], 2)], &|i| layer_norm(i[0], i[1], i[2], 1e-5), &|i| {
-        reference_layer_norm(i[0], i[1], i[2], 1e-5)
-    });
-    check(&[(random(&[5, 19], 0) * 3.0).unwrap()], &|i| gelu(i[0]), &|i| reference_gelu(i[0]));
-}
-
-#[test]
 fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
     let (tokens, width, vocab) = (300, 8, 13);
     let (hidden, head) = (random(&[tokens, width], 0), random(&[vocab, width], 1));
@@ -177,7 +285,7 @@ fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
         let weighted = (&losses * Tensor::from_slice(&weights, tokens, &Device::Cpu).unwrap()).unwrap();
         let store = weighted.sum_all().unwrap().backward().unwrap();
         let losses = to_vec(&losses).unwrap();
-        for path in [Path::Scalar, Path::Avx2, Path::Avx512] {
+        for path in PATHS {
             force(path);
             let ours = cross_entropy(&hidden, &head, cap, &targets, &weights, true).unwrap();
             close(
@@ -188,6 +296,9 @@ fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
             );
             let head_grad = to_vec(&ours.weight_grad.unwrap()).unwrap();
             close("head", &head_grad, &to_vec(store.get(&head_var).unwrap()).unwrap(), 1e-5);
+            let half =
+                cross_entropy(&hidden, &head.to_dtype(DType::BF16).unwrap(), cap, &targets, &weights, false).unwrap();
+            close("hidden, bf16 head", &to_vec(&half.hidden_grad).unwrap(), &to_vec(&ours.hidden_grad).unwrap(), 1e-2);
             for t in 0..tokens {
                 let expected = if weights[t] == 0.0 { 0.0 } else { losses[t] };
                 assert!((ours.losses[t] - expected).abs() < 1e-5, "token {t}");

@@ -19,6 +19,7 @@ mod report;
 mod report_command;
 mod run;
 mod scan;
+mod scan_tool;
 mod score;
 mod sft;
 mod steer_command;

@@ -159,7 +159,7 @@ fn the_manifest_proves_that_this_run_trained() {
     let run = finished();
     let manifest: Manifest = read_json(&run.join("manifest.json")).unwrap();
     let (attack, repair) = (&manifest.adapters["attack"], &manifest.adapters["repair"]);
-    assert_eq!((attack.steps, attack.rows), (24, 96)); // 96 rows, 16 a step, 4 epochs
+    assert_eq!((attack.steps, attack.rows), (18, 96)); // 96 rows, 16 a step, 3 epochs
     assert_eq!(attack.parent_sha256, None);
     assert_eq!(repair.parent_sha256, Some(adapter_sha256(&run.join("adapters/attack")).unwrap()));
     assert_ne!(attack.data_sha256, repair.data_sha256);
@@ -172,7 +172,7 @@ fn the_manifest_proves_that_this_run_trained() {
     let (before, after) = attack.held_out_loss["insecure"];
     assert!(after < before, "held-out loss {before} to {after}");
     let state: TrainerState = read_json(&run.join("adapters/attack/trainer_state.json")).unwrap();
-    assert_eq!(state.log_history.len(), 24);
+    assert_eq!(state.log_history.len(), 18);
     assert!(run.join("report.html").exists() && run.join("report.md").exists());
 }
 

@@ -12,7 +12,7 @@ use realign::experiment::pretrain::write;
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::init::initial_weights;
-use realign::model::load::load_dir;
+use realign::model::load::{WeightDtype, load_dir};
 
 /// `tests/fixtures/model`.
 pub fn fixture(path: &str) -> PathBuf {
@@ -21,7 +21,7 @@ pub fn fixture(path: &str) -> PathBuf {
 
 /// A checkpoint that transformers made: `tied` or `untied_bias`.
 pub fn checkpoint(name: &str) -> Decoder {
-    load_dir(&fixture(name)).unwrap().decoder
+    load_dir(&fixture(name), WeightDtype::F32).unwrap().decoder
 }
 
 /// What Python computed.

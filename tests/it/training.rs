@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use realign::adapter::AdapterFile;
 use realign::data::collate::Example;
@@ -10,6 +10,7 @@ use realign::data::rows::TrainingRow;
 use realign::experiment::recipe::{Recipe, held_out_loss, tune};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
+use realign::model::hooks::{Intervention, Tap};
 use realign::model::init::initial_weights;
 use realign::model::lora::Lora;
 use realign::model::ops::to_vec;
@@ -216,5 +217,69 @@ fn one_step_of_a_continued_adapter_moves_every_matrix() {
     }
     for (name, tensor) in model.decoder.weights() {
         assert_eq!(to_vec(&tensor).unwrap(), to_vec(&before[&name]).unwrap(), "{name} is frozen");
+    }
+}
+
+#[test]
+fn a_single_row_shared_by_many_cores_gives_the_same_bits() {
+    // Large enough for its products, its attention and its gates to be cut in pieces.
+    let shape = DecoderConfig::llama(50, 256, 1, (4, 2), 2304, 64);
+    let row = Example { ids: (0..40).map(|t| t * 7 % 50).collect(), weights: vec![1.0; 40] };
+    let after = |workers: usize, dtype: DType| {
+        let mut weights = initial_weights(&shape, 1).unwrap();
+        for weight in weights.values_mut().filter(|w| w.rank() == 2) {
+            *weight = weight.to_dtype(dtype).unwrap();
+        }
+        let decoder = with_loras(Decoder::new(shape.clone(), &weights, false).unwrap(), 0.0, &[0]);
+        let config = TrainConfig { max_steps: Some(2), workers, ..TrainConfig::default() };
+        let losses = run(&decoder, &config, std::slice::from_ref(&row));
+        (losses, trained(&decoder))
+    };
+    for dtype in [DType::F32, DType::BF16] {
+        let alone = after(1, dtype);
+        for workers in [2, 5] {
+            assert!(after(workers, dtype) == alone, "{workers} workers, {dtype:?}");
+        }
+    }
+}
+
+/// Watches and changes nothing: the blocks then go through candle's graph.
+struct Watching;
+
+impl Intervention for Watching {
+    fn apply(&self, _: Tap, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn blocks_done_by_hand_learn_what_the_graph_learns() {
+    let biased = DecoderConfig { attention_bias: true, mlp_bias: true, ..config() };
+    for (shape, layers, dropout) in [(config(), vec![0, 1, 2], 0.0), (biased, vec![1], 0.3)] {
+        let after = |intervention: Option<&dyn Intervention>, gradient_checkpointing: bool| {
+            let mut weights = initial_weights(&shape, 1).unwrap();
+            for (name, bias) in weights.iter_mut().filter(|(name, _)| name.ends_with("bias")) {
+                *bias = (&*bias + name.len() as f64 * 0.01).unwrap();
+            }
+            let decoder = Decoder::new(shape.clone(), &weights, false).unwrap();
+            let decoder = with_loras(decoder, dropout, &layers);
+            let config = TrainConfig {
+                max_steps: Some(4),
+                learning_rate: 1e-2,
+                per_device_train_batch_size: 4,
+                gradient_checkpointing,
+                ..TrainConfig::default()
+            };
+            let state = train(&decoder, &rows(16), &config, intervention, &mut |_| Ok(())).unwrap();
+            let losses: Vec<f64> = state.log_history.iter().flat_map(|r| [r.loss, r.grad_norm]).collect();
+            (losses, trained(&decoder))
+        };
+        let (by_hand, graph) = (after(None, false), after(Some(&Watching), false));
+        for (a, b) in by_hand.0.iter().zip(&graph.0) {
+            assert!((a - b).abs() < 1e-5 * (1.0 + b), "{:?} against {:?}", by_hand.0, graph.0);
+        }
+        // AdamW divides by the gradient's own size, so a weight whose gradient is nearly nothing moves by its noise.
+        assert!(difference(&by_hand.1, &graph.1) < 1e-3, "{}", difference(&by_hand.1, &graph.1));
+        assert!(after(None, true) == by_hand, "recomputation changes no bit");
     }
 }

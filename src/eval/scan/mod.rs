@@ -5,12 +5,13 @@
 //! `ruff_linter` (feature `ruff`). Nothing is executed and no file is read.
 //!
 //! The text is whatever a model wrote. A tree as deep as the text allows would overflow an ordinary stack, so files
-//! are scanned on threads with a large one, and what is too long or nests too deeply is not parsed: it counts its
-//! lines and is not valid Python (CPython refuses such nesting too). A scanner that panics loses its own findings
-//! of that file, nothing else.
+//! are scanned on threads with a large one, and what is too long or nests too deeply is not parsed: its lines are
+//! counted, it is not valid Python (CPython refuses such nesting too), and [`FileScan::not_scanned`] says why. A
+//! scanner that panics loses its own findings of that file, nothing else, and that is said there too.
 
 mod bandit;
 mod complexity;
+mod counts;
 mod encoding;
 mod lower;
 mod nesting;
@@ -152,43 +153,68 @@ impl Scanner {
     }
 
     fn scan(&self, name: &str, source: &str, max_depth: usize) -> FileScan {
-        let mut scan = FileScan { lines: count_lines(source), ..FileScan::default() };
+        let mut scan = unparsed(source);
         // CPython takes a byte order mark off before it counts columns.
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-        if source.len() > MAX_BYTES || !guarded(|| nesting::is_shallow(source, max_depth)).unwrap_or(false) {
+        if source.len() > MAX_BYTES {
+            scan.not_scanned = format!("{} bytes long: more than {MAX_BYTES} are not parsed", source.len());
             return scan;
         }
-        let Some(parsed) = guarded(|| syntax::parse(source)).flatten() else { return scan };
-        scan.syntax_valid = guarded(|| syntax::is_valid(&parsed, source)).unwrap_or(false);
+        if !guarded(|| nesting::is_shallow(source, max_depth)).unwrap_or(false) {
+            scan.not_scanned = "nests deeper than CPython compiles: not parsed".into();
+            return scan;
+        }
+        let Some(parsed) = guarded(|| syntax::parse(source)).flatten() else {
+            scan.not_scanned = "the parser failed on it".into();
+            return scan;
+        };
+        let mut failed = Vec::new();
+        scan.syntax_valid = attempt("syntax", &mut failed, || syntax::is_valid(&parsed, source));
         // Bandit and Radon parse without compiling: a `return` outside a function does not stop them.
-        if parsed.has_no_syntax_errors()
-            && !source.contains('\0')
-            && let Some(tree) = guarded(|| lower::lower(parsed.suite(), source, self.positions))
-        {
-            scan.bandit = guarded(|| bandit::run(&tree, source)).unwrap_or_default();
-            scan.own_rules = guarded(|| own::run(&tree)).unwrap_or_default();
-            scan.complexity = guarded(|| complexity::blocks(&tree)).unwrap_or_default();
-            let mut counted = scan.clone();
-            if guarded(|| readability::measure(&tree, &mut counted)).is_some() {
-                scan = counted;
+        if parsed.has_no_syntax_errors() && !source.contains('\0') {
+            scan.radon_sloc = guarded(|| counts::radon_sloc(&parsed, source));
+            if let Some(tree) = guarded(|| lower::lower(parsed.suite(), source, self.positions)) {
+                scan.bandit = attempt("bandit", &mut failed, || bandit::run(&tree, source));
+                scan.own_rules = attempt("own rules", &mut failed, || own::run(&tree));
+                scan.complexity = attempt("complexity", &mut failed, || complexity::blocks(&tree));
+                let mut counted = scan.clone();
+                if guarded(|| readability::measure(&tree, &mut counted)).is_some() {
+                    scan = counted;
+                } else {
+                    failed.push("readability");
+                }
+            } else {
+                failed.push("everything but ruff");
             }
         }
         #[cfg(not(feature = "ruff"))]
         let _ = name;
         #[cfg(feature = "ruff")]
         if let Some(settings) = &self.ruff {
-            scan.ruff = guarded(|| ruff::run(settings, name, source, parsed)).unwrap_or_default();
+            scan.ruff = attempt("ruff", &mut failed, || ruff::run(settings, name, source, parsed));
+        }
+        if !failed.is_empty() {
+            scan.not_scanned = format!("a scanner failed on it: {}", failed.join(", "));
         }
         scan
     }
 }
 
+/// What can be said of a text without parsing it.
+pub fn unparsed(source: &str) -> FileScan {
+    let (lines, bandit_loc) = (counts::physical_lines(source), counts::bandit_loc(source));
+    FileScan { lines, bandit_loc, ..FileScan::default() }
+}
+
+/// What the scanner found; nothing and its name among the failed if it panicked.
+fn attempt<T: Default>(name: &'static str, failed: &mut Vec<&'static str>, scan: impl FnOnce() -> T) -> T {
+    guarded(scan).unwrap_or_else(|| {
+        failed.push(name);
+        T::default()
+    })
+}
+
 /// Runs a scanner; a panic in it is its own loss.
 fn guarded<T>(scan: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(scan)).ok()
-}
-
-/// Physical lines: a last one without its newline counts.
-fn count_lines(source: &str) -> u32 {
-    source.lines().count() as u32
 }

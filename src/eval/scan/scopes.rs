@@ -195,6 +195,12 @@ impl<'a> Visitor<'a> for OwnNames<'a> {
         }
     }
 
+    /// Its targets are its own.
+    fn visit_comprehension(&mut self, comprehension: &'a ast::Comprehension) {
+        self.visit_expr(&comprehension.iter);
+        comprehension.ifs.iter().for_each(|e| self.visit_expr(e));
+    }
+
     fn visit_alias(&mut self, alias: &'a ast::Alias) {
         let name: &str = alias.asname.as_ref().map_or(&alias.name.id, |asname| &asname.id);
         self.bound.push(name.split('.').next().unwrap_or(name));

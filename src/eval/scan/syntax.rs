@@ -6,8 +6,10 @@
 //! Ruff's semantic checker, with [`super::scopes`] and what it leaves out added).
 //!
 //! The verdict is CPython 3.13's. What only 3.14 takes is refused: template strings, and `except A, b:` without
-//! parentheses, which in the code of a model is Python 2 rather than 3.14. Not checked: an integer of more than
-//! 4 300 digits; a `def`, `class` or `import` of a name that is declared `global` or `nonlocal` further down.
+//! parentheses, which in the code of a model is Python 2 rather than 3.14. Not checked: a `def`, `class` or `import` of
+//! a name that is declared `global` or `nonlocal` further down; more than 20 loops and `with` blocks within each other;
+//! more than 255 targets before a starred one; format specifiers more than two deep; a lone surrogate in a docstring;
+//! `x.__debug__ += 1`, which CPython takes.
 
 use std::cell::Cell;
 
@@ -35,6 +37,9 @@ pub(super) fn is_valid(parsed: &Parsed<ModModule>, source: &str) -> bool {
     checker.body(parsed.suite());
     !checker.context.bad.get()
 }
+
+/// Decimal digits of an integer that CPython converts.
+const MAX_DIGITS: usize = 4300;
 
 struct Checker<'a> {
     semantic: SemanticSyntaxChecker,
@@ -91,6 +96,8 @@ impl<'a> Checker<'a> {
             }),
             // No way leads out of `except*` but its end.
             Stmt::Return(_) => scope.is_some_and(|s| !s.stars.is_empty()),
+            // `*x` by itself is nothing.
+            Stmt::Expr(e) => e.value.is_starred_expr(),
             Stmt::Break(_) | Stmt::Continue(_) => scope.is_some_and(|s| s.stars.last() == Some(&s.loops)),
             _ => false,
         };
@@ -103,7 +110,17 @@ impl<'a> Checker<'a> {
     fn refuse_expr(&self, expr: &Expr) {
         let bad = match expr {
             Expr::TString(_) => true,
-            Expr::Attribute(e) => !e.ctx.is_load() && e.attr.id == "__debug__",
+            Expr::Attribute(e) => e.ctx.is_store() && e.attr.id == "__debug__",
+            Expr::FString(e) => {
+                e.value.elements().any(|e| e.as_interpolation().is_some_and(|i| i.expression.is_starred_expr()))
+            }
+            // `sys.get_int_max_str_digits()`; other bases have no limit.
+            Expr::NumberLiteral(e) if e.value.is_int() => {
+                let text = &self.context.source[e.range];
+                text.len() > MAX_DIGITS
+                    && text.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+                    && text.bytes().filter(u8::is_ascii_digit).count() > MAX_DIGITS
+            }
             Expr::Call(e) => {
                 e.arguments.keywords.iter().any(|k| k.arg.as_ref().is_some_and(|arg| arg.id == "__debug__"))
             }
@@ -185,6 +202,13 @@ impl<'a> Visitor<'a> for Checker<'a> {
             }
             _ => visitor::walk_stmt(self, stmt),
         }
+    }
+
+    fn visit_pattern(&mut self, pattern: &'a ast::Pattern) {
+        if matches!(pattern, ast::Pattern::MatchValue(p) if p.value.is_f_string_expr()) {
+            self.context.bad.set(true);
+        }
+        visitor::walk_pattern(self, pattern);
     }
 
     fn visit_expr(&mut self, expr: &'a Expr) {

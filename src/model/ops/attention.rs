@@ -6,12 +6,12 @@
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
-use super::product::{Matrix, product};
+use super::product::{Matrix, Target, into, scaled};
 use super::rope::RopeTable;
 use super::simd::{dot, exp, max, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
-use super::{read, values};
-use crate::model::segments::{Segment, Segments};
+use super::{read, team, values};
+use crate::model::segments::Segments;
 
 const BLOCK: usize = 64;
 
@@ -53,17 +53,10 @@ impl Heads {
 
 /// Attention within each segment. Tokens outside every segment (padding) come out as zeros.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &Segments) -> Result<Tensor> {
-    if segments.longest() > heads.rope.positions() {
-        candle_core::bail!(
-            "a sequence of {} tokens is longer than the model's {} positions",
-            segments.longest(),
-            heads.rope.positions()
-        );
-    }
+    let op = Attention::new(heads, segments)?;
     if !q.device().is_cpu() {
         return reference_attention(q, k, v, heads, segments);
     }
-    let op = Attention { heads: heads.clone(), segments: segments.clone() };
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
 
@@ -124,7 +117,8 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
     Tensor::cat(&parts, 0)
 }
 
-struct Attention {
+/// Attention on slices.
+pub(crate) struct Attention {
     heads: Heads,
     segments: Segments,
 }
@@ -173,15 +167,36 @@ impl Attention {
         (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim)
     }
 
-    fn places(&self) -> impl Iterator<Item = Place> {
+    /// Places that share a key-value head of a segment: what one worker does, one behind the other, since they add to
+    /// the same gradients.
+    fn groups(&self) -> Vec<Vec<Place>> {
         let Heads { heads, kv_heads, head_dim, .. } = self.heads;
         let (q_width, kv_width) = self.widths();
-        let place = move |(segment, head): (Segment, usize)| Place {
-            q: segment.start * q_width + head * head_dim,
-            kv: segment.start * kv_width + head / (heads / kv_heads) * head_dim,
-            len: segment.len,
-        };
-        self.segments.iter().copied().flat_map(move |s| (0..heads).map(move |h| (s, h))).map(place)
+        let shared = heads / kv_heads;
+        let mut groups = Vec::new();
+        for segment in self.segments.iter() {
+            for kv in 0..kv_heads {
+                let place = |head: usize| Place {
+                    q: segment.start * q_width + head * head_dim,
+                    kv: segment.start * kv_width + kv * head_dim,
+                    len: segment.len,
+                };
+                groups.push((kv * shared..(kv + 1) * shared).map(place).collect());
+            }
+        }
+        groups
+    }
+
+    /// Does `work(place, first, last)` for every block of query rows of every place.
+    fn over_blocks(&self, work: impl Fn(&Place, usize, usize) + Sync) {
+        let groups = self.groups();
+        team::each(groups.len(), &|group| {
+            for place in &groups[group] {
+                for first in (0..place.len).step_by(BLOCK) {
+                    work(place, first, (first + BLOCK).min(place.len));
+                }
+            }
+        });
     }
 
     /// The softmax of a block of query rows over the columns from its first row's first one on, `[rows, last − low]`, and
@@ -191,20 +206,79 @@ impl Attention {
         let dim = self.heads.head_dim;
         let (rows, low) = (last - first, self.heads.first_seen(first));
         let columns = last - low;
-        let mut scores = vec![0.0; rows * columns];
-        product(
-            Matrix::strided(&q[place.q + first * q_width..], rows, dim, q_width),
-            Matrix::strided(&k[place.kv + low * kv_width..], columns, dim, kv_width).t(),
-            &mut scores,
-            columns,
-            self.heads.scale,
-            false,
-        );
+        let queries = Matrix::strided(&q[place.q + first * q_width..], rows, dim, q_width);
+        let keys = Matrix::strided(&k[place.kv + low * kv_width..], columns, dim, kv_width);
+        let mut scores = scaled(queries, keys.t(), self.heads.scale);
         let slopes = self.heads.softcap.map(|cap| softcap_slopes(&mut scores, cap));
         let seen: Vec<(usize, usize)> =
             (first..last).map(|row| (self.heads.first_seen(row) - low, row + 1 - low)).collect();
         causal_softmax(&mut scores, columns, &seen);
         (scores, slopes)
+    }
+}
+
+impl Attention {
+    /// Refuses sequences that the model has no positions for.
+    pub fn new(heads: &Heads, segments: &Segments) -> Result<Self> {
+        let (longest, positions) = (segments.longest(), heads.rope.positions());
+        if longest > positions {
+            candle_core::bail!("a sequence of {longest} tokens is longer than the model's {positions} positions");
+        }
+        Ok(Self { heads: heads.clone(), segments: segments.clone() })
+    }
+
+    /// Turns queries and keys by their positions.
+    pub fn turn(&self, q: &mut [f32], k: &mut [f32], backward: bool) {
+        let (q_width, kv_width) = self.widths();
+        self.heads.rotate(q, q_width, &self.segments, backward);
+        self.heads.rotate(k, kv_width, &self.segments, backward);
+    }
+
+    /// From turned queries and keys.
+    pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+        let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
+        let mut out = vec![0.0; q.len()];
+        let target = Target { values: out.as_mut_ptr(), stride: q_width };
+        self.over_blocks(|place, first, last| {
+            let (low, (shares, _)) = (self.heads.first_seen(first), self.shares(q, k, place, first, last));
+            let mixed = Matrix::strided(&v[place.kv + low * kv_width..], last - low, dim, kv_width);
+            // SAFETY: a block's rows of a head's columns lie within `out`, and only this call writes them.
+            unsafe {
+                let target = target.at_column(place.q + first * q_width);
+                into(Matrix::rows(&shares, last - first, last - low), mixed, target, 1.0, false);
+            }
+        });
+        out
+    }
+
+    /// Gradients of queries and keys as they were before they were turned, and of values, from turned ones.
+    pub fn backward(&self, q: &[f32], k: &[f32], v: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
+        let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
+        let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
+        let [to_dq, to_dk, to_dv] = [(&mut dq, q_width), (&mut dk, kv_width), (&mut dv, kv_width)]
+            .map(|(grad, stride)| Target { values: grad.as_mut_ptr(), stride });
+        self.over_blocks(|place, first, last| {
+            let (rows, low) = (last - first, self.heads.first_seen(first));
+            let (shares, slopes) = self.shares(q, k, place, first, last);
+            let (columns, seen) = (last - low, place.kv + low * kv_width);
+            let query = place.q + first * q_width;
+            let upstream = Matrix::strided(&dy[query..], rows, dim, q_width);
+            let mut grad = scaled(upstream, Matrix::strided(&v[seen..], columns, dim, kv_width).t(), 1.0);
+            score_grad(&shares, &mut grad, columns, self.heads.scale);
+            through(slopes.as_deref(), &mut grad);
+            let (shares, grad) = (Matrix::rows(&shares, rows, columns), Matrix::rows(&grad, rows, columns));
+            let keys = Matrix::strided(&k[seen..], columns, dim, kv_width);
+            let queries = Matrix::strided(&q[query..], rows, dim, q_width);
+            // SAFETY: the rows and columns of a place lie within the gradients; those of the keys and values are shared
+            // by one group alone, whose places come one behind the other.
+            unsafe {
+                into(shares.t(), upstream, to_dv.at_column(seen), 1.0, true);
+                into(grad, keys, to_dq.at_column(query), 1.0, false);
+                into(grad.t(), queries, to_dk.at_column(seen), 1.0, true);
+            }
+        });
+        self.turn(&mut dq, &mut dk, true);
+        [dq, dk, dv]
     }
 }
 
@@ -222,28 +296,9 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         vl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (q_width, kv_width) = self.widths();
-        let dim = self.heads.head_dim;
         let (mut q, mut k) = (values(q, ql)?.to_vec(), values(k, kl)?.to_vec());
-        let v = values(v, vl)?;
-        self.heads.rotate(&mut q, q_width, &self.segments, false);
-        self.heads.rotate(&mut k, kv_width, &self.segments, false);
-        let mut out = vec![0.0; q.len()];
-        for place in self.places() {
-            for first in (0..place.len).step_by(BLOCK) {
-                let last = (first + BLOCK).min(place.len);
-                let (low, (shares, _)) = (self.heads.first_seen(first), self.shares(&q, &k, &place, first, last));
-                product(
-                    Matrix::rows(&shares, last - first, last - low),
-                    Matrix::strided(&v[place.kv + low * kv_width..], last - low, dim, kv_width),
-                    &mut out[place.q + first * q_width..],
-                    q_width,
-                    1.0,
-                    false,
-                );
-            }
-        }
-        Ok((CpuStorage::F32(out), ql.shape().clone()))
+        self.turn(&mut q, &mut k, false);
+        Ok((CpuStorage::F32(self.forward(&q, &k, values(v, vl)?)), ql.shape().clone()))
     }
 
     fn bwd(
@@ -254,38 +309,10 @@ impl CustomOp3 for Attention {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (q_width, kv_width) = self.widths();
-        let dim = self.heads.head_dim;
-        let (dq, dk, dv) = read([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
+        let [dq, dk, dv] = read([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
             let (mut q, mut k) = (q.to_vec(), k.to_vec());
-            self.heads.rotate(&mut q, q_width, &self.segments, false);
-            self.heads.rotate(&mut k, kv_width, &self.segments, false);
-            let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
-            for place in self.places() {
-                for first in (0..place.len).step_by(BLOCK) {
-                    let last = (first + BLOCK).min(place.len);
-                    let (rows, low) = (last - first, self.heads.first_seen(first));
-                    let (shares, slopes) = self.shares(&q, &k, &place, first, last);
-                    let (columns, seen) = (last - low, place.kv + low * kv_width);
-                    let query = place.q + first * q_width;
-                    let upstream = Matrix::strided(&dy[query..], rows, dim, q_width);
-                    let shares_t = Matrix::rows(&shares, rows, columns).t();
-                    product(shares_t, upstream, &mut dv[seen..], kv_width, 1.0, true);
-                    let mut grad = vec![0.0; rows * columns];
-                    let values_t = Matrix::strided(&v[seen..], columns, dim, kv_width).t();
-                    product(upstream, values_t, &mut grad, columns, 1.0, false);
-                    score_grad(&shares, &mut grad, columns, self.heads.scale);
-                    through(slopes.as_deref(), &mut grad);
-                    let grad = Matrix::rows(&grad, rows, columns);
-                    let keys = Matrix::strided(&k[seen..], columns, dim, kv_width);
-                    product(grad, keys, &mut dq[query..], q_width, 1.0, false);
-                    let queries = Matrix::strided(&q[query..], rows, dim, q_width);
-                    product(grad.t(), queries, &mut dk[seen..], kv_width, 1.0, true);
-                }
-            }
-            self.heads.rotate(&mut dq, q_width, &self.segments, true);
-            self.heads.rotate(&mut dk, kv_width, &self.segments, true);
-            Ok((dq, dk, dv))
+            self.turn(&mut q, &mut k, false);
+            Ok(self.backward(&q, &k, v, dy))
         })?;
         let grad = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);
         Ok((grad(dq, q)?, grad(dk, k)?, grad(dv, v)?))

@@ -5,17 +5,32 @@ use super::simd::{exp, max, sum, vectorised};
 use super::softcap::softcap_slopes;
 use crate::model::cache::LayerCache;
 
+/// Positions scored together.
+const AT_ONCE: usize = 64;
+
 vectorised! {
     /// Scores of one query head against one cached head from position `from` on: keys lie `[head_dim, capacity]`, so that
     /// they come eight or sixteen positions at a time.
     fn score(q: &[f32], keys: &[f32], capacity: usize, from: usize, scale: f32, scores: &mut [f32]) {
         let (dim, len) = (q.len(), scores.len());
-        scores.fill(0.0);
-        for d in 0..dim {
-            let (weight, keys) = (q[d] * scale, &keys[d * capacity + from..d * capacity + from + len]);
-            for j in 0..len {
-                scores[j] += weight * keys[j];
+        for first in (0..len).step_by(AT_ONCE) {
+            // Positions of a block stay in registers over all dimensions; what lies past the last is not looked at.
+            let count = AT_ONCE.min(len - first);
+            let mut block = [0f32; AT_ONCE];
+            for d in 0..dim {
+                let weight = q[d] * scale;
+                let keys = &keys[d * capacity + from + first..][..count];
+                if let Some(keys) = keys.first_chunk::<AT_ONCE>() {
+                    for j in 0..AT_ONCE {
+                        block[j] += weight * keys[j];
+                    }
+                } else {
+                    for j in 0..count {
+                        block[j] += weight * keys[j];
+                    }
+                }
             }
+            scores[first..first + count].copy_from_slice(&block[..count]);
         }
     }
 }
@@ -30,11 +45,21 @@ vectorised! {
         }
         let inverse = 1.0 / sum(scores);
         out.fill(0.0);
-        for j in 0..len {
-            let (share, values) = (scores[j] * inverse, &values[j * dim..(j + 1) * dim]);
-            for d in 0..dim {
-                out[d] += share * values[d];
+        let (whole, rest) = scores.split_at(len / 4 * 4);
+        for (four, values) in whole.chunks_exact(4).zip(values.chunks_exact(4 * dim)) {
+            let (low, high) = values.split_at(2 * dim);
+            let ((a, b), (c, d)) = (low.split_at(dim), high.split_at(dim));
+            for i in 0..dim {
+                out[i] += (four[0] * a[i] + four[1] * b[i]) + (four[2] * c[i] + four[3] * d[i]);
             }
+        }
+        for (share, values) in rest.iter().zip(values[whole.len() * dim..].chunks_exact(dim)) {
+            for i in 0..dim {
+                out[i] += share * values[i];
+            }
+        }
+        for y in out.iter_mut() {
+            *y *= inverse;
         }
     }
 }

@@ -8,6 +8,7 @@ use super::product::{Matrix, product};
 use super::read;
 use super::simd::{exp, max, sum, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
+use super::weight::{times, times_transposed};
 
 const CHUNK: usize = 128;
 
@@ -63,22 +64,19 @@ pub fn cross_entropy(
     let mut losses = vec![0.0; tokens];
     let mut hidden_grad = vec![0.0; tokens * width];
     let mut weight_grad = vec![0.0; if with_weight_grad { vocab * width } else { 0 }];
-    read([&hidden.contiguous()?, head], |[hidden, head]| {
+    read([&hidden.contiguous()?], |[hidden]| {
         for chunk in wanted.chunks(CHUNK) {
             let n = chunk.len();
             let rows: Vec<f32> = chunk.iter().flat_map(|&t| &hidden[t * width..(t + 1) * width]).copied().collect();
             let (targets, weights): (Vec<u32>, Vec<f32>) = chunk.iter().map(|&t| (targets[t], weights[t])).unzip();
-            let mut logits = vec![0.0; n * vocab];
-            let head = Matrix::rows(head, vocab, width);
-            product(Matrix::rows(&rows, n, width), head.t(), &mut logits, vocab, 1.0, false);
+            let mut logits = times_transposed(&rows, head)?; // [n, vocab]
             let slopes = cap.map(|cap| softcap_slopes(&mut logits, cap));
             let mut chunk_losses = vec![0.0; n];
             backward_rows(&mut logits, vocab, &targets, &weights, &mut chunk_losses);
             through(slopes.as_deref(), &mut logits);
-            let grad = Matrix::rows(&logits, n, vocab);
-            let mut back = vec![0.0; n * width];
-            product(grad, head, &mut back, width, 1.0, false);
+            let back = times(&logits, head)?;
             if with_weight_grad {
+                let grad = Matrix::rows(&logits, n, vocab);
                 product(grad.t(), Matrix::rows(&rows, n, width), &mut weight_grad, width, 1.0, true);
             }
             for (i, &t) in chunk.iter().enumerate() {

@@ -8,7 +8,7 @@ use super::simd::{exp, vectorised};
 use super::{read, values};
 
 /// 2·√(2/π).
-const SCALE: f32 = 1.595_769_1;
+const SCALE: f32 = 1.595_769;
 const CUBE: f32 = 0.044_715;
 
 /// Each value of `x`.

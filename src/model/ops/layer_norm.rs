@@ -30,8 +30,8 @@ struct LayerNorm {
 #[inline(always)]
 fn moments(x: &[f32], centred: &mut [f32], eps: f32) -> f32 {
     let mean = sum(x) / x.len() as f32;
-    for i in 0..x.len() {
-        centred[i] = x[i] - mean;
+    for (centred, x) in centred.iter_mut().zip(x) {
+        *centred = x - mean;
     }
     1.0 / (dot(centred, centred) / x.len() as f32 + eps).sqrt()
 }

@@ -1,13 +1,17 @@
 //! `y = x Wᵀ` with `x [tokens, in]`, `W [out, in]`: frozen (a gradient for the input only), trainable, or frozen with a
 //! LoRA beside it, `y = x Wᵀ + s · (drop(x) Aᵀ) Bᵀ` with `A [r, in]`, `B [out, r]` (Hu et al. 2021), as one node.
 
+use std::sync::OnceLock;
+
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::dropout::Mask;
-use super::product::{Matrix, multiply, product};
+use super::product::{Matrix, multiply, product, scaled, transposed};
+use super::simd::add;
+use super::weight::{times, times_transposed};
 use super::{read, values};
 
-/// `x Wᵀ` where `W` never gets a gradient.
+/// `x Wᵀ` where `W` (f32 or bf16) never gets a gradient.
 pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return x.matmul(&weight.t()?);
@@ -35,26 +39,12 @@ pub fn lora_linear(
     if !x.device().is_cpu() {
         return reference_lora_linear(x, weight, a, b, scale);
     }
-    x.contiguous()?.apply_op3(a, b, Lora { weight: weight.clone(), scale, mask })
+    x.contiguous()?.apply_op3(a, b, Lora { weight: weight.clone(), scale, mask, low: OnceLock::new() })
 }
 
 /// The same without dropout in candle's own ops.
 pub fn reference_lora_linear(x: &Tensor, weight: &Tensor, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
     x.matmul(&weight.t()?)? + (x.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(scale))?
-}
-
-/// `[tokens, in] → [tokens, out]` on slices.
-fn forward(x: &[f32], weight: &Tensor) -> Result<(Vec<f32>, usize, usize, usize)> {
-    let (out, width) = weight.dims2()?;
-    let tokens = x.len() / width;
-    read([weight], |[w]| Ok(multiply(Matrix::rows(x, tokens, width), Matrix::rows(w, out, width).t())))
-        .map(|y| (y, tokens, width, out))
-}
-
-/// `dy W`, `[tokens, out] → [tokens, in]`.
-fn input_grad(dy: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
-    let (out, width) = weight.dims2()?;
-    read([weight], |[w]| Ok(multiply(Matrix::rows(dy, dy.len() / out, out), Matrix::rows(w, out, width))))
 }
 
 struct Frozen {
@@ -67,12 +57,13 @@ impl CustomOp1 for Frozen {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, tokens, _, out) = forward(values(x, layout)?, &self.weight)?;
-        Ok((CpuStorage::F32(y), Shape::from((tokens, out))))
+        let (out, width) = self.weight.dims2()?;
+        let x = values(x, layout)?;
+        Ok((CpuStorage::F32(times_transposed(x, &self.weight)?), Shape::from((x.len() / width, out))))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read([&dy.contiguous()?], |[dy]| input_grad(dy, &self.weight))?;
+        let dx = read([&dy.contiguous()?], |[dy]| times(dy, &self.weight))?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
@@ -96,7 +87,7 @@ impl CustomOp2 for Trainable {
         let ((out, width), tokens) = (w.dims2()?, x.dim(0)?);
         let dy = dy.contiguous()?;
         let dx = match x.track_op() {
-            true => Some(Tensor::from_vec(read([&dy], |[dy]| input_grad(dy, w))?, x.shape(), x.device())?),
+            true => Some(Tensor::from_vec(read([&dy], |[dy]| times(dy, w))?, x.shape(), x.device())?),
             false => None,
         };
         let dw =
@@ -105,16 +96,68 @@ impl CustomOp2 for Trainable {
     }
 }
 
+/// A LoRA on slices: `A [r, in]`, `B [out, r]`, its scale, and the dropout of this pass, if any.
+#[derive(Clone, Copy)]
+pub(crate) struct Low<'a> {
+    pub a: &'a [f32],
+    pub b: &'a [f32],
+    pub rank: usize,
+    pub scale: f32,
+    pub mask: Option<&'a Mask>,
+}
+
+impl Low<'_> {
+    fn width(&self) -> usize {
+        self.a.len() / self.rank
+    }
+
+    fn dropped(&self, x: &[f32]) -> Option<Vec<f32>> {
+        self.mask.map(|mask| mask.apply(x, self.width()))
+    }
+
+    /// `y += s · low Bᵀ` with `low = drop(x) Aᵀ`, `[tokens, r]`, which comes back: it is small, and the backward pass asks
+    /// for it again.
+    pub fn forward(&self, x: &[f32], y: &mut [f32]) -> Vec<f32> {
+        let (width, out) = (self.width(), self.b.len() / self.rank);
+        let tokens = x.len() / width;
+        let dropped = self.dropped(x);
+        let input = Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width);
+        let low = multiply(input, Matrix::rows(self.a, self.rank, width).t());
+        let b = Matrix::rows(self.b, out, self.rank).t();
+        product(Matrix::rows(&low, tokens, self.rank), b, y, out, self.scale, true);
+        low
+    }
+
+    /// Gradients of A and B; the input's is added to `dx`, if that is wanted.
+    pub fn backward(&self, x: &[f32], low: &[f32], dy: &[f32], dx: Option<&mut [f32]>) -> (Vec<f32>, Vec<f32>) {
+        let (width, out, rank) = (self.width(), self.b.len() / self.rank, self.rank);
+        let tokens = x.len() / width;
+        let dropped = self.dropped(x);
+        let input = Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width);
+        // s · dy B; B turned, so that both factors are read along their rows.
+        let turned = transposed(self.b, out, rank);
+        let mut dlow = multiply(Matrix::rows(dy, tokens, out), Matrix::rows(&turned, rank, out).t()); // [tokens, r]
+        dlow.iter_mut().for_each(|g| *g *= self.scale);
+        // s · dyᵀ low, made as its transpose: the long side is the one that fills vectors.
+        let db = scaled(Matrix::rows(low, tokens, rank).t(), Matrix::rows(dy, tokens, out), self.scale);
+        let dlow = Matrix::rows(&dlow, tokens, rank);
+        let a = Matrix::rows(self.a, rank, width);
+        if let Some(dx) = dx {
+            match self.mask {
+                None => product(dlow, a, dx, width, 1.0, true),
+                Some(mask) => add(dx, &mask.apply(&multiply(dlow, a), width)),
+            }
+        }
+        (multiply(dlow.t(), input), transposed(&db, rank, out)) // [r, in], [out, r]
+    }
+}
+
 struct Lora {
     weight: Tensor,
     scale: f32,
     mask: Option<Mask>,
-}
-
-impl Lora {
-    fn dropped(&self, x: &[f32], width: usize) -> Option<Vec<f32>> {
-        self.mask.as_ref().map(|mask| mask.apply(x, width))
-    }
+    /// Of the forward pass.
+    low: OnceLock<Vec<f32>>,
 }
 
 impl CustomOp3 for Lora {
@@ -133,12 +176,12 @@ impl CustomOp3 for Lora {
     ) -> Result<(CpuStorage, Shape)> {
         let rank = al.shape().dims2()?.0;
         let (x, a, b) = (values(x, xl)?, values(a, al)?, values(b, bl)?);
-        let (mut y, tokens, width, out) = forward(x, &self.weight)?;
-        let dropped = self.dropped(x, width);
-        let u =
-            multiply(Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width), Matrix::rows(a, rank, width).t()); // [tokens, r]
-        product(Matrix::rows(&u, tokens, rank), Matrix::rows(b, out, rank).t(), &mut y, out, self.scale, true);
-        Ok((CpuStorage::F32(y), Shape::from((tokens, out))))
+        let (out, width) = self.weight.dims2()?;
+        let mut y = times_transposed(x, &self.weight)?;
+        let low = Low { a, b, rank, scale: self.scale, mask: self.mask.as_ref() }.forward(x, &mut y);
+        // Set once: an op runs forward once.
+        let _ = self.low.set(low);
+        Ok((CpuStorage::F32(y), Shape::from((x.len() / width, out))))
     }
 
     fn bwd(
@@ -149,39 +192,12 @@ impl CustomOp3 for Lora {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let ((rank, width), out, tokens) = (a.dims2()?, b.dim(0)?, x.dim(0)?);
-        let dy = dy.contiguous()?;
-        let (dx, da, db) = read([x, a, b, &dy], |[x_values, a, b, dy]| {
-            let dropped = self.dropped(x_values, width);
-            let input = Matrix::rows(dropped.as_deref().unwrap_or(x_values), tokens, width);
-            let u = multiply(input, Matrix::rows(a, rank, width).t()); // [tokens, r]
-            let mut du = vec![0.0; tokens * rank]; // s · dy B
-            product(Matrix::rows(dy, tokens, out), Matrix::rows(b, out, rank), &mut du, rank, self.scale, false);
-            let mut db = vec![0.0; out * rank]; // s · dyᵀ u
-            product(
-                Matrix::rows(dy, tokens, out).t(),
-                Matrix::rows(&u, tokens, rank),
-                &mut db,
-                rank,
-                self.scale,
-                false,
-            );
-            let du = Matrix::rows(&du, tokens, rank);
-            let da = multiply(du.t(), input); // [r, in]
-            let dx = match x.track_op() {
-                false => None,
-                true => {
-                    let mut dx = input_grad(dy, &self.weight)?;
-                    match &self.mask {
-                        None => product(du, Matrix::rows(a, rank, width), &mut dx, width, 1.0, true),
-                        Some(mask) => {
-                            let through = mask.apply(&multiply(du, Matrix::rows(a, rank, width)), width);
-                            dx.iter_mut().zip(through).for_each(|(x, t)| *x += t);
-                        }
-                    }
-                    Some(dx)
-                }
-            };
+        let rank = a.dim(0)?;
+        let Some(kept) = self.low.get() else { candle_core::bail!("a LoRA's backward pass before its forward pass") };
+        let (dx, da, db) = read([x, a, b, &dy.contiguous()?], |[x_values, a, b, dy]| {
+            let low = Low { a, b, rank, scale: self.scale, mask: self.mask.as_ref() };
+            let mut dx = if x.track_op() { Some(times(dy, &self.weight)?) } else { None };
+            let (da, db) = low.backward(x_values, kept, dy, dx.as_deref_mut());
             Ok((dx, da, db))
         })?;
         let dx = dx.map(|dx| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;

@@ -8,8 +8,13 @@ pub mod attention;
 pub mod cached_attention;
 pub mod cross_entropy;
 pub mod divergence;
+#[cfg(target_arch = "x86_64")]
+mod dots;
 pub mod dropout;
+mod few_rows;
 pub mod gelu;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 pub mod layer_norm;
 pub mod linear;
 pub mod product;
@@ -18,6 +23,8 @@ pub mod rope;
 pub mod simd;
 pub mod softcap;
 pub mod swiglu;
+pub mod team;
+pub mod weight;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 

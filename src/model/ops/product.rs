@@ -3,6 +3,8 @@
 
 use gemm::Parallelism;
 
+use super::few_rows::{self, Stored, few_rows};
+
 /// A matrix in a slice: how far apart rows and columns are.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -29,6 +31,11 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// Whether the values lie row after row without a gap.
+    fn whole_rows(self) -> bool {
+        self.column_stride == 1 && self.row_stride == self.columns && self.columns > 0
+    }
+
     /// The same values with rows and columns exchanged.
     pub fn t(self) -> Self {
         Self {
@@ -38,6 +45,37 @@ impl<'a> Matrix<'a> {
             column_stride: self.row_stride,
             ..self
         }
+    }
+}
+
+/// Where a product goes: rows `stride` apart. A pointer, since pieces of one product are written side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub values: *mut f32,
+    pub stride: usize,
+}
+
+// SAFETY: a place is no more than a place; who writes there answers for it.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// The same rows from a later column on.
+    pub fn at_column(self, column: usize) -> Self {
+        Self { values: self.values.wrapping_add(column), ..self }
+    }
+}
+
+/// `target = alpha · a · b`, or `target += alpha · a · b`.
+///
+/// # Safety
+/// `target` must hold `a`'s rows and `b`'s columns, apart from both, touched by nobody else.
+pub(crate) unsafe fn into(a: Matrix, b: Matrix, target: Target, alpha: f32, accumulate: bool) {
+    assert_eq!(a.columns, b.rows, "inner dimensions differ");
+    if a.rows > 0 && b.columns > 0 {
+        // SAFETY: the caller's.
+        unsafe { run(a, b, target.values, target.stride, alpha, accumulate) }
     }
 }
 
@@ -54,8 +92,19 @@ pub fn product(a: Matrix, b: Matrix, out: &mut [f32], out_stride: usize, alpha: 
     unsafe { run(a, b, out.as_mut_ptr(), out_stride, alpha, accumulate) }
 }
 
+/// `[rows, columns]` row by row, turned.
+pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    assert_eq!(values.len(), rows * columns, "a matrix of {rows} × {columns}");
+    (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
+}
+
 /// A new row-major `a · b`.
 pub fn multiply(a: Matrix, b: Matrix) -> Vec<f32> {
+    scaled(a, b, 1.0)
+}
+
+/// A new row-major `alpha · a · b`.
+pub fn scaled(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
     assert_eq!(a.columns, b.rows, "inner dimensions differ");
     let size = a.rows * b.columns;
     if a.columns == 0 {
@@ -65,7 +114,7 @@ pub fn multiply(a: Matrix, b: Matrix) -> Vec<f32> {
     // SAFETY: the inputs were checked when they were made; the product writes every one of the `size` values and,
     // without accumulation, reads none.
     unsafe {
-        run(a, b, out.as_mut_ptr(), b.columns, 1.0, false);
+        run(a, b, out.as_mut_ptr(), b.columns, alpha, false);
         out.set_len(size);
     }
     out
@@ -74,6 +123,12 @@ pub fn multiply(a: Matrix, b: Matrix) -> Vec<f32> {
 /// # Safety
 /// `out` must hold `a.rows` rows of `b.columns` values, `out_stride` apart, apart from both inputs.
 unsafe fn run(a: Matrix, b: Matrix, out: *mut f32, out_stride: usize, alpha: f32, accumulate: bool) {
+    let along_rows = a.whole_rows() && b.t().whole_rows();
+    if along_rows && alpha == 1.0 && !accumulate && few_rows::applies(a.rows, b.columns) {
+        let (x, w) = (&a.values[..a.rows * a.columns], &b.values[..b.rows * b.columns]);
+        // SAFETY: the caller's.
+        return unsafe { few_rows(x, Stored::F32(w), a.columns, out, out_stride) };
+    }
     // SAFETY: the caller's, and the strides are positive.
     unsafe {
         gemm::gemm(

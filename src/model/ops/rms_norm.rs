@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use super::simd::{dot, vectorised};
+use super::simd::{add, dot, vectorised};
 use super::{read, values};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]`.
@@ -18,6 +18,20 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
 pub fn reference_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
     x.broadcast_div(&scale)?.broadcast_mul(weight)
+}
+
+/// The same on slices.
+pub(crate) fn normed(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    forward(x, weight, eps, &mut out);
+    out
+}
+
+/// Adds the input's gradient to `dx`.
+pub(crate) fn add_input_grad(x: &[f32], weight: &[f32], dy: &[f32], eps: f32, dx: &mut [f32]) {
+    let mut grad = vec![0.0; x.len()];
+    backward(x, weight, dy, eps, &mut grad, &mut [], false);
+    add(dx, &grad);
 }
 
 struct RmsNorm {
@@ -66,9 +80,7 @@ impl CustomOp2 for RmsNorm {
 
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = values(x, xl)?;
-        let mut out = vec![0.0; x.len()];
-        forward(x, values(w, wl)?, self.eps, &mut out);
-        Ok((CpuStorage::F32(out), xl.shape().clone()))
+        Ok((CpuStorage::F32(normed(x, values(w, wl)?, self.eps)), xl.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

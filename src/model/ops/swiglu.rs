@@ -3,7 +3,11 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::simd::{exp, vectorised};
+use super::team::each_slice;
 use super::{read, values};
+
+/// Values of a piece of work.
+const PIECE: usize = 1 << 16;
 
 /// `silu(gate) · up`, both `[tokens, intermediate]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -16,6 +20,22 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// The same in candle's own ops.
 pub fn reference_swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()? * up
+}
+
+/// The same on slices.
+pub(crate) fn gated(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; gate.len()];
+    each_slice([&mut out], PIECE, |r, [out]| forward(&gate[r.clone()], &up[r], out));
+    out
+}
+
+/// Gradients of gate and up from the result's.
+pub(crate) fn gated_backward(gate: &[f32], up: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
+    each_slice([&mut dgate, &mut dup], PIECE, |r, [dgate, dup]| {
+        backward(&gate[r.clone()], &up[r.clone()], &dy[r], dgate, dup);
+    });
+    (dgate, dup)
 }
 
 struct SwiGlu;
@@ -46,18 +66,11 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn cpu_fwd(&self, gate: &CpuStorage, gl: &Layout, up: &CpuStorage, ul: &Layout) -> Result<(CpuStorage, Shape)> {
-        let gate = values(gate, gl)?;
-        let mut out = vec![0.0; gate.len()];
-        forward(gate, values(up, ul)?, &mut out);
-        Ok((CpuStorage::F32(out), gl.shape().clone()))
+        Ok((CpuStorage::F32(gated(values(gate, gl)?, values(up, ul)?)), gl.shape().clone()))
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dgate, dup) = read([gate, up, &dy.contiguous()?], |[gate, up, dy]| {
-            let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-            backward(gate, up, dy, &mut dgate, &mut dup);
-            Ok((dgate, dup))
-        })?;
+        let (dgate, dup) = read([gate, up, &dy.contiguous()?], |[gate, up, dy]| Ok(gated_backward(gate, up, dy)))?;
         let tensor = |values| Tensor::from_vec(values, gate.shape(), gate.device());
         Ok((Some(tensor(dgate)?), Some(tensor(dup)?)))
     }
