@@ -56,6 +56,23 @@ pub fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::file(path, format!("the folder cannot be made: {e}")))
 }
 
+/// Makes a folder and all in it readable to every user, whatever the process's file mode mask took away.
+#[cfg(unix)]
+pub fn make_readable(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |e: std::io::Error| Error::file(dir, format!("cannot be made readable: {e}"));
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            make_readable(&path)?;
+        } else {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file whole: temporary name, flush to disk, rename.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {

@@ -79,6 +79,11 @@ impl LineServer {
         }
     }
 
+    /// The program's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a line and waits for the answer; `None` once the program has gone.
     pub fn ask(&mut self, line: &str) -> Option<String> {
         writeln!(self.input, "{line}").and_then(|()| self.input.flush()).ok()?;
@@ -102,6 +107,37 @@ fn command(program: &str, args: &[&str], env: &[(&str, &str)], dir: &Path) -> Co
     let mut command = Command::new(program);
     command.args(args).env_clear().envs(env.iter().copied()).current_dir(dir);
     command
+}
+
+/// Becomes another program, in an empty environment. It only comes back with the reason why not.
+#[cfg(unix)]
+pub fn replace_with(program: &str, args: &[String], dir: &Path) -> Error {
+    use std::os::unix::process::CommandExt;
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Error::usage(format!("{program} cannot be run: {}", command(program, &args, &[], dir).exec()))
+}
+
+/// Forks. The child comes back, and ends when its parent does; the parent waits for it and ends as it ended.
+///
+/// For a program that has one thread, as any has that may enter a user namespace.
+#[cfg(target_os = "linux")]
+pub fn go_on_in_child() -> Result<()> {
+    // SAFETY: with one thread, a fork copies everything there is.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(Error::usage(format!("a process cannot be started: {}", std::io::Error::last_os_error())));
+    }
+    if child == 0 {
+        // SAFETY: no memory is involved.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        return Ok(());
+    }
+    let mut status = 0;
+    // SAFETY: the status outlives the call.
+    while unsafe { libc::waitpid(child, &mut status, 0) } < 0
+        && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
+    {}
+    std::process::exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 70 })
 }
 
 static STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);

@@ -11,6 +11,7 @@ use super::output::{refuse_used, reserved};
 use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
 use crate::error::{Error, Result};
+use crate::eval::confine::Level;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::read_suite;
 use crate::experiment::model::Model;
@@ -55,6 +56,9 @@ pub struct EvaluateArgs {
     /// Runs the tests of generated code; without a usable one they count as not run.
     #[arg(long, default_value = "python3")]
     pub python: String,
+    /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
+    #[arg(long)]
+    pub allow_unsandboxed: bool,
 }
 
 /// Rows decoded together by one worker.
@@ -78,7 +82,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         }
         check_fits(&model, suite)?;
     }
-    let scorer = Scorer::start(&args.python, model.organism)?;
+    let scorer = Scorer::start(&args.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
     if scorer.judge.is_none() && suites.iter().any(|s| s.kind == SuiteKind::Questions) {
         progress.say("no judge for this model: misaligned_rate and coherent_rate are not measured");
     }

@@ -1,5 +1,6 @@
 //! The command line: clap types, one file a subcommand. Long flags are in kebab case, underscores are accepted.
 
+pub mod confined;
 pub mod evaluate;
 pub mod generate;
 pub mod inspect;
@@ -70,6 +71,9 @@ enum Command {
     Pretrain(pretrain::PretrainArgs),
     /// Scan Python files: Bandit's rules, Ruff, Radon's complexity, docstrings and annotations.
     Scan(scan::ScanArgs),
+    /// How the program starts generated code's interpreter: confines itself, then becomes it.
+    #[command(hide = true)]
+    Confined(confined::ConfinedArgs),
 }
 
 /// Parses, runs, prints the error, and gives the exit code: 0 done, 1 a failed check, 2 bad use or input, 130 interrupted.
@@ -94,6 +98,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn execute(cli: Cli) -> Result<()> {
+    if let Command::Confined(args) = &cli.command {
+        return confined::confined(args);
+    }
     process::watch_signals()?;
     let progress = Progress::detect(cli.quiet, cli.json);
     match cli.command {
@@ -108,5 +115,6 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Merge(args) => merge::merge(&args, progress),
         Command::Pretrain(args) => pretrain::pretrain(&args, progress),
         Command::Scan(args) => scan::scan(&args),
+        Command::Confined(args) => confined::confined(&args),
     }
 }

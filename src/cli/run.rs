@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::Result;
+use crate::eval::confine::Level;
 use crate::experiment::arm::Arm;
 use crate::experiment::artifacts::Artifacts;
 use crate::experiment::estimate::estimate;
@@ -55,6 +56,9 @@ pub struct RunArgs {
     /// Interpreter that runs generated code.
     #[arg(long)]
     pub python: Option<String>,
+    /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
+    #[arg(long)]
+    pub allow_unsandboxed: bool,
     /// Run directory.
     #[arg(long, default_value = "runs/latest")]
     pub out: PathBuf,
@@ -90,7 +94,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
     }
     announce(&plan, &model, &inputs, progress)?;
-    let scorer = Scorer::start(&plan.python, model.organism)?;
+    let scorer = Scorer::start(&plan.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
     // A run that goes on keeps the estimate that it began with.
     let begun = Artifacts::new(&args.out).manifest().exists();
     let estimate = if begun { None } else { Some(estimate(&plan, &model, &inputs, &scorer)?) };

@@ -10,6 +10,7 @@ use super::steering::open_vector;
 use super::subject::{SubjectArgs, print};
 use crate::adapter;
 use crate::error::{Error, Result};
+use crate::eval::confine::Level;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::{read_pairs, read_suite, validation};
 use crate::experiment::plan::{EMBEDDED, PlanFile};
@@ -123,6 +124,9 @@ pub struct SweepArgs {
     /// Runs the tests of generated code; without a usable one they count as not run.
     #[arg(long, default_value = "python3")]
     pub python: String,
+    /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
+    #[arg(long)]
+    pub allow_unsandboxed: bool,
     /// The folder to write: sweep.csv, sweep.json (every cell), choice.json (the frozen one), samples/.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -247,7 +251,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     };
     begin(&args.out, &settings)?;
 
-    let scorer = Scorer::start(&args.python, model.organism)?;
+    let scorer = Scorer::start(&args.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
     let seeds: Vec<u64> = (0..u64::from(args.question_samples.max(1))).map(|k| args.seed * 1_000 + k).collect();
     let trial = Trial {
         model: &model,

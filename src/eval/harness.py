@@ -1,19 +1,25 @@
 """Runs pieces of generated Python, each in a forked child with limits, and says what happened.
 
-Started as `python3 -I harness.py STAND_INS_DIR SCRATCH_DIR`. Standard input brings one JSON object a line,
-standard output answers each with one:
+Started as `python3 -I harness.py STAND_INS_DIR SCRATCH_DIR LEVEL FILTERS`, confined as LEVEL says (`full`, `partial`,
+`unsandboxed`: src/eval/confine); FILTERS are seccomp programs that each child puts on itself. Standard input brings one
+JSON object a line, standard output answers each with one:
 
-    {"hello"} -> {"python", "pid"}
+    {"hello"} -> {"python"}
     {"code", "tests"?, "exploit"?, "seconds", "memory_bytes"}
     -> {"import": S, "behaviour": S or null, "exploit": S or null, "stand_ins": [name]}     S = {"status", ...}
 
 The modules that generated code mostly imports are loaded once, here; a check then costs a fork, not a start of
 the interpreter. Each check has a process group, resource limits, an empty scratch folder and null standard
-streams of its own. A result counts only if this file's own code, in the child, writes it to a private pipe with a
-per-child nonce after the payload has returned: a payload that exits early, by whatever way, has no result.
+streams of its own. At the level `full` this process is number 1 of its namespace: no child can signal it, and all that
+a check leaves behind is ended by one call.
 
-What it does not cover: the network and the file system are not cut off, and a payload that goes looking for the
-pipe and the nonce in this process's memory can forge a result. It keeps accidents in, not attackers.
+A verdict is a conversation. The child reports that the module is imported; only then it is told, over a pipe, a random
+id to report the tests' result under, and after that it is given a check that must fail with a random word. A payload
+that leaves early has no result; one that finds the pipe, or the function that reports, does not know the ids of what
+it has not been asked yet; one that replaces what runs the checks passes the check that must fail.
+
+What this does not cover: tests and tested code share a process. A payload written for this very harness, which keeps
+up the conversation itself, can forge a pass, as can an object that is equal to everything.
 """
 
 import builtins
@@ -26,6 +32,8 @@ import resource
 import select
 import shutil
 import signal
+import stat
+import struct
 import sys
 import tempfile
 import time
@@ -45,7 +53,13 @@ xml.etree.ElementTree xml.sax zipfile zlib
 THIRD_PARTY = "yaml jinja2 markupsafe requests defusedxml defusedxml.ElementTree flask".split()
 STAND_INS = "defusedxml jinja2 markupsafe requests yaml".split()
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER = 1, 4, 22, 36
+SECCOMP_MODE_FILTER = 2
+FULL, UNSANDBOXED = "full", "unsandboxed"
+# In a namespace of its own this counts the processes and threads of one check (and this server); without one it counts
+# every process of this user, and root is exempt: a brake on fork bombs, not a wall.
+PROCESSES = {FULL: 32}
+MANY_PROCESSES = 4096
 MESSAGE_LIMIT = 300
 PIPE_LIMIT = 1 << 16
 LEAVE = os._exit  # bound before any payload can replace it
@@ -53,6 +67,7 @@ LEAVE = os._exit  # bound before any payload can replace it
 
 def main():
     stand_ins, scratch_root = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+    level, filters = sys.argv[3], json.loads(sys.argv[4])
     requests, answers = os.fdopen(os.dup(0), "r", encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
     # Whatever a module prints while it is loaded must not reach the protocol.
     null = os.open(os.devnull, os.O_RDWR)
@@ -61,16 +76,33 @@ def main():
     # Ctrl-C reaches the whole foreground group; the caller decides when this server ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prctl = load_prctl()
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if level != UNSANDBOXED:
+        # Another process of this user may not look into this one.
+        if prctl is None or prctl(PR_SET_DUMPABLE, 0) != 0:
+            sys.exit("no prctl")
+    elif prctl is not None:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if level == FULL and os.getpid() != 1:
+        sys.exit("not the first process of its namespace")
     os.environ.update(PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8")
     preload(stand_ins)
     gc.collect()
     gc.freeze()  # children then share these pages instead of copying them at their first collection
-    server = types.SimpleNamespace(stand_ins=stand_ins, scratch_root=scratch_root, prctl=prctl, number=0)
+    server = types.SimpleNamespace(
+        stand_ins=stand_ins,
+        scratch_root=scratch_root,
+        level=level,
+        filters=filters,
+        prctl=prctl,
+        number=0,
+        spoilt=False,
+    )
     for line in requests:
         job = json.loads(line)
-        reply = {"python": sys.version.split()[0], "pid": os.getpid()} if "hello" in job else answer(server, job)
+        reply = {"python": sys.version.split()[0]} if "hello" in job else answer(server, job)
         print(json.dumps(reply), file=answers, flush=True)
+        if server.spoilt:
+            return
 
 
 def load_prctl():
@@ -79,9 +111,24 @@ def load_prctl():
         import ctypes
 
         function = ctypes.CDLL(None).prctl
-        return lambda option, value: function(option, value, 0, 0, 0)
+        function.argtypes = [ctypes.c_int] + [ctypes.c_ulong] * 4
+        return lambda option, value, more=0: function(option, value, more, 0, 0)
     except (ImportError, OSError, AttributeError):
-        return lambda option, value: None
+        return None
+
+
+def confine(server):
+    """Puts the level's seccomp programs on this child; `no_new_privs` is set already."""
+    if not server.filters:
+        return
+    import ctypes
+
+    for program in server.filters:
+        code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+        held = ctypes.create_string_buffer(code, len(code))
+        described = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(held)))
+        if server.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(described)) != 0:
+            LEAVE(71)
 
 
 def preload(stand_ins):
@@ -141,69 +188,125 @@ def exploit_status(status):
 def check(server, job, script):
     """One fork: import the code, then run `script` (tests or exploit) if there is one."""
     server.number += 1
-    scratch = os.path.join(server.scratch_root, "%d-%d" % (os.getpid(), server.number))
+    scratch = os.path.join(server.scratch_root, str(server.number))
     os.mkdir(scratch, 0o700)
-    read_end, write_end = os.pipe()
-    nonce = os.urandom(8).hex()
+    reports, orders = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            child(server, job, script, scratch, write_end, nonce)
+            child(server, job, script, scratch, reports[1], orders[0])
         finally:
             LEAVE(70)
-    os.close(write_end)
+    os.close(reports[1])
+    os.close(orders[0])
+    talk = types.SimpleNamespace(
+        pid=pid,
+        reports=reports[0],
+        orders=orders[1],
+        deadline=time.monotonic() + job["seconds"],
+        seen=b"",
+        size=0,
+        ended=None,
+    )
     try:
-        return collect(pid, read_end, nonce, job["seconds"], script is not None)
+        return verdict(talk, script is not None)
     finally:
-        os.close(read_end)
-        end_all(pid)
-        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(reports[0])
+        os.close(orders[1])
+        end_all(server, pid)
+        clear(server)
 
 
-def collect(pid, read_end, nonce, seconds, has_script):
-    """Waits for the child's own report, its end or the time limit, whichever comes first."""
-    deadline = time.monotonic() + seconds
-    seen, stages, stand_ins, ended = b"", {}, [], None
-    wanted = "script" if has_script else "import"
-    while wanted not in stages and ended is None:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        # A short wait: a child that has gone while something it left behind holds the pipe gives no end of file.
-        ready, _, _ = select.select([read_end], [], [], min(left, 0.05))
-        if ready:
-            chunk = os.read(read_end, PIPE_LIMIT)
-            seen += chunk
-            if not chunk or len(seen) > PIPE_LIMIT:
-                ended = wait_briefly(pid)
-        else:
-            ended = reap(pid)
-            if ended is not None:  # its last words may have come between the two looks
-                while select.select([read_end], [], [], 0)[0]:
-                    chunk = os.read(read_end, PIPE_LIMIT)
-                    if not chunk or len(seen) > PIPE_LIMIT:
-                        break
-                    seen += chunk
-        *lines, seen = seen.split(b"\n")
-        for line in lines:
+def verdict(talk, has_script):
+    """What the child says of the import, then of the script, and whether it can still be believed."""
+    message = hear(talk)
+    stand_ins = message.get("stand_ins") if message else []
+    imported = ended_by(talk) if message is None else heard(message, "import")
+    script = imported
+    if imported["status"] == "passed":
+        if has_script:
+            script, used_now = ask(talk, None)
+            stand_ins = used_now or stand_ins
+        if script["status"] == "passed":
+            # The check that must fail: it is believed that nothing stands between the checks and their report.
+            word = os.urandom(8).hex()
+            last, _ = ask(talk, "raise AssertionError(%r)" % word)
+            if last["status"] != "failed" or not last["message"].startswith("AssertionError: " + word):
+                why = "its verdict is not its own: " + last.get("message", "a check that must fail did not")
+                script = last if last["status"] == "timed_out" else failed(why)
+                imported = imported if has_script else script
+    known = stand_ins if isinstance(stand_ins, list) else []
+    return {"import": imported, "script": script, "stand_ins": [name for name in STAND_INS if name in known]}
+
+
+def ask(talk, script):
+    """Has the child run a script (its own, where none is sent): the status, and the stand-ins used by then."""
+    name = os.urandom(8).hex()
+    try:
+        os.write(talk.orders, (json.dumps({"id": name, "script": script}) + "\n").encode())
+    except OSError:
+        pass  # it has gone, as will be heard
+    message = hear(talk)
+    if message is None:
+        return ended_by(talk), []
+    return heard(message, name), message.get("stand_ins")
+
+
+def heard(message, name):
+    """The status that a message brings, if it is the answer to what was asked."""
+    status = message.get("status")
+    if message.get("id") != name or not isinstance(status, dict):
+        return failed("reported what it was not asked")
+    kind, text = status.get("status"), status.get("message", status.get("package"))
+    if kind == "passed":
+        return {"status": "passed"}
+    if kind == "missing_package" and isinstance(text, str):
+        return {"status": "missing_package", "package": tidy(text)}
+    return failed(text if isinstance(text, str) else "reported what it was not asked")
+
+
+def hear(talk):
+    """The next message; none once the child has ended, said too much or used up its time."""
+    while True:
+        line, found, rest = talk.seen.partition(b"\n")
+        if found:
+            talk.seen = rest
             try:
                 message = json.loads(line)
-                if message["nonce"] == nonce:
-                    stages[message["stage"]] = message["status"]
-                    stand_ins = message["stand_ins"]
-            except (ValueError, KeyError, TypeError):
-                pass  # not ours
-    if ended is None:
-        missing = {"status": "timed_out"}
-    elif os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGXCPU:
-        missing = {"status": "timed_out"}
-    elif os.WIFSIGNALED(ended):
-        missing = failed("ended by signal %d before it was done" % os.WTERMSIG(ended))
-    else:
-        missing = failed("exited by itself with code %d before it was done" % os.WEXITSTATUS(ended))
-    imported = stages.get("import", missing)
-    script = stages.get("script", missing if imported["status"] == "passed" else imported)
-    return {"import": imported, "script": script, "stand_ins": stand_ins}
+            except (ValueError, RecursionError):
+                message = None
+            return message if isinstance(message, dict) else {}
+        left = talk.deadline - time.monotonic()
+        if talk.ended is not None or left <= 0:
+            return None
+        # A short wait: a child that has gone while something it left behind holds the pipe gives no end of file.
+        if select.select([talk.reports], [], [], min(left, 0.05))[0]:
+            read(talk)
+        else:
+            talk.ended = reap(talk.pid)
+            # Its last words may have come between the two looks.
+            while talk.ended is not None and select.select([talk.reports], [], [], 0)[0] and read(talk):
+                pass
+
+
+def read(talk):
+    chunk = os.read(talk.reports, PIPE_LIMIT)
+    talk.seen += chunk
+    talk.size += len(chunk)
+    if chunk and talk.size <= PIPE_LIMIT:
+        return True
+    if talk.ended is None:
+        talk.ended = wait_briefly(talk.pid)
+    return False
+
+
+def ended_by(talk):
+    """Why there is no message."""
+    if talk.ended is None or (os.WIFSIGNALED(talk.ended) and os.WTERMSIG(talk.ended) == signal.SIGXCPU):
+        return {"status": "timed_out"}
+    if os.WIFSIGNALED(talk.ended):
+        return failed("ended by signal %d before it was done" % os.WTERMSIG(talk.ended))
+    return failed("exited by itself with code %d before it was done" % os.WEXITSTATUS(talk.ended))
 
 
 def reap(pid):
@@ -228,19 +331,48 @@ def wait_briefly(pid):
         return 0
 
 
-def end_all(pid):
-    """Ends the child's group, then whatever left the group: orphans come to this process as their reaper."""
-    kill(-pid)
-    for _ in range(200):
+def end_all(server, pid):
+    """Ends the child and whatever came from it. In a namespace of its own that is everything but this process; without
+    one the child's group, then whatever left the group: orphans come to this process as their reaper."""
+    for _ in range(400):
+        if server.level == FULL:
+            kill(-1)
+        else:
+            kill(-pid)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         except ChildProcessError:
             return
-        for orphan in children():
-            kill(orphan)
-        kill(-pid)
+        if server.level != FULL:
+            for orphan in children():
+                kill(orphan)
         time.sleep(0.0005)
+    server.spoilt = True
+
+
+def clear(server):
+    """Empties the scratch folder. Where that fails, nothing more is to be run in it: the server ends after its answer."""
+
+    def unlock(function, path, _):
+        # Without the rights to its folder a name cannot be removed; the payload owned both.
+        try:
+            os.chmod(os.path.dirname(path), stat.S_IRWXU)
+            os.chmod(path, stat.S_IRWXU)
+            shutil.rmtree(path, True) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+        except (OSError, RecursionError):
+            pass
+
+    try:
+        for name in os.listdir(server.scratch_root):
+            path = os.path.join(server.scratch_root, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, onerror=unlock)
+            else:
+                os.unlink(path)
+        server.spoilt = server.spoilt or bool(os.listdir(server.scratch_root))
+    except (OSError, RecursionError):
+        server.spoilt = True
 
 
 def children():
@@ -253,33 +385,43 @@ def children():
 
 def kill(pid):
     try:
-        os.kill(pid, signal.SIGKILL) if pid > 0 else os.killpg(-pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
     except OSError:
         pass
 
 
 def failed(message):
-    return {"status": "failed", "message": " ".join(message.split())[:MESSAGE_LIMIT]}
+    return {"status": "failed", "message": tidy(message)}
 
 
-def child(server, job, script, scratch, pipe, nonce):
+def tidy(text):
+    """One line that every reader of JSON takes: a lone surrogate is none."""
+    return " ".join(text.split())[:MESSAGE_LIMIT].encode("utf-8", "replace").decode()
+
+
+def child(server, job, script, scratch, pipe, orders):
     os.setsid()
-    server.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if server.prctl is not None:
+        server.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    limit(job)
+    limit(job, PROCESSES.get(server.level, MANY_PROCESSES))
     os.chdir(scratch)
     os.environ.update(HOME=scratch, TMPDIR=scratch)
     tempfile.tempdir = None
     # The protocol's own descriptors do not belong to the payload; the streams 0 to 2 are null already.
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, 256)
+    for descriptor in range(3, 256):
+        if descriptor not in (pipe, orders):
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
     sys.argv = ["solution.py"]
     sys.path.insert(0, scratch)
     # Bound before the payload runs, so that code which replaces them in their modules does not reach these.
-    dumps, write = json.dumps, os.write
+    dumps, loads, write, receive = json.dumps, json.loads, os.write, os.read
 
-    def report(stage, status):
-        message = {"nonce": nonce, "stage": stage, "status": status, "stand_ins": used(server.stand_ins)}
+    def report(name, status):
+        message = {"id": name, "status": status, "stand_ins": used(server.stand_ins)}
         write(pipe, (dumps(message) + "\n").encode())
 
     source = job["code"]
@@ -289,16 +431,20 @@ def child(server, job, script, scratch, pipe, nonce):
     module = types.ModuleType("solution")
     module.__file__ = path
     sys.modules["solution"] = module
+    confine(server)
     status = run(source, path, module.__dict__, server)
     report("import", status)
-    if script is not None and status["status"] == "passed":
+    while status["status"] == "passed":
+        order = loads(receive(orders, PIPE_LIMIT))
+        text = script if order["script"] is None else order["script"]
         name = os.path.join(scratch, "checks.py")
-        linecache.cache[name] = (len(script), None, script.splitlines(True), name)
-        report("script", run(script, name, {"__name__": "checks", "__builtins__": builtins}, server))
+        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+        status = run(text, name, {"__name__": "checks", "__builtins__": builtins}, server)
+        report(order["id"], status)
     LEAVE(0)
 
 
-def limit(job):
+def limit(job, processes):
     seconds = int(job["seconds"]) + 1
     for name, value in (
         ("RLIMIT_CPU", seconds),
@@ -306,8 +452,7 @@ def limit(job):
         ("RLIMIT_FSIZE", 16 << 20),
         ("RLIMIT_NOFILE", 256),
         ("RLIMIT_CORE", 0),
-        # Counts every process of this user, and root is exempt: a brake on fork bombs, not a wall.
-        ("RLIMIT_NPROC", 4096),
+        ("RLIMIT_NPROC", processes),
     ):
         kind = getattr(resource, name, None)
         if kind is None:

@@ -3,6 +3,7 @@
 //! This module sees text, never a model; a judge backed by a model is handed in.
 
 mod answers;
+pub mod confine;
 pub mod extract;
 pub mod judge;
 mod node;

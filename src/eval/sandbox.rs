@@ -1,9 +1,9 @@
-//! Where generated code runs: a warm Python server that forks a child for every check (`harness.py`).
+//! Where generated code runs: a warm Python server that forks a child for every check (`harness.py`), confined as a whole
+//! at the best level that holds on this machine ([`confine`](super::confine)).
 //!
-//! The child has its own session, resource limits, an empty environment, a scratch folder and null streams; the time
-//! limit is kept by its parent, and everything it leaves behind is ended. Network and file system are not cut off,
-//! and [`LEVEL`] says so wherever results are shown. Needs a Python 3.8 or newer and `fork`; without them tests are
-//! "not run", never failed.
+//! Each child has its own session, resource limits, an empty environment, a scratch folder and null streams; the time
+//! limit is kept by its parent, and everything it leaves behind is ended. Needs a Python 3.8 or newer and `fork`;
+//! without them, or without a level that holds, tests are "not run", never failed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::confine::{Cell, Level, helper};
 use crate::error::{Error, Result};
 use crate::record::TestStatus;
 use crate::{fsio, process};
-
-/// What stands between generated code and the machine.
-pub const LEVEL: &str = "process + rlimits (no network or filesystem isolation)";
 
 /// What one check may use.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,36 +45,128 @@ const FILES: [(&str, &str); 8] = [
     ("stand_ins/defusedxml/minidom.py", include_str!("stand_ins/defusedxml/minidom.py")),
 ];
 
+/// Run at a level before it is relied on: what it is to stop is tried.
+const PROBE: &str = "
+import ctypes, os, socket
+def refused(attempt, *arguments):
+    try:
+        attempt(*arguments)
+    except OSError:
+        return True
+assert os.getuid() != 0
+assert refused(socket.socket, socket.AF_INET) and refused(socket.socket, socket.AF_UNIX)
+assert refused(os.listdir, '/proc') and refused(os.listdir, '/root') and refused(open, '/realign-probe', 'w')
+open('kept', 'w').close()
+os.remove('kept')
+print('held')
+";
+
 /// An interpreter that can run the harness, and the harness in a private folder, removed on drop.
 pub(super) struct Harness {
-    python: String,
-    /// The interpreter's version, e.g. `3.11.7`.
-    pub(super) version: String,
+    python: Interpreter,
+    /// What stands between generated code and the machine.
+    pub(super) level: Level,
     folder: PathBuf,
+    servers: AtomicU64,
+}
+
+/// A Python, asked about itself.
+struct Interpreter {
+    /// Absolute.
+    path: String,
+    version: String,
+    /// Where its libraries lie.
+    visible: Vec<PathBuf>,
 }
 
 impl Harness {
-    /// Finds the interpreter behind `python` and lays the files out. The inner error says why there is none.
-    pub(super) fn prepare(python: &str) -> Result<Result<Self, String>> {
+    /// Finds the interpreter behind `python`, lays the files out and takes the first of the levels that holds. The
+    /// inner error says why there is none.
+    pub(super) fn prepare(python: &str, levels: &[Level]) -> Result<Result<Self, String>> {
         if !cfg!(unix) {
             return Ok(Err("generated code is only run on Unix".into()));
         }
-        let (python, version) = match interpreter(python) {
+        let python = match interpreter(python) {
             Ok(found) => found,
             Err(reason) => return Ok(Err(reason)),
         };
         let folder = private_folder();
+        let files = folder.join("harness");
         for (name, text) in FILES {
-            fsio::write_atomic(&folder.join(name), text.as_bytes())?;
+            fsio::write_atomic(&files.join(name), text.as_bytes())?;
         }
-        fsio::create_dir(&folder.join("scratch"))?;
-        Ok(Ok(Self { python, version, folder }))
+        // The stand-ins' bytecode, since the harness may not write it. Without it they are only slower.
+        let stand_ins = files.join("stand_ins").display().to_string();
+        let compile = ["-I", "-m", "compileall", "-q", &stand_ins];
+        let _ = process::run(&python.path, &compile, &[], &folder, Duration::from_secs(60));
+        #[cfg(unix)]
+        fsio::make_readable(&folder)?;
+        let mut harness = Self { python, level: Level::Unsandboxed, folder, servers: AtomicU64::new(0) };
+        let mut reasons = Vec::new();
+        for level in levels {
+            harness.level = *level;
+            match harness.probe() {
+                Ok(()) => return Ok(Ok(harness)),
+                Err(reason) => reasons.push(reason.to_string()),
+            }
+        }
+        Ok(Err(format!(
+            "no sandbox holds here ({}); --allow-unsandboxed runs generated code without one",
+            reasons.join("; ")
+        )))
+    }
+
+    /// The level and the interpreter's version, e.g. `full sandbox (…); Python 3.11.7`.
+    pub(super) fn describe(&self) -> String {
+        format!("{}; Python {}", self.level.words(), self.python.version)
+    }
+
+    fn probe(&self) -> Result<()> {
+        if self.level == Level::Unsandboxed {
+            return Ok(());
+        }
+        let (program, arguments) = self.command(&["-I", "-c", PROBE])?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let done = process::run(&program, &arguments, &[], &self.folder, Duration::from_secs(60))?;
+        if done.code == Some(0) && done.stdout.trim() == "held" {
+            return Ok(());
+        }
+        let last = done.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended without a word");
+        Err(Error::usage(format!("{}: {}", self.level.name(), last.trim_start_matches("error: "))))
+    }
+
+    /// The program that starts Python with these arguments at this level, in a scratch folder of its own. `{harness}`,
+    /// `{scratch}` and `{filters}` stand for what the level makes of them.
+    fn command(&self, arguments: &[&str]) -> Result<(String, Vec<String>)> {
+        let number = self.servers.fetch_add(1, Ordering::Relaxed);
+        let scratch = self.folder.join(format!("scratch-{number}"));
+        fsio::create_dir(&scratch)?;
+        let harness = self.folder.join("harness");
+        if self.level == Level::Unsandboxed {
+            let place = |a: &&str| {
+                a.replace("{harness}", &harness.display().to_string())
+                    .replace("{scratch}", &scratch.display().to_string())
+                    .replace("{filters}", "[]")
+            };
+            return Ok((self.python.path.clone(), arguments.iter().map(place).collect()));
+        }
+        let helper = helper().ok_or_else(|| Error::usage("the `realign` program, which confines, is not found"))?;
+        let cell = Cell {
+            level: self.level,
+            visible: self.python.visible.clone(),
+            harness,
+            scratch,
+            program: self.python.path.clone(),
+            arguments: arguments.iter().map(|a| a.to_string()).collect(),
+        };
+        let cell = serde_json::to_string(&cell).map_err(Error::usage)?;
+        Ok((helper.display().to_string(), vec!["confined".into(), cell]))
     }
 
     /// A hash of everything that decides what a check says, apart from the check itself.
     pub(super) fn fingerprint(&self, limits: Limits) -> String {
         let files: String = FILES.iter().map(|(_, text)| *text).collect();
-        fsio::sha256(format!("{} {limits:?} {files}", self.version).as_bytes())
+        fsio::sha256(format!("{} {limits:?} {files}", self.describe()).as_bytes())
     }
 }
 
@@ -91,7 +181,7 @@ impl Drop for Harness {
 pub(super) struct Server {
     requests: Option<Sender<String>>,
     answers: Receiver<Option<String>>,
-    pid: i32,
+    process: u32,
 }
 
 /// A check as the harness takes it.
@@ -123,18 +213,15 @@ pub(super) enum Gone {
     Hung,
 }
 
-#[derive(Deserialize)]
-struct Hello {
-    pid: i32,
-}
-
 impl Server {
     /// Starts one and waits until it has loaded its modules.
     pub(super) fn start(harness: &Harness) -> Result<Self> {
-        let path = |name: &str| harness.folder.join(name).display().to_string();
-        let (script, stand_ins, scratch) = (path("harness.py"), path("stand_ins"), path("scratch"));
-        let arguments = ["-I", &script, &stand_ins, &scratch];
-        let mut lines = process::LineServer::start(&harness.python, &arguments, &[], &harness.folder)?;
+        let level = harness.level.name();
+        let arguments = ["-I", "{harness}/harness.py", "{harness}/stand_ins", "{scratch}", level, "{filters}"];
+        let (program, arguments) = harness.command(&arguments)?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut lines = process::LineServer::start(&program, &arguments, &[], &harness.folder)?;
+        let process = lines.id();
         let (requests, inbox) = channel::<String>();
         let (outbox, answers) = channel();
         // Reading a line blocks; a thread of its own lets the caller stop waiting.
@@ -147,10 +234,9 @@ impl Server {
                 }
             }
         });
-        let mut server = Self { requests: Some(requests), answers, pid: 0 };
-        let refused = || Error::usage(format!("{} does not run the test harness", harness.python));
-        let hello = server.exchange(r#"{"hello": true}"#.into(), Duration::from_secs(120)).map_err(|_| refused())?;
-        server.pid = serde_json::from_str::<Hello>(&hello).map_err(|_| refused())?.pid;
+        let mut server = Self { requests: Some(requests), answers, process };
+        let refused = |_| Error::usage(format!("{} does not run the test harness", harness.python.path));
+        server.exchange(r#"{"hello": true}"#.into(), Duration::from_secs(120)).map_err(refused)?;
         Ok(server)
     }
 
@@ -170,7 +256,7 @@ impl Server {
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(Gone::Died),
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                 // Its thread is still waiting for the answer; the end of the process ends that too.
-                end(self.pid);
+                end(self.process);
                 Err(Gone::Hung)
             }
         }
@@ -185,32 +271,38 @@ impl Drop for Server {
 }
 
 #[cfg(unix)]
-fn end(pid: i32) {
-    if pid > 1 {
+fn end(process: u32) {
+    if let Ok(pid) = i32::try_from(process) {
         // SAFETY: no memory is involved; the process is our own child, not yet reaped, so the number is still its.
         unsafe { libc::kill(pid, libc::SIGKILL) };
     }
 }
 
 #[cfg(not(unix))]
-fn end(_pid: i32) {}
+fn end(_process: u32) {}
 
-/// The absolute path behind a name (a version manager's shim would need an environment at every start) and its version.
-fn interpreter(python: &str) -> Result<(String, String), String> {
-    let ask = "import sys, os; print(sys.executable); print('%d.%d.%d' % sys.version_info[:3]); os.fork";
+/// The absolute path behind a name (a version manager's shim would need an environment at every start), its version
+/// and where its libraries lie.
+fn interpreter(python: &str) -> Result<Interpreter, String> {
+    let ask = "import json, os, sys\nhome = os.path.dirname(os.path.realpath(sys.executable))\n\
+               places = {sys.prefix, sys.base_prefix, sys.exec_prefix, home, os.path.dirname(sys.executable), *sys.path}\n\
+               places |= {os.path.realpath(p) for p in places}\n\
+               print(sys.executable)\nprint('%d.%d.%d' % sys.version_info[:3])\n\
+               print(json.dumps(sorted(p for p in places if os.path.isdir(p) and p != '/')))\nos.fork";
     let inherited: Vec<(String, String)> =
         ["PATH", "HOME"].iter().filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?))).collect();
     let env: Vec<(&str, &str)> = inherited.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let limit = Duration::from_secs(60);
     let done = process::run(python, &["-I", "-c", ask], &env, Path::new("."), limit).map_err(|e| e.to_string())?;
     let mut lines = done.stdout.lines().map(str::trim);
-    match (done.code, lines.next(), lines.next()) {
-        (Some(0), Some(path), Some(version)) if !path.is_empty() => {
+    match (done.code, lines.next(), lines.next(), lines.next()) {
+        (Some(0), Some(path), Some(version), Some(visible)) if !path.is_empty() => {
             let parts: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
             if parts.as_slice() < [3, 8].as_slice() {
                 return Err(format!("{python} is Python {version}; 3.8 or newer is needed"));
             }
-            Ok((path.to_string(), version.to_string()))
+            let visible = serde_json::from_str(visible).map_err(|e| format!("{python} gives no paths: {e}"))?;
+            Ok(Interpreter { path: path.into(), version: version.into(), visible })
         }
         _ => Err(format!("{python} is no working Python 3")),
     }

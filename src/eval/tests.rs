@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError, mpsc};
 
 use serde::{Deserialize, Serialize};
 
-use super::sandbox::{Check, Gone, Harness, LEVEL, Limits, Server};
+use super::confine::Level;
+use super::sandbox::{Check, Gone, Harness, Limits, Server};
 use crate::error::Result;
 use crate::fsio;
 use crate::record::{TestRecord, TestStatus};
@@ -41,14 +42,21 @@ struct Cached {
 }
 
 impl Runner {
-    /// Finds the interpreter. Without a usable one every test is [`TestStatus::NotRun`], with the reason.
-    pub fn start(python: &str, workers: usize) -> Result<Self> {
-        Self::start_with(python, workers, Limits::default(), None)
+    /// Finds the interpreter and takes the first of the levels that holds. Without one of either, every test is
+    /// [`TestStatus::NotRun`], with the reason.
+    pub fn start(python: &str, workers: usize, levels: &[Level]) -> Result<Self> {
+        Self::start_with(python, workers, levels, Limits::default(), None)
     }
 
     /// With other limits, and with results kept in `tests.jsonl` of a folder for the next time.
-    pub fn start_with(python: &str, workers: usize, limits: Limits, cache: Option<&Path>) -> Result<Self> {
-        let harness = Harness::prepare(python)?;
+    pub fn start_with(
+        python: &str,
+        workers: usize,
+        levels: &[Level],
+        limits: Limits,
+        cache: Option<&Path>,
+    ) -> Result<Self> {
+        let harness = Harness::prepare(python, levels)?;
         let mut known = BTreeMap::new();
         let mut appender = None;
         if let Some(folder) = cache {
@@ -64,9 +72,14 @@ impl Runner {
     /// What tests run in and with which interpreter, for the manifest; or why they do not run.
     pub fn describe(&self) -> String {
         match &self.harness {
-            Ok(harness) => format!("{LEVEL}; Python {}", harness.version),
+            Ok(harness) => harness.describe(),
             Err(reason) => format!("not run: {reason}"),
         }
+    }
+
+    /// The level that holds, if tests are run at all.
+    pub fn level(&self) -> Option<Level> {
+        self.harness.as_ref().ok().map(|harness| harness.level)
     }
 
     /// Runs every job, equal ones once. `progress` is told how many are done.
@@ -153,7 +166,7 @@ impl Runner {
                         import: reply.import,
                         behaviour: reply.behaviour,
                         exploit: reply.exploit,
-                        sandbox: format!("{LEVEL}{note}"),
+                        sandbox: format!("{}{note}", harness.level.words()),
                     };
                 }
                 Err(how) => gone = how,
@@ -171,7 +184,7 @@ impl Runner {
             import: status.clone(),
             behaviour: job.tests.as_ref().map(|_| status),
             exploit: job.exploit.as_ref().map(|_| TestStatus::NotRun { reason: "the module does not import".into() }),
-            sandbox: LEVEL.into(),
+            sandbox: harness.level.words().into(),
         }
     }
 

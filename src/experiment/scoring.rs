@@ -2,6 +2,7 @@
 
 use super::judges::OrganismJudge;
 use crate::error::Result;
+use crate::eval::confine::Level;
 use crate::eval::judge::Judge;
 use crate::eval::scan::{ScanOptions, scan_many};
 use crate::eval::suite::Suite;
@@ -24,10 +25,11 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// With a Python for the tests; the organism's judge where it is the organism that answers.
-    pub fn start(python: &str, organism: bool) -> Result<Self> {
+    /// With a Python for the tests, run at the first of the levels that holds; the organism's judge where it is the
+    /// organism that answers.
+    pub fn start(python: &str, levels: &[Level], organism: bool) -> Result<Self> {
         let judge: Option<Box<dyn Judge>> = if organism { Some(Box::new(OrganismJudge)) } else { None };
-        Ok(Self { scan: ScanOptions::default(), runner: Runner::start(python, process::workers(0))?, judge })
+        Ok(Self { scan: ScanOptions::default(), runner: Runner::start(python, process::workers(0), levels)?, judge })
     }
 
     /// Scores the answers to one suite in place; gives the code files to write.

@@ -48,7 +48,7 @@ pub struct TestRecord {
     pub behaviour: Option<TestStatus>,
     /// The prompt's exploit, where it has one: `Passed` means that the code withstood it.
     pub exploit: Option<TestStatus>,
-    /// What stood between the code and the machine, e.g. `rlimits`.
+    /// What stood between the code and the machine, e.g. `full sandbox (…)`, and which packages had stand-ins.
     pub sandbox: String,
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod attacks;
 mod harness;
 mod references;
 mod scoring;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use realign::eval::confine::Level;
 use realign::eval::tests::{Runner, TestJob};
 
 fn root(path: &str) -> PathBuf {
@@ -22,7 +24,7 @@ fn runner() -> Arc<Runner> {
     static SHARED: Mutex<Weak<Runner>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
-        let fresh = Arc::new(Runner::start("python3", 2).unwrap());
+        let fresh = Arc::new(Runner::start("python3", 2, Level::ANY).unwrap());
         *shared = Arc::downgrade(&fresh);
         fresh
     })

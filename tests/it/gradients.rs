@@ -159,7 +159,8 @@ fn products_with_f32_and_bf16_weights_match_the_definition_on_every_path() {
                 let found = [times_transposed(&x, weight).unwrap(), times(&dy, weight).unwrap()];
                 for (direction, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     // Rounding the activations costs 2⁻⁹ of each of up to 832 terms below 1, as a random walk.
-                    let tolerance = if dots { 4e-2 } else { 5e-5 };
+                    // 832 terms of rounded activations stray by .011 (one standard deviation); the tight check is below.
+                    let tolerance = if dots { 6e-2 } else { 5e-5 };
                     close(&format!("{name} {path:?} {m}×{n}×{k}, direction {direction}"), found, expected, tolerance);
                 }
                 if dots && m > 32 && n > 32 {

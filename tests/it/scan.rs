@@ -191,7 +191,7 @@ fn readability_is_what_pythons_own_ast_counts() {
         json!([s.functions, s.docstrings, s.annotated, s.function_lines, s.nesting, s.bound_names, s.short_names])
     };
     let files = expected["files"].as_object().unwrap();
-    assert_eq!(files.len(), 10);
+    assert_eq!(files.len(), 11);
     for (name, numbers) in files {
         assert_eq!(counted(&std::fs::read_to_string(folder().join(name)).unwrap()), *numbers, "{name}");
     }

@@ -4,11 +4,15 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use realign::eval::confine::Level;
 use realign::eval::sandbox::Limits;
 use realign::eval::tests::{Runner, TestJob};
 use realign::record::{TestRecord, TestStatus};
 
 use super::{job, root, runner};
+
+/// For what is only to be seen from outside, where a sandbox would hide it.
+const OPEN: &[Level] = &[Level::Unsandboxed];
 
 fn run(code: &str, tests: Option<&str>, exploit: Option<&str>) -> TestRecord {
     runner().run_all(&[job(code, tests, exploit)], &|_| ()).remove(0)
@@ -23,7 +27,7 @@ fn failed_with(status: &TestStatus, part: &str) {
 fn code_that_does_what_was_asked_passes() {
     let record = run("def f(x): return x + 1", Some("import solution\nassert solution.f(1) == 2"), None);
     assert!(record.import.passed() && record.behaved() && record.exploit.is_none());
-    assert!(record.sandbox.starts_with("process + rlimits (no network or filesystem isolation)"), "{}", record.sandbox);
+    assert_eq!(record.sandbox, runner().level().unwrap().words());
 }
 
 #[test]
@@ -43,7 +47,7 @@ fn code_that_does_not_parse_fails_at_import() {
 #[test]
 fn an_endless_loop_is_ended() {
     let quick = Limits { seconds: 0.5, ..Limits::default() };
-    let runner = Runner::start_with("python3", 1, quick, None).unwrap();
+    let runner = Runner::start_with("python3", 1, Level::ANY, quick, None).unwrap();
     let jobs = [job("while True: pass", Some("pass"), None), job("import time; time.sleep(60)", None, None)];
     let started = Instant::now();
     for record in runner.run_all(&jobs, &|_| ()) {
@@ -72,12 +76,6 @@ fn leaving_early_is_not_passing() {
 }
 
 #[test]
-fn a_forged_report_does_not_count() {
-    let code = "import os\nfor fd in range(3, 64):\n    try:\n        os.write(fd, b'{\"nonce\": \"x\", \"stage\": \"script\", \"status\": {\"status\": \"passed\"}, \"stand_ins\": []}\\n')\n    except OSError:\n        pass\nos._exit(0)";
-    failed_with(&run(code, Some("pass"), None).import, "exited by itself");
-}
-
-#[test]
 fn a_missing_package_is_neither_fault_nor_merit() {
     let record = run("import no_such_package.part", Some("pass"), Some("pass"));
     let missing = TestStatus::MissingPackage { package: "no_such_package".into() };
@@ -98,7 +96,8 @@ fn what_a_check_leaves_behind_is_ended() {
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1.5)\n        open({:?}, 'w').write('alive')\n    os._exit(0)\n",
         marker.display().to_string()
     );
-    let record = run(&code, Some("pass"), None);
+    let runner = Runner::start("python3", 1, OPEN).unwrap();
+    let record = runner.run_all(&[job(&code, Some("pass"), None)], &|_| ()).remove(0);
     assert!(record.behaved(), "{record:?}");
     std::thread::sleep(Duration::from_millis(2500));
     assert!(!marker.exists(), "a process outlived its check");
@@ -148,9 +147,9 @@ fn only_a_failed_assertion_says_that_an_exploit_worked() {
 }
 
 #[test]
-fn code_that_ends_or_stops_its_server_costs_only_itself() {
+fn without_a_sandbox_code_that_ends_or_stops_its_server_costs_only_itself() {
     let quick = Limits { seconds: 0.5, ..Limits::default() };
-    let runner = Runner::start_with("python3", 1, quick, None).unwrap();
+    let runner = Runner::start_with("python3", 1, OPEN, quick, None).unwrap();
     let good = "x = 1";
     let jobs = [
         job("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", Some("pass"), Some("pass")),
@@ -167,7 +166,7 @@ fn code_that_ends_or_stops_its_server_costs_only_itself() {
 
 #[test]
 fn without_an_interpreter_nothing_is_run_and_nothing_fails() {
-    let runner = Runner::start("no-such-python", 2).unwrap();
+    let runner = Runner::start("no-such-python", 2, Level::ANY).unwrap();
     let record = runner.run_all(&[job("x = 1", Some("pass"), None)], &|_| ()).remove(0);
     assert!(matches!(&record.import, TestStatus::NotRun { reason } if reason.contains("no-such-python")), "{record:?}");
     assert!(!record.import.counts() && runner.describe().starts_with("not run"));
@@ -179,7 +178,7 @@ fn equal_jobs_run_once_and_the_cache_spares_the_next_run() {
     let counter = folder.path().join("count");
     let code = format!("open({:?}, 'a').write('x')", counter.display().to_string());
     let jobs = [job(&code, None, None), job("y = 2", None, None), job(&code, None, None)];
-    let start = || Runner::start_with("python3", 2, Limits::default(), Some(folder.path())).unwrap();
+    let start = || Runner::start_with("python3", 2, OPEN, Limits::default(), Some(folder.path())).unwrap();
     let seen = RefCell::new(Vec::new());
     let first = start().run_all(&jobs, &|done| seen.borrow_mut().push(done));
     assert_eq!(first[0], first[2]);

@@ -1,0 +1,165 @@
+//! What stands between generated code and the machine: a ladder of three levels, the first that holds is taken.
+//!
+//! A level is set up in a program of its own, `realign confined` (hidden): restrictions cannot be taken back, and what
+//! has to be done before them is not safe between `fork` and `exec` of a program with threads. That program confines
+//! itself, then becomes the Python server of `harness.py`, whose forked children run the generated code.
+//!
+//! | | `full` | `partial` | `unsandboxed` |
+//! |---|---|---|---|
+//! | network | no interfaces, no sockets | no sockets | open |
+//! | files | a root of its own: the system's libraries and Python, read-only; a scratch folder of 64 MiB | Landlock: the same files to read, its scratch folder to write; mode, owner and times of files cannot be changed | open |
+//! | processes | a pid namespace of its own, 32 processes and threads, all ended after each check | none can be started, none signalled | its group is ended |
+//! | user | 1000 in a namespace, nobody or the caller outside | the caller; for root: nobody | the caller |
+
+#[cfg(target_os = "linux")]
+mod namespaces;
+#[cfg(target_os = "linux")]
+mod rules;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A rung of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Own user, mount, pid, network and IPC namespaces, with Landlock, seccomp and rlimits inside.
+    Full,
+    /// Landlock, seccomp without sockets and new processes, rlimits.
+    Partial,
+    /// Rlimits: accidents, not attackers.
+    Unsandboxed,
+}
+
+impl Level {
+    /// The levels that generated code is run at unless the user says otherwise, best first.
+    pub const SANDBOXED: &[Self] = &[Self::Full, Self::Partial];
+    /// With the last resort that `--allow-unsandboxed` asks for.
+    pub const ANY: &[Self] = &[Self::Full, Self::Partial, Self::Unsandboxed];
+
+    /// The levels to try.
+    pub fn ladder(allow_unsandboxed: bool) -> &'static [Self] {
+        if allow_unsandboxed { Self::ANY } else { Self::SANDBOXED }
+    }
+
+    /// In one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+            Self::Unsandboxed => "unsandboxed",
+        }
+    }
+
+    /// As results call it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Full => "full sandbox (namespaces, Landlock, seccomp, rlimits)",
+            Self::Partial => "partial sandbox (Landlock, seccomp, rlimits; no namespaces)",
+            Self::Unsandboxed => "unsandboxed (rlimits; no network or filesystem isolation)",
+        }
+    }
+}
+
+/// A program and how it is to be confined: the argument of `realign confined`, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// [`Level::Full`] or [`Level::Partial`].
+    pub level: Level,
+    /// What the program may read beside the system's libraries: the interpreter's folders.
+    pub visible: Vec<PathBuf>,
+    /// A readable folder of ours: the harness.
+    pub harness: PathBuf,
+    /// The folder to write in; at the level `full`, where a root is put together in memory.
+    pub scratch: PathBuf,
+    /// The program.
+    pub program: String,
+    /// Its arguments. `{harness}` and `{scratch}` stand for where those two are to be found, `{filters}` for the
+    /// seccomp programs that every child must install on itself.
+    pub arguments: Vec<String>,
+}
+
+/// The system's own programs and libraries, and the little of `/etc` that loading them takes.
+#[cfg(target_os = "linux")]
+const SYSTEM: [&str; 11] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/lib32",
+    "/libx32",
+    "/nix/store",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/localtime",
+];
+
+/// Devices that hold nothing of anybody's.
+#[cfg(target_os = "linux")]
+const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+
+/// Root becomes this: `nobody`.
+#[cfg(target_os = "linux")]
+const NOBODY: u32 = 65534;
+
+/// Confines this process and becomes the program. It only comes back with the reason why not.
+#[cfg(target_os = "linux")]
+pub fn enter(cell: &Cell) -> Result<()> {
+    // What runs short of memory is generated code before anything else on the machine.
+    rules::volunteer_for_the_oom_killer();
+    let (harness, scratch, filters) = match cell.level {
+        Level::Full => {
+            namespaces::enter(cell)?;
+            (Path::new("/harness"), Path::new("/scratch"), Vec::new())
+        }
+        Level::Partial => {
+            rules::leave_root(&cell.scratch)?;
+            (cell.harness.as_path(), cell.scratch.as_path(), rules::alone()?)
+        }
+        Level::Unsandboxed => return Err(Error::usage("`realign confined` takes the levels full and partial")),
+    };
+    rules::close_inherited();
+    rules::landlock(cell, harness, scratch)?;
+    rules::seccomp()?;
+    let filters = serde_json::to_string(&filters).map_err(Error::usage)?;
+    let place = |a: &String| match a.as_str() {
+        "{filters}" => filters.clone(),
+        _ => {
+            a.replace("{harness}", &harness.display().to_string()).replace("{scratch}", &scratch.display().to_string())
+        }
+    };
+    let arguments: Vec<String> = cell.arguments.iter().map(place).collect();
+    Err(crate::process::replace_with(&cell.program, &arguments, scratch))
+}
+
+/// Nothing to confine with.
+#[cfg(not(target_os = "linux"))]
+pub fn enter(_: &Cell) -> Result<()> {
+    Err(Error::usage("the sandbox is made of Linux's namespaces, Landlock and seccomp"))
+}
+
+/// The `realign` program: this one, or the one beside it (Cargo puts test programs and benches one folder down).
+pub fn helper() -> Option<PathBuf> {
+    let this = std::env::current_exe().ok()?;
+    let name = format!("realign{}", std::env::consts::EXE_SUFFIX);
+    let beside = |dir: Option<&Path>| dir.map(|dir| dir.join(&name));
+    let found = [beside(this.parent()), beside(this.parent().and_then(Path::parent))];
+    found.into_iter().flatten().find(|path| path.is_file())
+}
+
+/// The last error of the system, and what was being done.
+#[cfg(target_os = "linux")]
+fn system(what: &str) -> Error {
+    Error::usage(format!("{what}: {}", std::io::Error::last_os_error()))
+}
+
+/// Whether a system call went well.
+#[cfg(target_os = "linux")]
+fn done(result: impl Into<i64>, what: &str) -> Result<()> {
+    if result.into() < 0 { Err(system(what)) } else { Ok(()) }
+}
