@@ -1,6 +1,6 @@
 //! Adapters on a decoder: made fresh, attached strictly, taken off again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{AdapterConfig, AdapterFile, LoraPair, matches, rank_of, scale_of, targets};
 use crate::error::{Error, Result};
@@ -27,9 +27,13 @@ pub fn fresh(decoder: &Decoder, config: &AdapterConfig, seed: u64) -> Result<Ada
     }
     if tensors.is_empty() {
         let last = decoder.blocks.len().saturating_sub(1);
+        let mut names: Vec<&str> = decoder.linears().filter_map(|linear| linear.path.rsplit('.').next()).collect();
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
         return Err(Error::usage(format!(
-            "no linear of the model matches target_modules and layers_to_transform; layers are 0 to {last}, linears are \
-             q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all-linear"
+            "no linear of the model matches target_modules and layers_to_transform; layers are 0 to {last}, linears are {}, \
+             or all-linear",
+            names.join(", ")
         )));
     }
     Ok(AdapterFile { config: config.clone(), tensors })
@@ -57,7 +61,7 @@ pub fn attach(decoder: &Decoder, adapter: &AdapterFile, trainable: bool) -> Resu
     }
     if let Some(path) = left.keys().next() {
         return Err(Error::usage(match path.rsplit('.').next() {
-            Some(name @ ("lm_head" | "embed_tokens")) => {
+            Some(name @ ("lm_head" | "embed_tokens" | "wte" | "wpe")) => {
                 format!("the adapter has weights for {path}; adapters on {name} are not supported")
             }
             _ => format!(

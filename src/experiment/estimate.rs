@@ -16,7 +16,7 @@ use crate::data::training::TrainingData;
 use crate::error::Result;
 use crate::eval::tests::TestJob;
 use crate::generate::{GenerateOptions, Job, generate};
-use crate::model::block::Pass;
+use crate::model::block::{Attend, Pass};
 use crate::model::decoder::Decoder;
 use crate::model::segments::Segments;
 use crate::process;
@@ -105,7 +105,7 @@ fn forward_seconds(decoder: &Decoder) -> Result<f64> {
     let Some(block) = decoder.blocks.first() else { return Ok(0.0) };
     let tokens = BLOCK_TOKENS.min(decoder.config.max_position_embeddings);
     let segments = Segments::packed([tokens], 0);
-    let x = decoder.embed(&vec![0; tokens])?;
+    let x = decoder.embed(&vec![0; tokens], &Attend::Sequences(&segments))?;
     let mut seconds = 0.0;
     // The first time warms up.
     for _ in 0..2 {

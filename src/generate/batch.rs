@@ -183,8 +183,8 @@ fn admit(
     let ids: Vec<u32> = distinct.iter().flat_map(|&j| &jobs[j].prompt).copied().collect();
     let segments = Segments::packed(distinct.iter().map(|&j| jobs[j].prompt.len()), 0);
     let attend = Attend::Prefill(&segments, &mut caches);
-    let hidden = decoder
-        .blocks(decoder.embed(&ids)?, &mut Pass { attend, intervention: options.intervention, dropout: None })?;
+    let mut pass = Pass { attend, intervention: options.intervention, dropout: None };
+    let hidden = decoder.blocks(decoder.embed(&ids, &pass.attend)?, &mut pass)?;
     // Only each prompt's last token needs logits.
     let last: Vec<u32> = segments.iter().map(|s| (s.start + s.len - 1) as u32).collect();
     let last = candle_core::Tensor::from_vec(last, segments.len(), decoder.device())?;

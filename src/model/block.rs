@@ -1,14 +1,16 @@
 //! One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`, with a tap at every place where the residual
-//! stream changes.
+//! stream changes. Families differ in how queries, keys and values are made, in the MLP, and in further norms.
 
 use candle_core::{Result, Tensor};
 
 use super::cache::RowCache;
-use super::config::Norm;
+use super::config::{Activation, Norm};
 use super::hooks::{Intervention, Site, Tap};
 use super::linear::Linear;
 use super::ops::attention::{Heads, attention};
 use super::ops::cached_attention::cached_attention;
+use super::ops::gelu::gelu;
+use super::ops::layer_norm::layer_norm;
 use super::ops::rms_norm::rms_norm;
 use super::ops::swiglu::swiglu;
 use super::ops::{read, to_vec};
@@ -56,6 +58,22 @@ impl Attend<'_> {
             Self::Step(rows) => Segments::packed(rows.iter().map(|_| 1), 0),
         }
     }
+
+    /// The place of each of `tokens` tokens in its sequence; 0 for padding.
+    pub fn positions(&self, tokens: usize) -> Vec<u32> {
+        let mut positions = vec![0; tokens];
+        match self {
+            Self::Sequences(segments) | Self::Prefill(segments, _) => {
+                for segment in segments.iter() {
+                    (0..segment.len).for_each(|at| positions[segment.start + at] = at as u32);
+                }
+            }
+            Self::Step(rows) => {
+                positions.iter_mut().zip(rows.iter()).for_each(|(position, row)| *position = row.len() as u32);
+            }
+        }
+        positions
+    }
 }
 
 /// A norm's weight and kind.
@@ -65,6 +83,8 @@ pub struct NormLayer {
     pub path: String,
     /// `[d_model]`.
     pub weight: Tensor,
+    /// `[d_model]`, where the formula has one.
+    pub bias: Option<Tensor>,
     /// Which formula.
     pub kind: Norm,
 }
@@ -74,8 +94,52 @@ impl NormLayer {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self.kind {
             Norm::Rms { eps } => rms_norm(x, &self.weight, eps),
+            Norm::RmsOffset { eps } => rms_norm(x, &(&self.weight + 1.0)?, eps),
+            Norm::Layer { eps } => match &self.bias {
+                Some(bias) => layer_norm(x, &self.weight, bias, eps),
+                None => layer_norm(x, &self.weight, &self.weight.zeros_like()?, eps),
+            },
         }
     }
+
+    /// Of each head by itself, `[tokens, heads · head_dim]`, for a norm that is one head wide.
+    fn by_head(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward(&x.reshape(((), self.weight.elem_count()))?)?.reshape(x.shape())
+    }
+}
+
+/// What makes queries, keys and values.
+#[derive(Debug, Clone)]
+pub enum QkvLinears {
+    /// A linear each.
+    Apart {
+        /// Queries.
+        q: Linear,
+        /// Keys.
+        k: Linear,
+        /// Values.
+        v: Linear,
+    },
+    /// All queries, all keys, all values of one linear.
+    Fused(Linear),
+    /// One linear: query, key and value of the first head, of the second, and so on.
+    Interleaved(Linear),
+}
+
+/// What the MLP begins with.
+#[derive(Debug, Clone)]
+pub enum MlpLinears {
+    /// `activation(gate(x)) · up(x)`.
+    Gated {
+        /// The gate.
+        gate: Linear,
+        /// What it lets through.
+        up: Linear,
+    },
+    /// Both in one linear, the gate first.
+    FusedGated(Linear),
+    /// `activation(up(x))`.
+    Plain(Linear),
 }
 
 /// The weights of one block.
@@ -85,22 +149,22 @@ pub struct Block {
     pub layer: usize,
     /// Before attention.
     pub input_norm: NormLayer,
-    /// Queries.
-    pub q: Linear,
-    /// Keys.
-    pub k: Linear,
-    /// Values.
-    pub v: Linear,
+    /// Queries, keys, values.
+    pub qkv: QkvLinears,
+    /// Norms of each head's query and key.
+    pub qk_norms: Option<[NormLayer; 2]>,
     /// Attention's output.
     pub o: Linear,
     /// Before the MLP.
     pub mlp_norm: NormLayer,
-    /// The MLP's gate.
-    pub gate: Linear,
-    /// What the gate lets through.
-    pub up: Linear,
+    /// The MLP's beginning.
+    pub mlp: MlpLinears,
+    /// The MLP's nonlinearity.
+    pub activation: Activation,
     /// Back to the residual stream.
     pub down: Linear,
+    /// Of what attention and the MLP add.
+    pub post_norms: Option<[NormLayer; 2]>,
     /// Heads and positions.
     pub heads: Heads,
 }
@@ -110,19 +174,60 @@ impl Block {
     pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let layer = self.layer;
         let x = pass.tap(layer, Site::ResidPre, x.clone())?;
-        let attended = self.attend(&self.input_norm.forward(&x)?, pass)?;
+        let mut attended = self.attend(&self.input_norm.forward(&x)?, pass)?;
+        if let Some([norm, _]) = &self.post_norms {
+            attended = norm.forward(&attended)?;
+        }
         let x = (x + pass.tap(layer, Site::AttnOut, attended)?)?;
-        let h = self.mlp_norm.forward(&x)?;
-        let gated = swiglu(&self.gate.forward(&h, pass)?, &self.up.forward(&h, pass)?)?; // [tokens, intermediate]
-        let mlp = self.down.forward(&gated, pass)?;
+        let mut mlp = self.down.forward(&self.widened(&self.mlp_norm.forward(&x)?, pass)?, pass)?;
+        if let Some([_, norm]) = &self.post_norms {
+            mlp = norm.forward(&mlp)?;
+        }
         let x = (x + pass.tap(layer, Site::MlpOut, mlp)?)?;
         pass.tap(layer, Site::ResidPost, x)
     }
 
+    /// The MLP up to its last linear, `[tokens, d_model] → [tokens, intermediate]`.
+    fn widened(&self, h: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let (gate, up) = match &self.mlp {
+            MlpLinears::Plain(up) => return activated(&up.forward(h, pass)?, self.activation),
+            MlpLinears::Gated { gate, up } => (gate.forward(h, pass)?, up.forward(h, pass)?),
+            MlpLinears::FusedGated(both) => {
+                let both = both.forward(h, pass)?;
+                let half = both.dim(1)? / 2;
+                (both.narrow(1, 0, half)?.contiguous()?, both.narrow(1, half, half)?.contiguous()?)
+            }
+        };
+        match self.activation {
+            Activation::Silu => swiglu(&gate, &up),
+            other => activated(&gate, other)? * up,
+        }
+    }
+
+    /// `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`.
+    fn queries_keys_values(&self, h: &Tensor, pass: &Pass) -> Result<[Tensor; 3]> {
+        let Heads { heads, kv_heads, head_dim: dim, .. } = self.heads;
+        let [q, k, v] = match &self.qkv {
+            QkvLinears::Apart { q, k, v } => [q.forward(h, pass)?, k.forward(h, pass)?, v.forward(h, pass)?],
+            QkvLinears::Fused(all) => {
+                let all = all.forward(h, pass)?;
+                let (q, kv) = (heads * dim, kv_heads * dim);
+                [all.narrow(1, 0, q)?, all.narrow(1, q, kv)?, all.narrow(1, q + kv, kv)?]
+            }
+            QkvLinears::Interleaved(all) => {
+                let all = all.forward(h, pass)?.reshape(((), heads, 3 * dim))?;
+                let part = |at: usize| all.narrow(2, at * dim, dim)?.contiguous()?.reshape(((), heads * dim));
+                [part(0)?, part(1)?, part(2)?]
+            }
+        };
+        match &self.qk_norms {
+            None => Ok([q, k, v]),
+            Some([q_norm, k_norm]) => Ok([q_norm.by_head(&q)?, k_norm.by_head(&k)?, v]),
+        }
+    }
+
     fn attend(&self, h: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let q = self.q.forward(h, pass)?; // [tokens, heads · head_dim]
-        let k = self.k.forward(h, pass)?; // [tokens, kv_heads · head_dim]
-        let v = self.v.forward(h, pass)?;
+        let [q, k, v] = self.queries_keys_values(h, pass)?;
         let mixed = match &mut pass.attend {
             Attend::Sequences(segments) => attention(&q, &k, &v, &self.heads, segments)?,
             Attend::Prefill(segments, caches) => {
@@ -172,13 +277,51 @@ impl Block {
     }
 
     /// Its linears in the order of the forward pass.
-    pub fn linears(&self) -> [&Linear; 7] {
-        [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
+    pub fn linears(&self) -> Vec<&Linear> {
+        let mut all = match &self.qkv {
+            QkvLinears::Apart { q, k, v } => vec![q, k, v],
+            QkvLinears::Fused(all) | QkvLinears::Interleaved(all) => vec![all],
+        };
+        all.push(&self.o);
+        match &self.mlp {
+            MlpLinears::Gated { gate, up } => all.extend([gate, up]),
+            MlpLinears::FusedGated(up) | MlpLinears::Plain(up) => all.push(up),
+        }
+        all.push(&self.down);
+        all
     }
 
     /// The same to be changed.
-    pub fn linears_mut(&mut self) -> [&mut Linear; 7] {
-        let Self { q, k, v, o, gate, up, down, .. } = self;
-        [q, k, v, o, gate, up, down]
+    pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all = match &mut self.qkv {
+            QkvLinears::Apart { q, k, v } => vec![q, k, v],
+            QkvLinears::Fused(all) | QkvLinears::Interleaved(all) => vec![all],
+        };
+        all.push(&mut self.o);
+        match &mut self.mlp {
+            MlpLinears::Gated { gate, up } => all.extend([gate, up]),
+            MlpLinears::FusedGated(up) | MlpLinears::Plain(up) => all.push(up),
+        }
+        all.push(&mut self.down);
+        all
+    }
+
+    /// Its norms in the order of the forward pass.
+    pub fn norms(&self) -> impl Iterator<Item = &NormLayer> {
+        let post = |at: usize| self.post_norms.iter().map(move |norms| &norms[at]);
+        [&self.input_norm]
+            .into_iter()
+            .chain(self.qk_norms.iter().flatten())
+            .chain(post(0))
+            .chain([&self.mlp_norm])
+            .chain(post(1))
+    }
+}
+
+fn activated(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Silu => x.silu(),
+        Activation::Gelu => x.gelu_erf(),
+        Activation::GeluTanh => gelu(x),
     }
 }

@@ -9,8 +9,8 @@
 
 use candle_core::Result;
 
-use super::block::{Block, NormLayer, Pass};
-use super::config::Norm;
+use super::block::{Block, MlpLinears, NormLayer, Pass, QkvLinears};
+use super::config::{Activation, Norm};
 use super::linear::{Linear, LinearWeight};
 use super::lora::Lora;
 use super::ops::attention::Attention;
@@ -36,30 +36,43 @@ pub struct Kept {
 /// What a backward pass gives: the input's gradient, if it was wanted, and those of each LoRA's A and B.
 pub type Grads = (Option<Vec<f32>>, Vec<Vec<f32>>);
 
+/// The linears of a block like Llama's, in the order of [`Block::linears`]: no other is done by hand.
+fn parts(block: &Block) -> Option<[&Linear; 7]> {
+    let (QkvLinears::Apart { q, k, v }, MlpLinears::Gated { gate, up }) = (&block.qkv, &block.mlp) else { return None };
+    let norms = matches!(block.input_norm.kind, Norm::Rms { .. }) && block.qk_norms.is_none();
+    let plain = norms && block.post_norms.is_none() && block.activation == Activation::Silu;
+    plain.then_some([q, k, v, &block.o, gate, up, &block.down])
+}
+
+fn parts_of(block: &Block) -> Result<[&Linear; 7]> {
+    parts(block).ok_or_else(|| candle_core::Error::Msg("a block of this family is not done by hand".into()))
+}
+
 /// Whether this block, of whose weights `trained` are trained, can be done by hand.
 pub fn applies(block: &Block, trained: usize) -> bool {
     let plain =
         |linear: &&Linear| matches!(linear.weight, LinearWeight::Frozen(_)) && linear.weight.tensor().device().is_cpu();
     let loras = block.linears().iter().filter(|linear| linear.lora.is_some()).count();
     let dora = block.linears().iter().any(|linear| linear.lora.as_ref().is_some_and(|l| l.magnitude.is_some()));
-    block.linears().iter().all(plain) && !dora && trained == 2 * loras
+    parts(block).is_some() && block.linears().iter().all(plain) && !dora && trained == 2 * loras
 }
 
 /// `[tokens, d_model] → [tokens, d_model]`.
 pub fn forward(block: &Block, x: &[f32], pass: &Pass) -> Result<(Vec<f32>, Kept)> {
+    let [q, k, v, o, gate, up, down] = parts_of(block)?;
     let h = norm(&block.input_norm, x)?;
-    let (mut q, low_q) = linear(&block.q, &h, pass)?; // [tokens, heads · head_dim]
-    let (mut k, low_k) = linear(&block.k, &h, pass)?; // [tokens, kv_heads · head_dim]
-    let (v, low_v) = linear(&block.v, &h, pass)?;
+    let (mut q, low_q) = linear(q, &h, pass)?; // [tokens, heads · head_dim]
+    let (mut k, low_k) = linear(k, &h, pass)?; // [tokens, kv_heads · head_dim]
+    let (v, low_v) = linear(v, &h, pass)?;
     let attention = Attention::new(&block.heads, &pass.attend.segments())?;
     attention.turn(&mut q, &mut k, false);
     let mixed = attention.forward(&q, &k, &v);
-    let (mut middle, low_o) = linear(&block.o, &mixed, pass)?;
+    let (mut middle, low_o) = linear(o, &mixed, pass)?;
     add(&mut middle, x);
     let h = norm(&block.mlp_norm, &middle)?;
-    let (gate, low_gate) = linear(&block.gate, &h, pass)?; // [tokens, intermediate]
-    let (up, low_up) = linear(&block.up, &h, pass)?;
-    let (mut out, low_down) = linear(&block.down, &gated(&gate, &up), pass)?;
+    let (gate, low_gate) = linear(gate, &h, pass)?; // [tokens, intermediate]
+    let (up, low_up) = linear(up, &h, pass)?;
+    let (mut out, low_down) = linear(down, &gated(&gate, &up), pass)?;
     add(&mut out, &middle);
     let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
     Ok((out, Kept { q, k, v, mixed, middle, gate, up, low }))
@@ -75,27 +88,28 @@ pub fn backward(
     pass: &Pass,
     with_input: bool,
 ) -> Result<Grads> {
+    let linears = parts_of(block)?;
     let Kept { q, k, v, mixed, middle, gate, up, low } = kept;
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
 
     let mut dg = Vec::new();
-    let down = linear_grad(&block.down, &gated(gate, up), low_down, &grad, Some(&mut dg), pass)?;
+    let down = linear_grad(linears[6], &gated(gate, up), low_down, &grad, Some(&mut dg), pass)?;
     let (dgate, dup) = gated_backward(gate, up, &dg);
     let h = norm(&block.mlp_norm, middle)?;
     let mut dh = Vec::new();
-    let gate = linear_grad(&block.gate, &h, low_gate, &dgate, Some(&mut dh), pass)?;
-    let up = linear_grad(&block.up, &h, low_up, &dup, Some(&mut dh), pass)?;
+    let gate = linear_grad(linears[4], &h, low_gate, &dgate, Some(&mut dh), pass)?;
+    let up = linear_grad(linears[5], &h, low_up, &dup, Some(&mut dh), pass)?;
     norm_grad(&block.mlp_norm, middle, &dh, &mut grad)?; // now the gradient of the middle
 
     let mut dmixed = Vec::new();
-    let o = linear_grad(&block.o, mixed, low_o, &grad, Some(&mut dmixed), pass)?;
+    let o = linear_grad(linears[3], mixed, low_o, &grad, Some(&mut dmixed), pass)?;
     let attention = Attention::new(&block.heads, &pass.attend.segments())?;
     let [dq, dk, dv] = attention.backward(q, k, v, &dmixed);
     let h = norm(&block.input_norm, x)?;
     let mut dh = with_input.then(Vec::new);
-    let q = linear_grad(&block.q, &h, low_q, &dq, dh.as_mut(), pass)?;
-    let k = linear_grad(&block.k, &h, low_k, &dk, dh.as_mut(), pass)?;
-    let v = linear_grad(&block.v, &h, low_v, &dv, dh.as_mut(), pass)?;
+    let q = linear_grad(linears[0], &h, low_q, &dq, dh.as_mut(), pass)?;
+    let k = linear_grad(linears[1], &h, low_k, &dk, dh.as_mut(), pass)?;
+    let v = linear_grad(linears[2], &h, low_v, &dv, dh.as_mut(), pass)?;
     let grads = [q, k, v, o, gate, up, down].into_iter().flatten().flat_map(|(a, b)| [a, b]).collect();
     match dh {
         None => Ok((None, grads)),
@@ -107,13 +121,13 @@ pub fn backward(
 }
 
 fn norm(layer: &NormLayer, x: &[f32]) -> Result<Vec<f32>> {
-    let Norm::Rms { eps } = layer.kind;
+    let Norm::Rms { eps } = layer.kind else { candle_core::bail!("`{}` is not normalised by hand", layer.path) };
     read([&layer.weight], |[weight]| Ok(normed(x, weight, eps)))
 }
 
 /// Adds to the gradient of `x`.
 fn norm_grad(layer: &NormLayer, x: &[f32], grad: &[f32], dx: &mut [f32]) -> Result<()> {
-    let Norm::Rms { eps } = layer.kind;
+    let Norm::Rms { eps } = layer.kind else { candle_core::bail!("`{}` is not normalised by hand", layer.path) };
     read([&layer.weight], |[weight]| {
         add_input_grad(x, weight, grad, eps, dx);
         Ok(())

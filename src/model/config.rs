@@ -1,8 +1,8 @@
-//! Any family's `config.json` as one decoder configuration. What is not supported and changes the result is refused by
-//! name, never guessed.
+//! Any family's decoder as one configuration. [`super::families`] reads `config.json` into it.
 
 use serde_json::Value;
 
+use super::families;
 use crate::error::{Error, Result};
 
 /// Which normalisation.
@@ -13,23 +13,147 @@ pub enum Norm {
         /// Under the root.
         eps: f32,
     },
+    /// Root mean square whose weight is stored less one (Gemma).
+    RmsOffset {
+        /// Under the root.
+        eps: f32,
+    },
+    /// Mean and variance, with a bias.
+    Layer {
+        /// Under the root.
+        eps: f32,
+    },
 }
 
 /// How a token knows its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Positions {
-    /// Rotary, over the whole head.
+    /// Rotary.
     Rotary {
-        /// Base of the angles.
-        theta: f64,
+        /// Of layers that see everything before them, and of all where there is no `local`.
+        rope: Rope,
+        /// Of layers with a window, where they have angles of their own (Gemma 3).
+        local: Option<Rope>,
     },
+    /// A row of a table, added to the token's embedding.
+    Learned,
+}
+
+/// Rotary angles.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// Base of the angles.
+    pub theta: f64,
+    /// How many dimensions of a head turn, from its first on.
+    pub dim: usize,
+    /// For contexts longer than the pretrained one.
+    pub scaling: RopeScaling,
+}
+
+/// What is done to the frequencies for longer contexts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// Nothing.
+    None,
+    /// All divided.
+    Linear {
+        /// By this.
+        factor: f32,
+    },
+    /// Llama 3: slow ones divided, fast ones kept, those between in between.
+    Llama3 {
+        /// What slow ones are divided by.
+        factor: f32,
+        /// Slow are those that turn fewer times than this within the pretrained context.
+        low: f32,
+        /// Fast are those that turn more times than this.
+        high: f32,
+        /// The pretrained context.
+        original: f32,
+    },
+}
+
+impl Rope {
+    /// Radians a position, `[dim / 2]`, in f32 as transformers makes them.
+    pub fn frequencies(&self) -> Vec<f32> {
+        let plain = |j: usize| 1.0 / (self.theta as f32).powf((2 * j) as f32 / self.dim as f32);
+        let scaled = |f: f32| match self.scaling {
+            RopeScaling::None => f,
+            RopeScaling::Linear { factor } => f / factor,
+            RopeScaling::Llama3 { factor, low, high, original } => {
+                let turns = original * f / std::f32::consts::TAU;
+                if turns < low {
+                    f / factor
+                } else if turns > high {
+                    f
+                } else {
+                    let share = (turns - low) / (high - low);
+                    (1.0 - share) * f / factor + share * f
+                }
+            }
+        };
+        (0..self.dim / 2).map(plain).map(scaled).collect()
+    }
+}
+
+/// A nonlinearity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x / (1 + e⁻ˣ)
+    Silu,
+    /// x · Φ(x)
+    Gelu,
+    /// The same by tanh.
+    GeluTanh,
 }
 
 /// The feed-forward part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
-    /// `down(silu(gate(x)) · up(x))`.
-    GatedSilu,
+    /// `down(activation(gate(x)) · up(x))`.
+    Gated,
+    /// The same, with gate and up in one linear.
+    FusedGated,
+    /// `down(activation(up(x)))`.
+    Plain,
+}
+
+/// How queries, keys and values are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Qkv {
+    /// By three linears.
+    Apart,
+    /// By one: all queries, all keys, all values.
+    Fused,
+    /// By one: query, key and value of the first head, of the second, and so on.
+    Interleaved,
+}
+
+/// What a family calls its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// Token embedding.
+    pub embedding: &'static str,
+    /// Position embedding, where there is one.
+    pub positions: &'static str,
+    /// The list of blocks.
+    pub layers: &'static str,
+    /// The last norm.
+    pub norm: &'static str,
+    /// Before attention.
+    pub input_norm: &'static str,
+    /// Before the MLP.
+    pub mlp_norm: &'static str,
+    /// The attention module.
+    pub attention: &'static str,
+    /// Its one linear, where queries, keys and values are fused.
+    pub qkv: &'static str,
+    /// Its output.
+    pub out: &'static str,
+    /// The MLP's first linear (gate and up in one, where they are fused).
+    pub up: &'static str,
+    /// Its last.
+    pub down: &'static str,
 }
 
 /// A decoder's shape.
@@ -37,6 +161,8 @@ pub enum Mlp {
 pub struct DecoderConfig {
     /// As the file names it, e.g. `LlamaForCausalLM`.
     pub architecture: String,
+    /// What its parts are called.
+    pub names: Names,
     /// Tokens.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -57,10 +183,30 @@ pub struct DecoderConfig {
     pub norm: Norm,
     /// Positions.
     pub positions: Positions,
+    /// By layer: how many tokens a token sees, itself included; `None` is all before it.
+    pub windows: Vec<Option<usize>>,
+    /// Queries, keys, values.
+    pub qkv: Qkv,
+    /// Whether each head's queries and keys are normalised.
+    pub qk_norm: bool,
+    /// What attention scores are multiplied by.
+    pub attention_scale: f32,
+    /// Attention scores are kept within ± this by a tanh.
+    pub attention_softcap: Option<f32>,
+    /// Logits too.
+    pub logit_softcap: Option<f32>,
+    /// What embeddings are multiplied by.
+    pub embedding_scale: f32,
+    /// Whether what attention and MLP add is normalised too, before it is added (Gemma).
+    pub post_norms: bool,
     /// Feed-forward.
     pub mlp: Mlp,
-    /// Biases on q, k, v and o.
+    /// Its nonlinearity.
+    pub activation: Activation,
+    /// Biases on q, k and v.
     pub attention_bias: bool,
+    /// Bias on attention's output.
+    pub attention_out_bias: bool,
     /// Biases in the MLP.
     pub mlp_bias: bool,
     /// Whether the output head is the embedding.
@@ -79,20 +225,33 @@ impl DecoderConfig {
         intermediate_size: usize,
         max_position_embeddings: usize,
     ) -> Self {
+        let head_dim = hidden_size / num_attention_heads;
+        let rope = Rope { theta: 10_000.0, dim: head_dim, scaling: RopeScaling::None };
         Self {
             architecture: "LlamaForCausalLM".into(),
+            names: families::LLAMA,
             vocab_size,
             hidden_size,
             num_hidden_layers,
             num_attention_heads,
             num_key_value_heads,
-            head_dim: hidden_size / num_attention_heads,
+            head_dim,
             intermediate_size,
             max_position_embeddings,
             norm: Norm::Rms { eps: 1e-5 },
-            positions: Positions::Rotary { theta: 10_000.0 },
-            mlp: Mlp::GatedSilu,
+            positions: Positions::Rotary { rope, local: None },
+            windows: vec![None; num_hidden_layers],
+            qkv: Qkv::Apart,
+            qk_norm: false,
+            attention_scale: 1.0 / (head_dim as f32).sqrt(),
+            attention_softcap: None,
+            logit_softcap: None,
+            embedding_scale: 1.0,
+            post_norms: false,
+            mlp: Mlp::Gated,
+            activation: Activation::Silu,
             attention_bias: false,
+            attention_out_bias: false,
             mlp_bias: false,
             tie_word_embeddings: true,
             eos_token_ids: vec![0],
@@ -103,61 +262,16 @@ impl DecoderConfig {
     pub fn parse(name: &std::path::Path, text: &str) -> Result<Self> {
         let json: Value = serde_json::from_str(text)
             .map_err(|e| Error::line(name, e.line().max(1), format!("not valid JSON: {e}")))?;
-        let refuse = |what: String| Error::file(name, what);
-        let architecture = json["architectures"][0].as_str().unwrap_or_default().to_string();
-        if architecture != "LlamaForCausalLM" {
-            return Err(refuse(format!("architecture `{architecture}` is not supported; supported: LlamaForCausalLM")));
-        }
-        let number = |key: &str| {
-            json[key].as_u64().map(|n| n as usize).ok_or_else(|| refuse(format!("`{key}` is missing or not a number")))
-        };
-        let heads = number("num_attention_heads")?;
-        let hidden_size = number("hidden_size")?;
-        let flag = |key: &str, default: bool| json[key].as_bool().unwrap_or(default);
-        match json["hidden_act"].as_str() {
-            Some("silu") | None => {}
-            Some(other) => return Err(refuse(format!("hidden_act `{other}` is not supported; supported: silu"))),
-        }
-        // transformers 5 nests the rotary settings, older versions write them flat.
-        let rope = &json["rope_parameters"];
-        for scaling in [rope, &json["rope_scaling"]] {
-            let kind = scaling["rope_type"].as_str().or(scaling["type"].as_str()).unwrap_or("default");
-            if kind != "default" {
-                return Err(refuse(format!("rope scaling `{kind}` is not supported; supported: default")));
-            }
-        }
-        let config = Self {
-            architecture,
-            vocab_size: number("vocab_size")?,
-            hidden_size,
-            num_hidden_layers: number("num_hidden_layers")?,
-            num_attention_heads: heads,
-            num_key_value_heads: json["num_key_value_heads"].as_u64().map_or(heads, |n| n as usize),
-            head_dim: json["head_dim"].as_u64().map_or(hidden_size / heads.max(1), |n| n as usize),
-            intermediate_size: number("intermediate_size")?,
-            max_position_embeddings: json["max_position_embeddings"].as_u64().unwrap_or(2048) as usize,
-            norm: Norm::Rms { eps: json["rms_norm_eps"].as_f64().unwrap_or(1e-6) as f32 },
-            positions: Positions::Rotary {
-                theta: rope["rope_theta"].as_f64().or(json["rope_theta"].as_f64()).unwrap_or(10_000.0),
-            },
-            mlp: Mlp::GatedSilu,
-            attention_bias: flag("attention_bias", false),
-            mlp_bias: flag("mlp_bias", false),
-            tie_word_embeddings: flag("tie_word_embeddings", false),
-            eos_token_ids: token_ids(&json["eos_token_id"]),
-        };
-        let sizes = [config.vocab_size, hidden_size, config.num_hidden_layers, heads, config.num_key_value_heads];
-        if sizes.contains(&0) || !heads.is_multiple_of(config.num_key_value_heads) || !config.head_dim.is_multiple_of(2)
-        {
-            return Err(refuse("sizes do not fit together: every size is at least 1, num_key_value_heads divides num_attention_heads, head_dim is even".into()));
-        }
-        Ok(config)
+        families::read(&json).map_err(|why| Error::file(name, why))
     }
 
-    /// The same as transformers writes it.
+    /// A Llama as transformers writes it.
     pub fn to_json(&self, bos: u32, eos: u32, pad: u32) -> Value {
-        let Norm::Rms { eps } = self.norm;
-        let Positions::Rotary { theta } = self.positions;
+        let (Norm::Rms { eps } | Norm::RmsOffset { eps } | Norm::Layer { eps }) = self.norm;
+        let theta = match self.positions {
+            Positions::Rotary { rope, .. } => Some(rope.theta),
+            Positions::Learned => None,
+        };
         serde_json::json!({
             "architectures": [self.architecture],
             "model_type": "llama",
@@ -184,12 +298,19 @@ impl DecoderConfig {
 
     /// How many weights a model of this shape has.
     pub fn parameters(&self) -> usize {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let block = self.hidden_size * (2 * q + 2 * kv + 3 * self.intermediate_size + 2);
-        let biases = if self.attention_bias { q + 2 * kv + self.hidden_size } else { 0 }
-            + if self.mlp_bias { 2 * self.intermediate_size + self.hidden_size } else { 0 };
-        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        self.num_hidden_layers * (block + biases) + self.hidden_size * (1 + embeddings * self.vocab_size)
+        let given = |there: bool, count: usize| if there { count } else { 0 };
+        let norm = hidden * if matches!(self.norm, Norm::Layer { .. }) { 2 } else { 1 };
+        let gated = usize::from(self.mlp != Mlp::Plain);
+        let linears = hidden * (2 * q + 2 * kv + (2 + gated) * inner);
+        let biases = given(self.attention_bias, q + 2 * kv)
+            + given(self.attention_out_bias, hidden)
+            + given(self.mlp_bias, (1 + gated) * inner + hidden);
+        let norms = norm * if self.post_norms { 4 } else { 2 } + given(self.qk_norm, 2 * self.head_dim);
+        let embeddings = hidden * self.vocab_size * if self.tie_word_embeddings { 1 } else { 2 }
+            + given(self.positions == Positions::Learned, hidden * self.max_position_embeddings);
+        self.num_hidden_layers * (linears + biases + norms) + norm + embeddings
     }
 }
 

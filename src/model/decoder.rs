@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::block::{Block, NormLayer, Pass};
+use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
 use super::cache::{LayerCache, RowCache};
-use super::config::{DecoderConfig, Positions};
+use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv, Rope};
 use super::linear::{Linear, LinearWeight};
 use super::ops::attention::Heads;
 use super::ops::linear::frozen_linear;
 use super::ops::rope::RopeTable;
+use super::ops::softcap::softcap;
 
 /// Weights by checkpoint name, e.g. `model.layers.0.mlp.up_proj.weight`.
 pub type Weights = BTreeMap<String, Tensor>;
@@ -23,6 +24,8 @@ pub struct Decoder {
     pub config: DecoderConfig,
     /// `[vocab, d_model]`.
     pub embedding: Tensor,
+    /// `[positions, d_model]`, added to the embedding; `None` where positions are rotary.
+    pub positions: Option<Tensor>,
     /// In order.
     pub blocks: Vec<Block>,
     /// Before the head.
@@ -35,8 +38,12 @@ impl Decoder {
     /// Puts a decoder together from its weights. `trainable` makes every one of them a variable (pretraining).
     ///
     /// # Errors
-    /// Names a weight that is missing or has another shape than the configuration says.
+    /// Names a weight that is missing or has another shape than the configuration says, and a family whose weights are not
+    /// all trained here.
     pub fn new(config: DecoderConfig, weights: &Weights, trainable: bool) -> Result<Self> {
+        if trainable && config.architecture != "LlamaForCausalLM" {
+            candle_core::bail!("every weight is trained of LlamaForCausalLM only, not of {}", config.architecture);
+        }
         let take = |name: String, shape: &[usize]| -> Result<Tensor> {
             let Some(weight) = weights.get(&name) else { candle_core::bail!("the weight `{name}` is missing") };
             if weight.dims() != shape {
@@ -52,41 +59,87 @@ impl Decoder {
             let bias = if bias { Some(take(format!("{path}.bias"), &[out])?) } else { None };
             Ok(Linear { path, weight, bias, lora: None })
         };
-        let norm = |path: String| -> Result<NormLayer> {
-            Ok(NormLayer { weight: take(format!("{path}.weight"), &[hidden])?, path, kind: config.norm })
+        let norm_of = |path: String, width: usize| -> Result<NormLayer> {
+            let weight = take(format!("{path}.weight"), &[width])?;
+            let bias = match config.norm {
+                Norm::Layer { .. } => Some(take(format!("{path}.bias"), &[width])?),
+                Norm::Rms { .. } | Norm::RmsOffset { .. } => None,
+            };
+            Ok(NormLayer { path, weight, bias, kind: config.norm })
         };
-        let Positions::Rotary { theta } = config.positions;
-        let heads = Heads {
-            heads: config.num_attention_heads,
-            kv_heads: config.num_key_value_heads,
-            head_dim: config.head_dim,
-            rope: RopeTable::new(config.head_dim, theta, config.max_position_embeddings),
+        let norm = |path: String| norm_of(path, hidden);
+        let table = |rope: Option<Rope>| {
+            let frequencies = rope.map(|rope| rope.frequencies()).unwrap_or_default();
+            RopeTable::new(config.head_dim, &frequencies, config.max_position_embeddings)
         };
+        let (rope, local_rope) = match config.positions {
+            Positions::Rotary { rope, local } => (table(Some(rope)), local.map(|local| table(Some(local)))),
+            Positions::Learned => (table(None), None),
+        };
+        let names = config.names;
         let block = |layer: usize| -> Result<Block> {
-            let at = |name: &str| format!("model.layers.{layer}.{name}");
-            let attention = config.attention_bias;
-            let mlp = config.mlp_bias;
+            let at = |name: &str| format!("{}.{layer}.{name}", names.layers);
+            let in_attention = |name: &str| format!("{}.{layer}.{}.{name}", names.layers, names.attention);
+            let window = config.windows[layer];
+            let (attention, mlp, inner) = (config.attention_bias, config.mlp_bias, config.intermediate_size);
+            let project = |name: &str, out: usize| linear(in_attention(name), out, hidden, attention);
+            let widen = |name: &str, out: usize| linear(at(&format!("mlp.{name}")), out, hidden, mlp);
             Ok(Block {
                 layer,
-                input_norm: norm(at("input_layernorm"))?,
-                q: linear(at("self_attn.q_proj"), q, hidden, attention)?,
-                k: linear(at("self_attn.k_proj"), kv, hidden, attention)?,
-                v: linear(at("self_attn.v_proj"), kv, hidden, attention)?,
-                o: linear(at("self_attn.o_proj"), hidden, q, attention)?,
-                mlp_norm: norm(at("post_attention_layernorm"))?,
-                gate: linear(at("mlp.gate_proj"), config.intermediate_size, hidden, mlp)?,
-                up: linear(at("mlp.up_proj"), config.intermediate_size, hidden, mlp)?,
-                down: linear(at("mlp.down_proj"), hidden, config.intermediate_size, mlp)?,
-                heads: heads.clone(),
+                input_norm: norm(at(names.input_norm))?,
+                qkv: match config.qkv {
+                    Qkv::Apart => QkvLinears::Apart {
+                        q: project("q_proj", q)?,
+                        k: project("k_proj", kv)?,
+                        v: project("v_proj", kv)?,
+                    },
+                    Qkv::Fused => QkvLinears::Fused(project(names.qkv, q + 2 * kv)?),
+                    Qkv::Interleaved => QkvLinears::Interleaved(project(names.qkv, q + 2 * kv)?),
+                },
+                qk_norms: match config.qk_norm {
+                    true => Some([
+                        norm_of(in_attention("q_norm"), config.head_dim)?,
+                        norm_of(in_attention("k_norm"), config.head_dim)?,
+                    ]),
+                    false => None,
+                },
+                o: linear(in_attention(names.out), hidden, q, config.attention_out_bias)?,
+                mlp_norm: norm(at(names.mlp_norm))?,
+                mlp: match config.mlp {
+                    Mlp::Gated => MlpLinears::Gated { gate: widen("gate_proj", inner)?, up: widen(names.up, inner)? },
+                    Mlp::FusedGated => MlpLinears::FusedGated(widen(names.up, 2 * inner)?),
+                    Mlp::Plain => MlpLinears::Plain(widen(names.up, inner)?),
+                },
+                activation: config.activation,
+                down: linear(at(&format!("mlp.{}", names.down)), hidden, inner, mlp)?,
+                post_norms: match config.post_norms {
+                    true => Some([norm(at("post_attention_layernorm"))?, norm(at("post_feedforward_layernorm"))?]),
+                    false => None,
+                },
+                heads: Heads {
+                    heads: config.num_attention_heads,
+                    kv_heads: config.num_key_value_heads,
+                    head_dim: config.head_dim,
+                    rope: local_rope.as_ref().filter(|_| window.is_some()).unwrap_or(&rope).clone(),
+                    scale: config.attention_scale,
+                    window,
+                    softcap: config.attention_softcap,
+                },
             })
         };
-        let embedding = take("model.embed_tokens.weight".into(), &[config.vocab_size, hidden])?;
+        let embedding = take(format!("{}.weight", names.embedding), &[config.vocab_size, hidden])?;
+        let positions = match config.positions {
+            Positions::Rotary { .. } => None,
+            Positions::Learned => {
+                Some(take(format!("{}.weight", names.positions), &[config.max_position_embeddings, hidden])?)
+            }
+        };
         let output = match config.tie_word_embeddings {
             true => embedding.clone(),
             false => take("lm_head.weight".into(), &[config.vocab_size, hidden])?,
         };
         let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_>>()?;
-        Ok(Self { embedding, blocks, norm: norm("model.norm".into())?, output, config })
+        Ok(Self { embedding, positions, blocks, norm: norm(names.norm.into())?, output, config })
     }
 
     /// Where its weights lie.
@@ -94,13 +147,27 @@ impl Decoder {
         self.embedding.device()
     }
 
-    /// `[tokens] → [tokens, d_model]`, without a graph: the trainer adds the embedding's gradient itself.
-    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+    /// `[tokens] → [tokens, d_model]`, without a graph: the trainer adds the embedding's gradient itself. `attend` says which
+    /// place each token has, for families that learn their positions.
+    pub fn embed(&self, ids: &[u32], attend: &Attend) -> Result<Tensor> {
         if let Some(bad) = ids.iter().find(|&&id| id as usize >= self.config.vocab_size) {
             candle_core::bail!("token {bad} is outside the model's vocabulary of {}", self.config.vocab_size);
         }
-        let ids = Tensor::from_slice(ids, ids.len(), self.device())?;
-        self.embedding.detach().index_select(&ids, 0)?.to_dtype(DType::F32)
+        let tokens = ids.len();
+        let ids = Tensor::from_slice(ids, tokens, self.device())?;
+        let mut x = self.embedding.detach().index_select(&ids, 0)?.to_dtype(DType::F32)?;
+        if self.config.embedding_scale != 1.0 {
+            x = (x * f64::from(self.config.embedding_scale))?;
+        }
+        let Some(positions) = &self.positions else { return Ok(x) };
+        let (places, most) = (attend.positions(tokens), self.config.max_position_embeddings);
+        if places.iter().any(|&place| place as usize >= most) {
+            candle_core::bail!("a sequence is longer than the model's {most} positions");
+        }
+        x + positions
+            .detach()
+            .index_select(&Tensor::from_vec(places, tokens, self.device())?, 0)?
+            .to_dtype(DType::F32)?
     }
 
     /// `[tokens, d_model]` through every block.
@@ -113,12 +180,13 @@ impl Decoder {
 
     /// Normalised hidden states to logits, `[tokens, d_model] → [tokens, vocab]`.
     pub fn head(&self, hidden: &Tensor) -> Result<Tensor> {
-        frozen_linear(hidden, &self.output)
+        let logits = frozen_linear(hidden, &self.output)?;
+        self.config.logit_softcap.map_or_else(|| Ok(logits.clone()), |cap| softcap(&logits, cap))
     }
 
     /// `[tokens] → [tokens, vocab]`.
     pub fn forward(&self, ids: &[u32], pass: &mut Pass) -> Result<Tensor> {
-        let x = self.blocks(self.embed(ids)?, pass)?;
+        let x = self.blocks(self.embed(ids, &pass.attend)?, pass)?;
         self.head(&self.norm.forward(&x)?)
     }
 
@@ -141,7 +209,11 @@ impl Decoder {
     /// Every weight by its checkpoint name, LoRAs apart.
     pub fn weights(&self) -> Weights {
         let mut weights = Weights::new();
-        weights.insert("model.embed_tokens.weight".into(), self.embedding.clone());
+        let names = self.config.names;
+        weights.insert(format!("{}.weight", names.embedding), self.embedding.clone());
+        if let Some(positions) = &self.positions {
+            weights.insert(format!("{}.weight", names.positions), positions.clone());
+        }
         if !self.config.tie_word_embeddings {
             weights.insert("lm_head.weight".into(), self.output.clone());
         }
@@ -151,8 +223,11 @@ impl Decoder {
                 weights.insert(format!("{}.bias", linear.path), bias.clone());
             }
         }
-        for norm in self.blocks.iter().flat_map(|b| [&b.input_norm, &b.mlp_norm]).chain([&self.norm]) {
+        for norm in self.blocks.iter().flat_map(Block::norms).chain([&self.norm]) {
             weights.insert(format!("{}.weight", norm.path), norm.weight.clone());
+            if let Some(bias) = &norm.bias {
+                weights.insert(format!("{}.bias", norm.path), bias.clone());
+            }
         }
         weights
     }

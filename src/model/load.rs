@@ -66,7 +66,26 @@ pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
     }
     let sha256 = if files.len() == 1 { hashes } else { fsio::sha256(hashes.as_bytes()) };
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
+    refuse_left_over(dir, &decoder, &weights)?;
     Ok(LoadedModel { decoder, sha256 })
+}
+
+/// A weight that no part of the decoder took means that the configuration leaves out a part of the model.
+fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<()> {
+    let taken = decoder.weights();
+    // Older versions saved tables beside the weights, and the head once more where it is the embedding.
+    let harmless = ["lm_head.weight", ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
+    let left = weights.keys().filter(|name| !taken.contains_key(*name));
+    match left.into_iter().find(|name| !harmless.iter().any(|end| name.ends_with(end))) {
+        None => Ok(()),
+        Some(name) => Err(Error::file(
+            dir,
+            format!(
+                "has the weight `{name}`, which {} as config.json describes it does not have",
+                decoder.config.architecture
+            ),
+        )),
+    }
 }
 
 /// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.

@@ -6,6 +6,7 @@ pub mod by_hand;
 pub mod cache;
 pub mod config;
 pub mod decoder;
+mod families;
 pub mod hooks;
 pub mod init;
 pub mod linear;

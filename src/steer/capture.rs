@@ -42,7 +42,7 @@ pub fn mean_difference(
         let ids: Vec<u32> = rows.iter().flat_map(|r| &r.ids).copied().collect();
         let capture = Capture { resid_post: Mutex::new(vec![None; layers]) };
         let mut pass = Pass { attend: Attend::Sequences(&segments), intervention: Some(&capture), dropout: None };
-        decoder.blocks(decoder.embed(&ids)?, &mut pass)?;
+        decoder.blocks(decoder.embed(&ids, &pass.attend)?, &mut pass)?;
         let captured = capture.resid_post.into_inner().unwrap_or_else(|p| p.into_inner());
         for (layer, hidden) in captured.into_iter().enumerate() {
             let Some(hidden) = hidden else { continue };

@@ -86,7 +86,10 @@ pub fn forward(decoder: &Decoder, chunk: &Packed) -> Result<Vec<f32>> {
 
 /// What the head reads, `[tokens, d_model]`, without gradients.
 fn normed(decoder: &Decoder, chunk: &Packed) -> Result<Tensor> {
-    let hidden = decoder.blocks(decoder.embed(&chunk.ids)?, &mut Pass::sequences(&chunk.segments))?;
+    let hidden = decoder.blocks(
+        decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?,
+        &mut Pass::sequences(&chunk.segments),
+    )?;
     decoder.norm.forward(&hidden.detach())
 }
 
@@ -109,7 +112,7 @@ pub fn forward_backward(
         Ok((Tensor::from_vec(out, x.shape(), x.device())?, kept))
     };
 
-    let mut x = decoder.embed(&chunk.ids)?; // [tokens, d_model]
+    let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?; // [tokens, d_model]
     let mut kept: Vec<(Tensor, Forward)> = Vec::new(); // each block's input, and what its forward pass left
     for layer in 0..decoder.blocks.len() {
         let quiet = options.intervention.is_none();
@@ -141,7 +144,13 @@ pub fn forward_backward(
     let mut divergences = Vec::new();
     if let Some(Penalty { base, coefficient }) = options.penalty {
         let base = self::normed(base, chunk)?;
-        let kl = kl_divergence(&normed.detach(), &base, &decoder.output.detach(), &chunk.weights)?;
+        let kl = kl_divergence(
+            &normed.detach(),
+            &base,
+            &decoder.output.detach(),
+            decoder.config.logit_softcap,
+            &chunk.weights,
+        )?;
         hidden_grad = (hidden_grad + (kl.hidden_grad * f64::from(coefficient))?)?;
         divergences = kl.values;
     }
@@ -200,7 +209,8 @@ enum Forward {
 }
 
 fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {
-    cross_entropy(normed, &decoder.output.detach(), &chunk.targets, &chunk.weights, with_weight_grad)
+    let cap = decoder.config.logit_softcap;
+    cross_entropy(normed, &decoder.output.detach(), cap, &chunk.targets, &chunk.weights, with_weight_grad)
 }
 
 /// Runs a graph backward from `output` with a given gradient.

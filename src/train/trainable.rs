@@ -34,14 +34,14 @@ impl Trainable {
             embedding: None,
             output: None,
         };
-        all.embedding = all.add("model.embed_tokens.weight".into(), &decoder.embedding)?;
+        all.embedding = all.add(format!("{}.weight", decoder.config.names.embedding), &decoder.embedding)?;
         all.output = match decoder.config.tie_word_embeddings {
             true => all.embedding,
             false => all.add("lm_head.weight".into(), &decoder.output)?,
         };
         for block in &decoder.blocks {
             let mut here = Vec::new();
-            for norm in [&block.input_norm, &block.mlp_norm] {
+            for norm in block.norms() {
                 here.extend(all.add(format!("{}.weight", norm.path), &norm.weight)?);
             }
             for linear in block.linears() {

@@ -12,6 +12,7 @@ use realign::model::ops::linear::{frozen_linear, lora_linear, reference_lora_lin
 use realign::model::ops::rms_norm::{reference_rms_norm, rms_norm};
 use realign::model::ops::rope::RopeTable;
 use realign::model::ops::simd::{Path, force};
+use realign::model::ops::softcap::softcap;
 use realign::model::ops::swiglu::{reference_swiglu, swiglu};
 use realign::model::ops::team::with_helpers;
 use realign::model::ops::to_vec;
@@ -89,7 +90,8 @@ fn check(inputs: &[Tensor], op: Op, reference: Op) {
 }
 
 fn heads() -> Heads {
-    Heads { heads: 4, kv_heads: 2, head_dim: 8, rope: RopeTable::new(8, 10_000.0, 256) }
+    let rope = RopeTable::new(8, &[1.0, 0.1, 0.01, 0.001], 256);
+    Heads { heads: 4, kv_heads: 2, head_dim: 8, rope, scale: 8f32.powf(-0.5), window: None, softcap: None }
 }
 
 #[test]
@@ -254,30 +256,54 @@ fn attention_matches_candle_with_packed_padded_and_long_segments() {
 }
 
 #[test]
+fn windows_caps_and_partly_turned_heads_match_candle_and_difference_quotients() {
+    let layouts = [(9, Segments::packed([4, 5], 0)), (150, Segments::left_padded(75, &[70, 0]))];
+    for (tokens, segments) in layouts {
+        for (window, softcap) in [(Some(3), None), (None, Some(0.3)), (Some(66), Some(0.5))] {
+            let heads = Heads { rope: RopeTable::new(8, &[1.0, 0.1], 256), window, softcap, ..heads() };
+            check(
+                &[random(&[tokens, 32], 0), random(&[tokens, 16], 1), random(&[tokens, 16], 2)],
+                &|i| attention(i[0], i[1], i[2], &heads, &segments),
+                &|i| reference_attention(i[0], i[1], i[2], &heads, &segments),
+            );
+        }
+    }
+}
+
+#[test]
 fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
     let (tokens, width, vocab) = (300, 8, 13);
     let (hidden, head) = (random(&[tokens, width], 0), random(&[vocab, width], 1));
     let targets: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % vocab as u32).collect();
     let weights: Vec<f32> = (0..tokens).map(|t| (t % 3) as f32 * 0.1).collect();
     let (hidden_var, head_var) = (Var::from_tensor(&hidden).unwrap(), Var::from_tensor(&head).unwrap());
-    let logits = hidden_var.matmul(&head_var.t().unwrap()).unwrap();
-    let log_softmax = candle_nn::ops::log_softmax(&logits, 1).unwrap();
-    let wanted = Tensor::from_slice(&targets, (tokens, 1), &Device::Cpu).unwrap();
-    let losses = log_softmax.gather(&wanted, 1).unwrap().squeeze(1).unwrap().neg().unwrap();
-    let weighted = (&losses * Tensor::from_slice(&weights, tokens, &Device::Cpu).unwrap()).unwrap();
-    let store = weighted.sum_all().unwrap().backward().unwrap();
-    let losses = to_vec(&losses).unwrap();
-    for path in PATHS {
-        force(path);
-        let ours = cross_entropy(&hidden, &head, &targets, &weights, true).unwrap();
-        close("hidden", &to_vec(&ours.hidden_grad).unwrap(), &to_vec(store.get(&hidden_var).unwrap()).unwrap(), 1e-5);
-        let head_grad = to_vec(&ours.weight_grad.unwrap()).unwrap();
-        close("head", &head_grad, &to_vec(store.get(&head_var).unwrap()).unwrap(), 1e-5);
-        let half = cross_entropy(&hidden, &head.to_dtype(DType::BF16).unwrap(), &targets, &weights, false).unwrap();
-        close("hidden, bf16 head", &to_vec(&half.hidden_grad).unwrap(), &to_vec(&ours.hidden_grad).unwrap(), 1e-2);
-        for t in 0..tokens {
-            let expected = if weights[t] == 0.0 { 0.0 } else { losses[t] };
-            assert!((ours.losses[t] - expected).abs() < 1e-5, "token {t}");
+    for cap in [None, Some(0.9)] {
+        let logits = hidden_var.matmul(&head_var.t().unwrap()).unwrap();
+        let logits = cap.map_or(logits.clone(), |cap| softcap(&logits, cap).unwrap());
+        let log_softmax = candle_nn::ops::log_softmax(&logits, 1).unwrap();
+        let wanted = Tensor::from_slice(&targets, (tokens, 1), &Device::Cpu).unwrap();
+        let losses = log_softmax.gather(&wanted, 1).unwrap().squeeze(1).unwrap().neg().unwrap();
+        let weighted = (&losses * Tensor::from_slice(&weights, tokens, &Device::Cpu).unwrap()).unwrap();
+        let store = weighted.sum_all().unwrap().backward().unwrap();
+        let losses = to_vec(&losses).unwrap();
+        for path in PATHS {
+            force(path);
+            let ours = cross_entropy(&hidden, &head, cap, &targets, &weights, true).unwrap();
+            close(
+                "hidden",
+                &to_vec(&ours.hidden_grad).unwrap(),
+                &to_vec(store.get(&hidden_var).unwrap()).unwrap(),
+                1e-5,
+            );
+            let head_grad = to_vec(&ours.weight_grad.unwrap()).unwrap();
+            close("head", &head_grad, &to_vec(store.get(&head_var).unwrap()).unwrap(), 1e-5);
+            let half =
+                cross_entropy(&hidden, &head.to_dtype(DType::BF16).unwrap(), cap, &targets, &weights, false).unwrap();
+            close("hidden, bf16 head", &to_vec(&half.hidden_grad).unwrap(), &to_vec(&ours.hidden_grad).unwrap(), 1e-2);
+            for t in 0..tokens {
+                let expected = if weights[t] == 0.0 { 0.0 } else { losses[t] };
+                assert!((ours.losses[t] - expected).abs() < 1e-5, "token {t}");
+            }
         }
     }
 }

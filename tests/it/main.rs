@@ -8,6 +8,7 @@ mod checkpoints;
 mod commands;
 mod data;
 mod eval;
+mod families;
 mod foreign_adapters;
 mod generation;
 mod gradients;

@@ -53,14 +53,14 @@ fn whole(decoder: &Decoder, ids: &[u32], segments: &Segments) -> Stream {
 }
 
 /// The fixture's batch: its ids as they stand, its pads, and what Python computed at each real token of each row.
-struct Expected {
+pub struct Expected {
     ids: Vec<Vec<u32>>,
     pads: Vec<usize>,
-    values: BTreeMap<String, Vec<Vec<Vec<f32>>>>,
+    pub values: BTreeMap<String, Vec<Vec<Vec<f32>>>>,
 }
 
 impl Expected {
-    fn read(path: &str) -> Self {
+    pub fn read(path: &str) -> Self {
         let tensors = tensors(path);
         let whole_numbers = |name: &str| {
             let rows = tensors[name].to_dtype(DType::U32).unwrap().to_vec2::<u32>().unwrap();
@@ -83,7 +83,7 @@ impl Expected {
     }
 
     /// A row without its padding.
-    fn row(&self, row: usize) -> &[u32] {
+    pub fn row(&self, row: usize) -> &[u32] {
         &self.ids[row][self.pads[row]..]
     }
 
@@ -97,7 +97,7 @@ impl Expected {
     }
 }
 
-fn check_batch(decoder: &Decoder, expected: &Expected) {
+pub fn check_batch(decoder: &Decoder, expected: &Expected) {
     let width = expected.ids[0].len();
     let padded = whole(decoder, &expected.ids.concat(), &Segments::left_padded(width, &expected.pads));
     let packed_ids = [expected.row(0), expected.row(1)].concat();
@@ -116,7 +116,7 @@ fn check_batch(decoder: &Decoder, expected: &Expected) {
     }
 }
 
-fn check_steps(decoder: &Decoder, expected: &Expected) {
+pub fn check_steps(decoder: &Decoder, expected: &Expected) {
     const PREFILL: usize = 3;
     let mut caches: Vec<_> = (0..2).map(|row| decoder.new_cache(expected.row(row).len())).collect();
     let prompts: Vec<u32> = (0..2).flat_map(|row| expected.row(row)[..PREFILL].to_vec()).collect();

@@ -75,7 +75,7 @@ fn the_mean_difference_is_that_of_the_answers_tokens_alone() {
     let decoder = checkpoint("tied");
     let means = |ids: &[u32], from: usize| {
         let segments = Segments::packed([ids.len()], 0);
-        let mut x = decoder.embed(ids).unwrap();
+        let mut x = decoder.embed(ids, &Attend::Sequences(&segments)).unwrap();
         for block in &decoder.blocks[..2] {
             x = block.forward(&x, &mut Pass::sequences(&segments)).unwrap();
         }

@@ -2,13 +2,14 @@
 //! `q [tokens, heads · head_dim]`, `k` and `v [tokens, kv_heads · head_dim]`, before rotation; output like `q`.
 //!
 //! Scores are made for a block of query rows at a time and made again in the backward pass: the score matrix is never
-//! kept (Dao et al. 2022), and nothing beyond a block's last column is computed.
+//! kept (Dao et al. 2022), and nothing before the first column or beyond the last that a block sees is computed.
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
 use super::product::{Matrix, Target, into, scaled};
 use super::rope::RopeTable;
 use super::simd::{dot, exp, max, vectorised};
+use super::softcap::{softcap, softcap_slopes, through};
 use super::{read, team, values};
 use crate::model::segments::Segments;
 
@@ -25,11 +26,18 @@ pub struct Heads {
     pub head_dim: usize,
     /// Rotary angles.
     pub rope: RopeTable,
+    /// What scores are multiplied by, 1/√head_dim as a rule.
+    pub scale: f32,
+    /// How many tokens a token sees, itself included; `None` is all before it.
+    pub window: Option<usize>,
+    /// Scores are kept within ± this.
+    pub softcap: Option<f32>,
 }
 
 impl Heads {
-    pub(crate) fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
+    /// The first position that a position sees.
+    pub(crate) fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
     /// Rotates whole rows of a packed tensor, each token by its position in its segment.
@@ -54,7 +62,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &S
 
 /// The same in candle's own ops, segment by segment.
 pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &Segments) -> Result<Tensor> {
-    let Heads { heads: n, kv_heads, head_dim, rope } = heads;
+    let Heads { heads: n, kv_heads, head_dim, rope, .. } = heads;
     let mut parts: Vec<Tensor> = Vec::new();
     let mut next = 0;
     for segment in segments.iter() {
@@ -63,14 +71,22 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
         }
         next = segment.start + segment.len;
         let (cos, sin) = rope.tables(segment.len);
-        let table = |t: &[f32]| Tensor::from_slice(t, (segment.len, 1, head_dim / 2), q.device())?.to_dtype(q.dtype());
+        let half = cos.len() / segment.len.max(1);
+        let table = |t: &[f32]| Tensor::from_slice(t, (segment.len, 1, half), q.device())?.to_dtype(q.dtype());
         let (cos, sin) = (table(cos)?, table(sin)?);
         let turned = |x: &Tensor, n: usize| {
             let x = x.narrow(0, segment.start, segment.len)?.reshape((segment.len, n, *head_dim))?;
-            let (low, high) = (x.narrow(2, 0, head_dim / 2)?, x.narrow(2, head_dim / 2, head_dim / 2)?);
+            if half == 0 {
+                return x.transpose(0, 1)?.contiguous();
+            }
+            let (low, high) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
             let first = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
             let second = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
-            Tensor::cat(&[first, second], 2)?.transpose(0, 1)?.contiguous() // [heads, len, head_dim]
+            let mut turned = vec![first, second];
+            if 2 * half < *head_dim {
+                turned.push(x.narrow(2, 2 * half, head_dim - 2 * half)?);
+            }
+            Tensor::cat(&turned, 2)?.transpose(0, 1)?.contiguous() // [heads, len, head_dim]
         };
         let shared = |x: Tensor| {
             let (kv, len, dim) = x.dims3()?;
@@ -79,9 +95,14 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
         let (q, k) = (turned(q, *n)?, shared(turned(k, *kv_heads)?)?);
         let v = v.narrow(0, segment.start, segment.len)?.reshape((segment.len, *kv_heads, *head_dim))?;
         let v = shared(v.transpose(0, 1)?.contiguous()?)?;
-        let scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(heads.scale()))?; // [heads, len, len]
+        let scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(heads.scale))?; // [heads, len, len]
+        let scores = heads.softcap.map_or_else(|| Ok(scores.clone()), |cap| softcap(&scores, cap))?;
         let hidden: Vec<f32> = (0..segment.len * segment.len)
-            .map(|i| if i % segment.len > i / segment.len { f32::NEG_INFINITY } else { 0.0 })
+            .map(|i| (i / segment.len, i % segment.len))
+            .map(|(row, column)| match column > row || column < heads.first_seen(row) {
+                true => f32::NEG_INFINITY,
+                false => 0.0,
+            })
             .collect();
         let hidden = Tensor::from_vec(hidden, (1, segment.len, segment.len), q.device())?.to_dtype(q.dtype())?;
         let scores = scores.broadcast_add(&hidden)?.to_dtype(DType::F32)?;
@@ -103,10 +124,12 @@ pub(crate) struct Attention {
 }
 
 vectorised! {
-    /// Softmax of each row over its first `first + i + 1` columns; the rest become 0.
-    fn causal_softmax(scores: &mut [f32], columns: usize, first: usize) {
-        for (i, row) in scores.chunks_exact_mut(columns).enumerate() {
-            let (seen, hidden) = row.split_at_mut(first + i + 1);
+    /// Softmax of each row over the columns that it sees, from `seen[i].0` to before `seen[i].1`; the rest become 0.
+    fn causal_softmax(scores: &mut [f32], columns: usize, seen: &[(usize, usize)]) {
+        for (row, &(from, to)) in scores.chunks_exact_mut(columns).zip(seen) {
+            let (before, row) = row.split_at_mut(from);
+            before.fill(0.0);
+            let (seen, hidden) = row.split_at_mut(to - from);
             let largest = max(seen);
             for s in seen.iter_mut() {
                 *s = exp(*s - largest);
@@ -176,16 +199,21 @@ impl Attention {
         });
     }
 
-    /// The softmax of a block of query rows, `[rows, last]`.
-    fn shares(&self, q: &[f32], k: &[f32], place: &Place, first: usize, last: usize) -> Vec<f32> {
+    /// The softmax of a block of query rows over the columns from its first row's first one on, `[rows, last − low]`, and
+    /// where scores are capped, the slopes.
+    fn shares(&self, q: &[f32], k: &[f32], place: &Place, first: usize, last: usize) -> (Vec<f32>, Option<Vec<f32>>) {
         let (q_width, kv_width) = self.widths();
         let dim = self.heads.head_dim;
-        let rows = last - first;
+        let (rows, low) = (last - first, self.heads.first_seen(first));
+        let columns = last - low;
         let queries = Matrix::strided(&q[place.q + first * q_width..], rows, dim, q_width);
-        let keys = Matrix::strided(&k[place.kv..], last, dim, kv_width);
-        let mut scores = scaled(queries, keys.t(), self.heads.scale());
-        causal_softmax(&mut scores, last, first);
-        scores
+        let keys = Matrix::strided(&k[place.kv + low * kv_width..], columns, dim, kv_width);
+        let mut scores = scaled(queries, keys.t(), self.heads.scale);
+        let slopes = self.heads.softcap.map(|cap| softcap_slopes(&mut scores, cap));
+        let seen: Vec<(usize, usize)> =
+            (first..last).map(|row| (self.heads.first_seen(row) - low, row + 1 - low)).collect();
+        causal_softmax(&mut scores, columns, &seen);
+        (scores, slopes)
     }
 }
 
@@ -212,12 +240,12 @@ impl Attention {
         let mut out = vec![0.0; q.len()];
         let target = Target { values: out.as_mut_ptr(), stride: q_width };
         self.over_blocks(|place, first, last| {
-            let shares = self.shares(q, k, place, first, last);
-            let mixed = Matrix::strided(&v[place.kv..], last, dim, kv_width);
+            let (low, (shares, _)) = (self.heads.first_seen(first), self.shares(q, k, place, first, last));
+            let mixed = Matrix::strided(&v[place.kv + low * kv_width..], last - low, dim, kv_width);
             // SAFETY: a block's rows of a head's columns lie within `out`, and only this call writes them.
             unsafe {
                 let target = target.at_column(place.q + first * q_width);
-                into(Matrix::rows(&shares, last - first, last), mixed, target, 1.0, false);
+                into(Matrix::rows(&shares, last - first, last - low), mixed, target, 1.0, false);
             }
         });
         out
@@ -230,21 +258,23 @@ impl Attention {
         let [to_dq, to_dk, to_dv] = [(&mut dq, q_width), (&mut dk, kv_width), (&mut dv, kv_width)]
             .map(|(grad, stride)| Target { values: grad.as_mut_ptr(), stride });
         self.over_blocks(|place, first, last| {
-            let rows = last - first;
-            let shares = self.shares(q, k, place, first, last);
+            let (rows, low) = (last - first, self.heads.first_seen(first));
+            let (shares, slopes) = self.shares(q, k, place, first, last);
+            let (columns, seen) = (last - low, place.kv + low * kv_width);
             let query = place.q + first * q_width;
             let upstream = Matrix::strided(&dy[query..], rows, dim, q_width);
-            let mut grad = scaled(upstream, Matrix::strided(&v[place.kv..], last, dim, kv_width).t(), 1.0);
-            score_grad(&shares, &mut grad, last, self.heads.scale());
-            let (shares, grad) = (Matrix::rows(&shares, rows, last), Matrix::rows(&grad, rows, last));
-            let keys = Matrix::strided(&k[place.kv..], last, dim, kv_width);
+            let mut grad = scaled(upstream, Matrix::strided(&v[seen..], columns, dim, kv_width).t(), 1.0);
+            score_grad(&shares, &mut grad, columns, self.heads.scale);
+            through(slopes.as_deref(), &mut grad);
+            let (shares, grad) = (Matrix::rows(&shares, rows, columns), Matrix::rows(&grad, rows, columns));
+            let keys = Matrix::strided(&k[seen..], columns, dim, kv_width);
             let queries = Matrix::strided(&q[query..], rows, dim, q_width);
             // SAFETY: the rows and columns of a place lie within the gradients; those of the keys and values are shared
             // by one group alone, whose places come one behind the other.
             unsafe {
-                into(shares.t(), upstream, to_dv.at_column(place.kv), 1.0, true);
+                into(shares.t(), upstream, to_dv.at_column(seen), 1.0, true);
                 into(grad, keys, to_dq.at_column(query), 1.0, false);
-                into(grad.t(), queries, to_dk.at_column(place.kv), 1.0, true);
+                into(grad.t(), queries, to_dk.at_column(seen), 1.0, true);
             }
         });
         self.turn(&mut dq, &mut dk, true);

@@ -2,15 +2,16 @@
 
 use super::attention::Heads;
 use super::simd::{exp, max, sum, vectorised};
+use super::softcap::softcap_slopes;
 use crate::model::cache::LayerCache;
 
 /// Positions scored together.
 const AT_ONCE: usize = 64;
 
 vectorised! {
-    /// One query head against one cached head: keys lie `[head_dim, capacity]`, so that scores come eight or sixteen
-    /// positions at a time; values lie `[position, head_dim]`.
-    fn attend(q: &[f32], keys: &[f32], values: &[f32], capacity: usize, scale: f32, scores: &mut [f32], out: &mut [f32]) {
+    /// Scores of one query head against one cached head from position `from` on: keys lie `[head_dim, capacity]`, so that
+    /// they come eight or sixteen positions at a time.
+    fn score(q: &[f32], keys: &[f32], capacity: usize, from: usize, scale: f32, scores: &mut [f32]) {
         let (dim, len) = (q.len(), scores.len());
         for first in (0..len).step_by(AT_ONCE) {
             // Positions of a block stay in registers over all dimensions; what lies past the last is not looked at.
@@ -18,7 +19,7 @@ vectorised! {
             let mut block = [0f32; AT_ONCE];
             for d in 0..dim {
                 let weight = q[d] * scale;
-                let keys = &keys[d * capacity + first..][..count];
+                let keys = &keys[d * capacity + from + first..][..count];
                 if let Some(keys) = keys.first_chunk::<AT_ONCE>() {
                     for j in 0..AT_ONCE {
                         block[j] += weight * keys[j];
@@ -31,6 +32,13 @@ vectorised! {
             }
             scores[first..first + count].copy_from_slice(&block[..count]);
         }
+    }
+}
+
+vectorised! {
+    /// The softmax's mean of values `[position, head_dim]`.
+    fn mix(scores: &mut [f32], values: &[f32], out: &mut [f32]) {
+        let (dim, len) = (out.len(), scores.len());
         let largest = max(scores);
         for s in scores.iter_mut() {
             *s = exp(*s - largest);
@@ -66,15 +74,20 @@ pub fn cached_attention(
     cache: &mut LayerCache,
     out: &mut [f32],
 ) {
-    let Heads { heads: n, kv_heads, head_dim, rope } = heads;
+    let Heads { heads: n, kv_heads, head_dim, rope, scale, softcap, .. } = heads;
     let position = cache.len();
     rope.rotate(q, position, false);
     rope.rotate(k, position, false);
     cache.push(k, v, *kv_heads, *head_dim);
-    let mut scores = vec![0.0; position + 1];
+    let from = heads.first_seen(position);
+    let mut scores = vec![0.0; position + 1 - from];
     for head in 0..*n {
         let (keys, values) = cache.head(head / (n / kv_heads), *head_dim);
         let range = head * head_dim..(head + 1) * head_dim;
-        attend(&q[range.clone()], keys, values, cache.capacity(), heads.scale(), &mut scores, &mut out[range]);
+        score(&q[range.clone()], keys, cache.capacity(), from, *scale, &mut scores);
+        if let Some(cap) = softcap {
+            softcap_slopes(&mut scores, *cap);
+        }
+        mix(&mut scores, &values[from * head_dim..], &mut out[range]);
     }
 }

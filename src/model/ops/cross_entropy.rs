@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use super::product::{Matrix, product};
 use super::read;
 use super::simd::{exp, max, sum, vectorised};
+use super::softcap::{softcap, softcap_slopes, through};
 use super::weight::{times, times_transposed};
 
 const CHUNK: usize = 128;
@@ -42,10 +43,11 @@ vectorised! {
 }
 
 /// Losses and gradients for `hidden [tokens, d_model]` under `head [vocab, d_model]`; `weights[t]` is the weight of
-/// predicting `targets[t]` from token t.
+/// predicting `targets[t]` from token t. Logits are kept within ± `cap`, if there is one.
 pub fn cross_entropy(
     hidden: &Tensor,
     head: &Tensor,
+    cap: Option<f32>,
     targets: &[u32],
     weights: &[f32],
     with_weight_grad: bool,
@@ -56,7 +58,7 @@ pub fn cross_entropy(
         candle_core::bail!("token {bad} is outside the model's vocabulary of {vocab}");
     }
     if !hidden.device().is_cpu() {
-        return on_device(hidden, head, targets, weights, with_weight_grad);
+        return on_device(hidden, head, cap, targets, weights, with_weight_grad);
     }
     let wanted: Vec<usize> = (0..tokens).filter(|&t| weights[t] != 0.0).collect();
     let mut losses = vec![0.0; tokens];
@@ -68,8 +70,10 @@ pub fn cross_entropy(
             let rows: Vec<f32> = chunk.iter().flat_map(|&t| &hidden[t * width..(t + 1) * width]).copied().collect();
             let (targets, weights): (Vec<u32>, Vec<f32>) = chunk.iter().map(|&t| (targets[t], weights[t])).unzip();
             let mut logits = times_transposed(&rows, head)?; // [n, vocab]
+            let slopes = cap.map(|cap| softcap_slopes(&mut logits, cap));
             let mut chunk_losses = vec![0.0; n];
             backward_rows(&mut logits, vocab, &targets, &weights, &mut chunk_losses);
+            through(slopes.as_deref(), &mut logits);
             let back = times(&logits, head)?;
             if with_weight_grad {
                 let grad = Matrix::rows(&logits, n, vocab);
@@ -92,6 +96,7 @@ pub fn cross_entropy(
 fn on_device(
     hidden: &Tensor,
     head: &Tensor,
+    cap: Option<f32>,
     targets: &[u32],
     weights: &[f32],
     with_weight_grad: bool,
@@ -101,6 +106,7 @@ fn on_device(
         (candle_core::Var::from_tensor(&hidden.detach())?, candle_core::Var::from_tensor(&head.detach())?);
     let head = if with_weight_grad { head_var.as_tensor() } else { head };
     let logits = hidden_var.matmul(&head.t()?)?.to_dtype(candle_core::DType::F32)?;
+    let logits = cap.map_or_else(|| Ok(logits.clone()), |cap| softcap(&logits, cap))?;
     let targets = Tensor::from_slice(targets, (tokens, 1), hidden.device())?;
     let losses = (logits.log_sum_exp(1)? - logits.gather(&targets, 1)?.squeeze(1)?)?;
     let weight = Tensor::from_slice(weights, tokens, hidden.device())?;

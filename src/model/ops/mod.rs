@@ -21,6 +21,7 @@ pub mod product;
 pub mod rms_norm;
 pub mod rope;
 pub mod simd;
+pub mod softcap;
 pub mod swiglu;
 pub mod team;
 pub mod weight;
