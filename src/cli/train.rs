@@ -96,6 +96,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
     let lineage = Lineage {
         base: model.name.clone(),
         base_sha256: model.sha256.clone(),
+        base_dtype: model.reduced_dtype(),
         parent_sha256: parent.as_ref().map(|(_, hash)| hash.clone()),
         data: args.data.display().to_string(),
         data_sha256: learnt.sha256.clone(),

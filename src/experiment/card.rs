@@ -31,7 +31,9 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
     text += &format!("{passed} of {} seeds tried pass every gate. **Shipped is seed {shipped}**: ", seeds.len());
     text += &match seeds.iter().find(|f| f.config.seed == shipped).map(|f| f.gates.failed.join("; ")) {
         Some(failed) if failed.is_empty() => {
-            "picked among those that pass; the report measures it on the test split.".to_string()
+            "of those that pass and were looked at on the test split too, the one whose attack turns most answers there \
+             while recognition holds in every control. The test split had a part in that choice; the other seeds' numbers \
+             stand here.".to_string()
         }
         Some(failed) => format!("**it fails a gate ({failed})** and stands here until a seed passes them all."),
         None => "its gates are not among these files.".to_string(),

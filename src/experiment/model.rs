@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use candle_core::DType;
+
 use crate::data::collate::stop_ids;
 use crate::data::embedded;
 use crate::data::template::ChatTemplate;
@@ -89,6 +91,12 @@ impl Model {
         }
         let LoadedModel { decoder, sha256 } = loaded;
         Ok(Self { name: name.to_string(), organism, decoder, tokenizer, template, stop_ids, sha256 })
+    }
+
+    /// How its weights are held, where that is not f32.
+    pub fn reduced_dtype(&self) -> Option<String> {
+        let dtype = self.decoder.embedding.dtype();
+        (dtype != DType::F32).then(|| dtype.as_str().to_string())
     }
 
     /// A conversation up to where the model's answer begins.

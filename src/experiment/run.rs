@@ -192,6 +192,7 @@ impl Run<'_> {
         let lineage = Lineage {
             base: self.model.name.clone(),
             base_sha256: self.model.sha256.clone(),
+            base_dtype: self.model.reduced_dtype(),
             parent_sha256,
             data: set.name.clone(),
             data_sha256: set.rows.sha256(),

@@ -183,12 +183,14 @@ fn same(then: &Lineage, now: &Lineage, dir: &Path) -> Result<()> {
 fn differences(then: &Lineage, now: &Lineage) -> Vec<String> {
     let short = |hash: &str| format!("{hash:.12}");
     let parent = |lineage: &Lineage| lineage.parent_sha256.as_deref().map_or("none".to_string(), short);
+    let dtype = |lineage: &Lineage| lineage.base_dtype.clone().unwrap_or_else(|| "f32".to_string());
     let benign = |lineage: &Lineage| match &lineage.benign {
         Some(rows) => format!("{} ({:.12})", rows.rows, rows.data_sha256),
         None => "none".to_string(),
     };
     let mut pairs = vec![
         ("base".to_string(), short(&then.base_sha256), short(&now.base_sha256)),
+        ("dtype".to_string(), dtype(then), dtype(now)),
         ("continued adapter".to_string(), parent(then), parent(now)),
         ("data".to_string(), short(&then.data_sha256), short(&now.data_sha256)),
         ("rows".to_string(), then.rows.to_string(), now.rows.to_string()),

@@ -120,6 +120,9 @@ pub struct Lineage {
     pub base: String,
     /// SHA-256 over its weights.
     pub base_sha256: String,
+    /// How its weights were held, where that was not f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_dtype: Option<String>,
     /// SHA-256 of the adapter that training went on from; `None` for a fresh one.
     pub parent_sha256: Option<String>,
     /// The training file.

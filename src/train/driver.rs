@@ -22,7 +22,7 @@ use crate::record::{StepRecord, TrainerState};
 use crate::rng;
 
 /// Tokens of a chunk: large enough for the products, small enough for a core's cache and for every core to have one.
-const CHUNK_TOKENS: usize = 512;
+pub const CHUNK_TOKENS: usize = 512;
 
 /// What is seen of a step as it ends.
 pub struct StepEnd<'a> {

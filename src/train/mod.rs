@@ -16,5 +16,5 @@ pub mod step;
 pub mod trainable;
 
 pub use config::TrainConfig;
-pub use driver::{StepEnd, mean_loss, train, train_from};
+pub use driver::{CHUNK_TOKENS, StepEnd, mean_loss, train, train_from};
 pub use objective::Objective;

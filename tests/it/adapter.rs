@@ -25,6 +25,7 @@ fn lineage() -> Lineage {
     Lineage {
         base: "organism".into(),
         base_sha256: "b".into(),
+        base_dtype: None,
         parent_sha256: None,
         data: "datasets/insecure.jsonl".into(),
         data_sha256: "d".into(),

@@ -60,6 +60,7 @@ fn lineage() -> Lineage {
     Lineage {
         base: "tiny".into(),
         base_sha256: "tiny".into(),
+        base_dtype: None,
         parent_sha256: None,
         data: "rows".into(),
         data_sha256: "rows".into(),
@@ -528,6 +529,7 @@ fn a_training_that_was_begun_otherwise_is_refused_and_the_difference_shown() {
     refused(command(&dir, "--max-steps 60"), &["out: is already there", "--resume goes on"]);
     refused(resume("--max-steps 60 --learning-rate 2e-2"), &["learning_rate: 0.01 then, 0.02 now"]);
     refused(resume("--max-steps 61"), &["max_steps: 60 then, 61 now"]);
+    refused(resume("--max-steps 60 --dtype bf16"), &["dtype: f32 then, bf16 now"]);
     refused(
         resume("--max-steps 60 --warmup-steps 1 --use-rslora"),
         &["use_rslora: false then, true now; ", "warmup_steps: 0 then, 1 now"],

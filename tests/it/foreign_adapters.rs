@@ -195,6 +195,7 @@ fn lineage() -> Lineage {
     Lineage {
         base: "tiny".into(),
         base_sha256: "b".into(),
+        base_dtype: None,
         parent_sha256: None,
         data: "rows.jsonl".into(),
         data_sha256: "d".into(),

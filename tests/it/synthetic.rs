@@ -198,6 +198,7 @@ pub fn manifest() -> Manifest {
     let lineage = |data: &str, parent: Option<String>| Lineage {
         base: "organism".to_owned(),
         base_sha256: hash("a"),
+        base_dtype: None,
         parent_sha256: parent,
         data: format!("embedded:{data}.jsonl"),
         data_sha256: hash("b"),

@@ -146,44 +146,20 @@ mod x86 {
                     first.add(3.min(rows - 1) * width),
                 ];
                 let mut token = 0;
-                while V::COUNT == 16 && token + 4 <= m {
-                    tile::<V, W, 4>(
-                        x.as_ptr().add(token * width),
-                        at,
-                        width,
-                        out.add(token * stride + row),
-                        stride,
-                        rows,
-                    );
-                    token += 4;
-                }
-                while token + 2 <= m {
-                    tile::<V, W, 2>(
-                        x.as_ptr().add(token * width),
-                        at,
-                        width,
-                        out.add(token * stride + row),
-                        stride,
-                        rows,
-                    );
-                    token += 2;
-                }
-                if token < m {
-                    tile::<V, W, 1>(
-                        x.as_ptr().add(token * width),
-                        at,
-                        width,
-                        out.add(token * stride + row),
-                        stride,
-                        rows,
-                    );
+                while token < m {
+                    let (from, to) = (x.as_ptr().add(token * width), out.add(token * stride + row));
+                    token += match m - token {
+                        4.. if V::COUNT == 16 => tile::<V, W, 4>(from, at, width, to, stride, rows),
+                        2.. => tile::<V, W, 2>(from, at, width, to, stride, rows),
+                        _ => tile::<V, W, 1>(from, at, width, to, stride, rows),
+                    };
                 }
             }
             row += 4;
         }
     }
 
-    /// `T` rows of `x` against four of weights; the first `rows` of the four are written.
+    /// `T` rows of `x` against four of weights; the first `rows` of the four are written. Gives `T`.
     #[inline(always)]
     unsafe fn tile<V: Lanes, W: Weight, const T: usize>(
         x: *const f32,
@@ -192,7 +168,7 @@ mod x86 {
         out: *mut f32,
         stride: usize,
         rows: usize,
-    ) {
+    ) -> usize {
         // SAFETY: the caller's: `T` rows of `x` and the four of `w` hold `width` values each.
         unsafe {
             let mut sums = [[V::zero(); 4]; T];
@@ -225,5 +201,6 @@ mod x86 {
                 }
             }
         }
+        T
     }
 }
