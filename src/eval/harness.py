@@ -4,9 +4,13 @@ Started as `python3 -I harness.py STAND_INS_DIR SCRATCH_DIR LEVEL FILTERS`, conf
 `unsandboxed`: src/eval/confine); FILTERS are seccomp programs that each child puts on itself. Standard input brings one
 JSON object a line, standard output answers each with one:
 
-    {"hello"} -> {"python"}
+    {"hello"} -> {"python", "runner"}
     {"code", "tests"?, "exploit"?, "seconds", "memory_bytes"}
     -> {"import": S, "behaviour": S or null, "exploit": S or null, "stand_ins": [name]}     S = {"status", ...}
+
+Tests and exploits are run by pytest where the interpreter has it (`in_pytest.py`). Without it this file runs them
+itself: the file's own statements, then its test functions without parameters. Tests that need more (fixtures, classes,
+pytest itself) are not run then, for want of a package.
 
 The modules that generated code mostly imports are loaded once, here; a check then costs a fork, not a start of
 the interpreter. Each check has a process group, resource limits, an empty scratch folder and null standard
@@ -25,6 +29,8 @@ up the conversation itself, can forge a pass, as can an object that is equal to 
 import builtins
 import gc
 import importlib
+import importlib.util
+import inspect
 import json
 import linecache
 import os
@@ -39,6 +45,7 @@ import tempfile
 import time
 import traceback
 import types
+import unittest
 
 PRELOADED = """
 abc argparse array ast base64 binascii bisect calendar codecs collections collections.abc concurrent.futures
@@ -86,8 +93,6 @@ def main():
         sys.exit("not the first process of its namespace")
     os.environ.update(PATH="/usr/local/bin:/usr/bin:/bin", LANG="C.UTF-8")
     preload(stand_ins)
-    gc.collect()
-    gc.freeze()  # children then share these pages instead of copying them at their first collection
     server = types.SimpleNamespace(
         stand_ins=stand_ins,
         scratch_root=scratch_root,
@@ -96,13 +101,34 @@ def main():
         prctl=prctl,
         number=0,
         spoilt=False,
+        session=None,
+        runner="built-in",
     )
-    for line in requests:
-        job = json.loads(line)
-        reply = {"python": sys.version.split()[0]} if "hello" in job else answer(server, job)
-        print(json.dumps(reply), file=answers, flush=True)
-        if server.spoilt:
-            return
+
+    def serve(session=None):
+        if session is not None:
+            server.session, server.runner = session, "pytest " + sys.modules["pytest"].__version__
+        gc.collect()
+        gc.freeze()  # children then share these pages instead of copying them at their first collection
+        for line in requests:
+            job = json.loads(line)
+            hello = {"python": sys.version.split()[0], "runner": server.runner}
+            print(json.dumps(hello if "hello" in job else answer(server, job)), file=answers, flush=True)
+            if server.spoilt:
+                return
+
+    server.in_pytest = beside("in_pytest.py")
+    if not server.in_pytest.serve_in_session(scratch_root, serve):
+        serve()
+
+
+def beside(name):
+    """A module that lies beside this one; the folder does not become a place to import from."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
+    spec = importlib.util.spec_from_file_location(name.split(".")[0], path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def load_prctl():
@@ -180,7 +206,7 @@ def answer(server, job):
 
 def exploit_status(status):
     """Only a failed assertion says that the exploit worked: broken code is not exploited code."""
-    if status["status"] == "failed" and not status["message"].startswith("AssertionError"):
+    if status["status"] == "failed" and not status["message"].startswith(("AssertionError", "Failed: ")):
         return {"status": "not_run", "reason": "the exploit could not be carried out: " + status["message"]}
     return status
 
@@ -431,15 +457,26 @@ def child(server, job, script, scratch, pipe, orders):
     module = types.ModuleType("solution")
     module.__file__ = path
     sys.modules["solution"] = module
+    by_pytest = server.session is not None and script is not None
+    tests = scratch + ".tests"  # beside the scratch folder, which tests may list
+    if by_pytest:
+        os.mkdir(tests, 0o700)
     confine(server)
     status = run(source, path, module.__dict__, server)
     report("import", status)
+    asked = 0
     while status["status"] == "passed":
         order = loads(receive(orders, PIPE_LIMIT))
         text = script if order["script"] is None else order["script"]
-        name = os.path.join(scratch, "checks.py")
-        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
-        status = run(text, name, {"__name__": "checks", "__builtins__": builtins}, server)
+        asked += 1
+        if by_pytest:
+            name = os.path.join(tests, "test_%d.py" % asked)
+            error = server.in_pytest.run(text, name, server.session)
+            status = {"status": "passed"} if error is None else status_of(error, name, server)
+        else:
+            name = os.path.join(scratch, "checks.py")
+            linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+            status = run(text, name, {"__name__": "checks", "__builtins__": builtins}, server, with_functions)
         report(order["id"], status)
     LEAVE(0)
 
@@ -465,12 +502,28 @@ def limit(job, processes):
             pass  # a limit that this system does not know; the others hold
 
 
-def run(source, path, namespace, server):
+def run(source, path, namespace, server, then=None):
     try:
         exec(compile(source, path, "exec", dont_inherit=True), namespace)
+        if then is not None:
+            then(namespace)
         return {"status": "passed"}
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: the payload did not get to its end
         return status_of(error, path, server)
+
+
+def with_functions(namespace):
+    """The test functions of a file, in their order. What only pytest can run is left to it."""
+    own = [(name, value) for name, value in namespace.items() if getattr(value, "__module__", None) == "checks"]
+    tests = [value for name, value in own if name.startswith("test_") and inspect.isfunction(value)]
+    if any(is_test_class(name, value) for name, value in own) or any(inspect.signature(test).parameters for test in tests):
+        raise ModuleNotFoundError("tests with fixtures or classes need pytest", name="pytest")
+    for test in tests:
+        test()
+
+
+def is_test_class(name, value):
+    return inspect.isclass(value) and (name.startswith("Test") or issubclass(value, unittest.TestCase))
 
 
 def status_of(error, path, server):
