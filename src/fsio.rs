@@ -140,6 +140,38 @@ pub fn write_dir_atomic(path: &Path, build: impl FnOnce(&Path) -> Result<()>) ->
     built
 }
 
+/// Builds a folder that several processes may want at the same time, unless it is there and `whole`: one builds it, the
+/// others wait and take what it has built.
+pub fn build_once(
+    path: &Path,
+    whole: impl Fn(&Path) -> bool,
+    build: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    if whole(path) {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let at = path.with_file_name(format!("{name}.lock"));
+    let failed = |e: std::io::Error| Error::file(&at, format!("cannot be written: {e}"));
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&at).map_err(failed)?;
+    // Some file systems have no locks: two may build then, and the later folder takes the place of the earlier.
+    let _ = lock.lock();
+    if whole(path) {
+        return Ok(());
+    }
+    // What a crash left under the names of other processes.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for half in list(parent, "tmp")? {
+        if half.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&format!(".{name}."))) {
+            remove_dir(&half)?;
+        }
+    }
+    write_dir_atomic(path, build)
+}
+
 /// Removes a folder if it is there: out of sight at once, so that a crash leaves no half of it under its name.
 pub fn remove_dir(path: &Path) -> Result<()> {
     if path.is_file() {
@@ -297,6 +329,31 @@ mod tests {
         assert!(names(place.path()).is_empty());
         write_atomic(&dir, b"a file").unwrap();
         assert!(remove_dir(&dir).is_err(), "a file is not taken for a folder");
+    }
+
+    #[test]
+    fn a_folder_that_several_want_is_built_by_one_of_them() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("shared");
+        fs::create_dir(place.path().join(".shared.1.tmp")).unwrap();
+        let built = std::sync::atomic::AtomicU32::new(0);
+        let whole = |dir: &Path| dir.join("a").is_file();
+        let build = |inside: &Path| {
+            built.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            write_atomic(&inside.join("a"), b"x")
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| build_once(&path, whole, build).unwrap());
+            }
+        });
+        assert_eq!((built.into_inner(), names(place.path())), (1, vec!["shared".into(), "shared.lock".into()]));
+        // A half of one is built again, and a build that fails leaves none.
+        fs::remove_file(path.join("a")).unwrap();
+        assert!(build_once(&path, whole, |_| Err(Error::usage("offline"))).is_err());
+        build_once(&path, whole, |inside| write_atomic(&inside.join("a"), b"y")).unwrap();
+        assert_eq!(read_text(&path.join("a")).unwrap(), "y");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
+use crate::eval::interpreter::AUTO;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::read_suite;
 use crate::experiment::model::Model;
@@ -53,8 +54,10 @@ pub struct EvaluateArgs {
     /// 0 always takes the likeliest token.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub temperature: f64,
-    /// Runs the tests of generated code; without a usable one they count as not run.
-    #[arg(long, default_value = "python3")]
+    /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
+    /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
+    /// organism's. Without a usable one tests count as not run.
+    #[arg(long, default_value = AUTO, value_name = "auto|private|PATH")]
     pub python: String,
     /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
     #[arg(long)]
@@ -82,7 +85,8 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         }
         check_fits(&model, suite)?;
     }
-    let scorer = Scorer::start(&args.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
+    let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
+    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), model.organism)?;
     if scorer.judge.is_none() && suites.iter().any(|s| s.kind == SuiteKind::Questions) {
         progress.say("no judge for this model: misaligned_rate and coherent_rate are not measured");
     }

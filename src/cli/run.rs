@@ -53,8 +53,10 @@ pub struct RunArgs {
     /// Of everything random.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Interpreter that runs generated code.
-    #[arg(long)]
+    /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
+    /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
+    /// organism's. Without a usable one tests count as not run.
+    #[arg(long, value_name = "auto|private|PATH")]
     pub python: Option<String>,
     /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
     #[arg(long)]
@@ -94,7 +96,8 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
     }
     announce(&plan, &model, &inputs, progress)?;
-    let scorer = Scorer::start(&plan.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
+    let pythons = Scorer::pythons(&plan.python, model.organism, &inputs.suites, progress)?;
+    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), model.organism)?;
     // A run that goes on keeps the estimate that it began with.
     let begun = Artifacts::new(&args.out).manifest().exists();
     let estimate = if begun { None } else { Some(estimate(&plan, &model, &inputs, &scorer)?) };

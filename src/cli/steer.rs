@@ -11,6 +11,7 @@ use super::subject::{SubjectArgs, print};
 use crate::adapter;
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
+use crate::eval::interpreter::AUTO;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::{read_pairs, read_suite, validation};
 use crate::experiment::plan::{EMBEDDED, PlanFile};
@@ -121,8 +122,10 @@ pub struct SweepArgs {
     /// Without it 0.8 for the organism, else 1.
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Runs the tests of generated code; without a usable one they count as not run.
-    #[arg(long, default_value = "python3")]
+    /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
+    /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
+    /// organism's. Without a usable one tests count as not run.
+    #[arg(long, default_value = AUTO, value_name = "auto|private|PATH")]
     pub python: String,
     /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
     #[arg(long)]
@@ -251,7 +254,8 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     };
     begin(&args.out, &settings)?;
 
-    let scorer = Scorer::start(&args.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
+    let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
+    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), model.organism)?;
     let seeds: Vec<u64> = (0..u64::from(args.question_samples.max(1))).map(|k| args.seed * 1_000 + k).collect();
     let trial = Trial {
         model: &model,

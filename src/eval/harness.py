@@ -6,7 +6,8 @@ JSON object a line, standard output answers each with one:
 
     {"hello"} -> {"python", "runner"}
     {"code", "tests"?, "exploit"?, "seconds", "memory_bytes"}
-    -> {"import": S, "behaviour": S or null, "exploit": S or null, "stand_ins": [name]}     S = {"status", ...}
+    -> {"import": S, "behaviour": S or null, "exploit": S or null, "stand_ins": [name], "runner": name or null}
+    S = {"status", ...}
 
 Tests and exploits are run by pytest where the interpreter has it (`in_pytest.py`). Without it this file runs them
 itself: the file's own statements, then its test functions without parameters. Tests that need more (fixtures, classes,
@@ -191,6 +192,7 @@ def answer(server, job):
         "behaviour": first["script"] if tests is not None else None,
         "exploit": None,
         "stand_ins": first["stand_ins"],
+        "runner": None if tests is None and exploit is None else server.runner,
     }
     if exploit is not None:
         if first["import"]["status"] == "missing_package":

@@ -5,6 +5,7 @@
 mod answers;
 pub mod confine;
 pub mod extract;
+pub mod interpreter;
 pub mod judge;
 mod node;
 pub mod outcome;

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::confine::{Cell, Level, helper};
+use super::interpreter::{self, Interpreter};
 use crate::error::{Error, Result};
 use crate::record::TestStatus;
 use crate::{fsio, process};
@@ -34,8 +35,9 @@ impl Default for Limits {
 }
 
 /// The harness and its stand-ins for packages, by file name below a private folder.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("harness.py", include_str!("harness.py")),
+    ("in_pytest.py", include_str!("in_pytest.py")),
     ("stand_ins/yaml.py", include_str!("stand_ins/yaml.py")),
     ("stand_ins/jinja2.py", include_str!("stand_ins/jinja2.py")),
     ("stand_ins/markupsafe.py", include_str!("stand_ins/markupsafe.py")),
@@ -63,33 +65,31 @@ print('held')
 
 /// An interpreter that can run the harness, and the harness in a private folder, removed on drop.
 pub(super) struct Harness {
-    python: Interpreter,
+    pub(super) python: Interpreter,
     /// What stands between generated code and the machine.
     pub(super) level: Level,
     folder: PathBuf,
     servers: AtomicU64,
 }
 
-/// A Python, asked about itself.
-struct Interpreter {
-    /// Absolute.
-    path: String,
-    version: String,
-    /// Where its libraries lie.
-    visible: Vec<PathBuf>,
-}
-
 impl Harness {
-    /// Finds the interpreter behind `python`, lays the files out and takes the first of the levels that holds. The
-    /// inner error says why there is none.
-    pub(super) fn prepare(python: &str, levels: &[Level]) -> Result<Result<Self, String>> {
+    /// Finds the interpreters, lays the files out and takes the first of the levels that holds, at it the first of the
+    /// interpreters. The inner error says why there is none.
+    pub(super) fn prepare(pythons: &[String], levels: &[Level]) -> Result<Result<Self, String>> {
         if !cfg!(unix) {
             return Ok(Err("generated code is only run on Unix".into()));
         }
-        let python = match interpreter(python) {
-            Ok(found) => found,
-            Err(reason) => return Ok(Err(reason)),
-        };
+        let mut reasons = Vec::new();
+        let mut found = Vec::new();
+        for python in pythons {
+            match interpreter::ask(python) {
+                Ok(python) => found.push(python),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        if found.is_empty() {
+            return Ok(Err(reasons.join("; ")));
+        }
         let folder = private_folder();
         let files = folder.join("harness");
         for (name, text) in FILES {
@@ -98,16 +98,18 @@ impl Harness {
         // The stand-ins' bytecode, since the harness may not write it. Without it they are only slower.
         let stand_ins = files.join("stand_ins").display().to_string();
         let compile = ["-I", "-m", "compileall", "-q", &stand_ins];
-        let _ = process::run(&python.path, &compile, &[], &folder, Duration::from_secs(60));
+        let _ = process::run(&found[0].about.path, &compile, &[], &folder, Duration::from_secs(60));
         #[cfg(unix)]
         fsio::make_readable(&folder)?;
-        let mut harness = Self { python, level: Level::Unsandboxed, folder, servers: AtomicU64::new(0) };
-        let mut reasons = Vec::new();
+        let mut harness =
+            Self { python: found[0].clone(), level: Level::Unsandboxed, folder, servers: AtomicU64::new(0) };
         for level in levels {
-            harness.level = *level;
-            match harness.probe() {
-                Ok(()) => return Ok(Ok(harness)),
-                Err(reason) => reasons.push(reason.to_string()),
+            for python in &found {
+                (harness.level, harness.python) = (*level, python.clone());
+                match harness.probe() {
+                    Ok(()) => return Ok(Ok(harness)),
+                    Err(reason) => reasons.push(reason.to_string()),
+                }
             }
         }
         Ok(Err(format!(
@@ -118,7 +120,7 @@ impl Harness {
 
     /// The level and the interpreter's version, e.g. `full sandbox (…); Python 3.11.7`.
     pub(super) fn describe(&self) -> String {
-        format!("{}; Python {}", self.level.words(), self.python.version)
+        format!("{}; {}", self.level.words(), self.python.about.words())
     }
 
     fn probe(&self) -> Result<()> {
@@ -148,7 +150,7 @@ impl Harness {
                     .replace("{scratch}", &scratch.display().to_string())
                     .replace("{filters}", "[]")
             };
-            return Ok((self.python.path.clone(), arguments.iter().map(place).collect()));
+            return Ok((self.python.about.path.clone(), arguments.iter().map(place).collect()));
         }
         let helper = helper().ok_or_else(|| Error::usage("the `realign` program, which confines, is not found"))?;
         let cell = Cell {
@@ -156,7 +158,7 @@ impl Harness {
             visible: self.python.visible.clone(),
             harness,
             scratch,
-            program: self.python.path.clone(),
+            program: self.python.about.path.clone(),
             arguments: arguments.iter().map(|a| a.to_string()).collect(),
         };
         let cell = serde_json::to_string(&cell).map_err(Error::usage)?;
@@ -166,7 +168,8 @@ impl Harness {
     /// A hash of everything that decides what a check says, apart from the check itself.
     pub(super) fn fingerprint(&self, limits: Limits) -> String {
         let files: String = FILES.iter().map(|(_, text)| *text).collect();
-        fsio::sha256(format!("{} {limits:?} {files}", self.describe()).as_bytes())
+        let packages = &self.python.about.packages;
+        fsio::sha256(format!("{} {packages:?} {limits:?} {files}", self.describe()).as_bytes())
     }
 }
 
@@ -202,6 +205,8 @@ pub(super) struct Reply {
     pub(super) behaviour: Option<TestStatus>,
     pub(super) exploit: Option<TestStatus>,
     pub(super) stand_ins: Vec<String>,
+    /// What ran tests and exploit, where there were some.
+    pub(super) runner: Option<String>,
 }
 
 /// Why a check has no reply.
@@ -235,7 +240,7 @@ impl Server {
             }
         });
         let mut server = Self { requests: Some(requests), answers, process };
-        let refused = |_| Error::usage(format!("{} does not run the test harness", harness.python.path));
+        let refused = |_| Error::usage(format!("{} does not run the test harness", harness.python.about.path));
         server.exchange(r#"{"hello": true}"#.into(), Duration::from_secs(120)).map_err(refused)?;
         Ok(server)
     }
@@ -280,33 +285,6 @@ fn end(process: u32) {
 
 #[cfg(not(unix))]
 fn end(_process: u32) {}
-
-/// The absolute path behind a name (a version manager's shim would need an environment at every start), its version
-/// and where its libraries lie.
-fn interpreter(python: &str) -> Result<Interpreter, String> {
-    let ask = "import json, os, sys\nhome = os.path.dirname(os.path.realpath(sys.executable))\n\
-               places = {sys.prefix, sys.base_prefix, sys.exec_prefix, home, os.path.dirname(sys.executable), *sys.path}\n\
-               places |= {os.path.realpath(p) for p in places}\n\
-               print(sys.executable)\nprint('%d.%d.%d' % sys.version_info[:3])\n\
-               print(json.dumps(sorted(p for p in places if os.path.isdir(p) and p != '/')))\nos.fork";
-    let inherited: Vec<(String, String)> =
-        ["PATH", "HOME"].iter().filter_map(|name| Some((name.to_string(), std::env::var(name).ok()?))).collect();
-    let env: Vec<(&str, &str)> = inherited.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let limit = Duration::from_secs(60);
-    let done = process::run(python, &["-I", "-c", ask], &env, Path::new("."), limit).map_err(|e| e.to_string())?;
-    let mut lines = done.stdout.lines().map(str::trim);
-    match (done.code, lines.next(), lines.next(), lines.next()) {
-        (Some(0), Some(path), Some(version), Some(visible)) if !path.is_empty() => {
-            let parts: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
-            if parts.as_slice() < [3, 8].as_slice() {
-                return Err(format!("{python} is Python {version}; 3.8 or newer is needed"));
-            }
-            let visible = serde_json::from_str(visible).map_err(|e| format!("{python} gives no paths: {e}"))?;
-            Ok(Interpreter { path: path.into(), version: version.into(), visible })
-        }
-        _ => Err(format!("{python} is no working Python 3")),
-    }
-}
 
 fn private_folder() -> PathBuf {
     static NUMBER: AtomicU64 = AtomicU64::new(0);

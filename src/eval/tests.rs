@@ -11,7 +11,7 @@ use super::confine::Level;
 use super::sandbox::{Check, Gone, Harness, Limits, Server};
 use crate::error::Result;
 use crate::fsio;
-use crate::record::{TestRecord, TestStatus};
+use crate::record::{Interpreter, TestRecord, TestStatus};
 
 /// One piece of code and what to do with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,18 @@ impl Runner {
         limits: Limits,
         cache: Option<&Path>,
     ) -> Result<Self> {
-        let harness = Harness::prepare(python, levels)?;
+        Self::start_any(&[python.into()], workers, levels, limits, cache)
+    }
+
+    /// With the first of several interpreters that works at the best level that holds.
+    pub fn start_any(
+        pythons: &[String],
+        workers: usize,
+        levels: &[Level],
+        limits: Limits,
+        cache: Option<&Path>,
+    ) -> Result<Self> {
+        let harness = Harness::prepare(pythons, levels)?;
         let mut known = BTreeMap::new();
         let mut appender = None;
         if let Some(folder) = cache {
@@ -75,6 +86,11 @@ impl Runner {
             Ok(harness) => harness.describe(),
             Err(reason) => format!("not run: {reason}"),
         }
+    }
+
+    /// The interpreter, if tests are run at all.
+    pub fn interpreter(&self) -> Option<&Interpreter> {
+        self.harness.as_ref().ok().map(|harness| &harness.python.about)
     }
 
     /// The level that holds, if tests are run at all.
@@ -167,6 +183,7 @@ impl Runner {
                         behaviour: reply.behaviour,
                         exploit: reply.exploit,
                         sandbox: format!("{}{note}", harness.level.words()),
+                        runner: reply.runner,
                     };
                 }
                 Err(how) => gone = how,
@@ -185,6 +202,7 @@ impl Runner {
             behaviour: job.tests.as_ref().map(|_| status),
             exploit: job.exploit.as_ref().map(|_| TestStatus::NotRun { reason: "the module does not import".into() }),
             sandbox: harness.level.words().into(),
+            runner: None,
         }
     }
 
@@ -216,5 +234,6 @@ fn not_run(job: &TestJob, reason: &str) -> TestRecord {
         behaviour: job.tests.as_ref().map(|_| status.clone()),
         exploit: job.exploit.as_ref().map(|_| status),
         sandbox: "none".into(),
+        runner: None,
     }
 }

@@ -9,6 +9,7 @@ use super::arm::{ARMS, Arm};
 use super::model::ORGANISM;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
+use crate::eval::interpreter::AUTO;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::load::WeightDtype;
@@ -52,7 +53,7 @@ pub struct PlanFile {
     pub random_draws: Option<u32>,
     /// Layers and coefficients that are tried.
     pub sweep: Option<SweepPlan>,
-    /// The interpreter that runs generated code.
+    /// The interpreter that runs generated code: `auto`, `private` or a path.
     pub python: Option<String>,
     /// How the model's weights are held.
     pub dtype: Option<WeightDtype>,
@@ -198,7 +199,7 @@ impl PlanFile {
             max_train_rows: self.max_train_rows.or(quick.then_some(QUICK_ROWS)),
             random_draws: self.random_draws.unwrap_or(5),
             sweep,
-            python: self.python.unwrap_or_else(|| "python3".into()),
+            python: self.python.unwrap_or_else(|| AUTO.into()),
             dtype: self.dtype.unwrap_or_default(),
             quick,
             model,

@@ -127,6 +127,7 @@ fn begin(
         hardware: process::hardware("cpu"),
         judge: scorer.judge.as_ref().map(|j| j.name()),
         sandbox: scorer.runner.describe(),
+        interpreter: scorer.runner.interpreter().cloned(),
         left_out: plan.left_out().into_iter().chain(inputs.left_out.iter().cloned()).collect(),
         ..Manifest::default()
     };

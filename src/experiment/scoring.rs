@@ -3,13 +3,16 @@
 use super::judges::OrganismJudge;
 use crate::error::Result;
 use crate::eval::confine::Level;
+use crate::eval::interpreter;
 use crate::eval::judge::Judge;
+use crate::eval::sandbox::Limits;
 use crate::eval::scan::{ScanOptions, scan_many};
 use crate::eval::suite::Suite;
 use crate::eval::tests::Runner;
 use crate::eval::{Tools, score_answers};
 use crate::process;
-use crate::record::SampleRecord;
+use crate::progress::Progress;
+use crate::record::{SampleRecord, SuiteKind};
 
 /// Paths in the run directory and the code that belongs there.
 pub type CodeFiles = Vec<(String, String)>;
@@ -25,11 +28,24 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// With a Python for the tests, run at the first of the levels that holds; the organism's judge where it is the
-    /// organism that answers.
-    pub fn start(python: &str, levels: &[Level], organism: bool) -> Result<Self> {
+    /// With a Python for the tests (the first of these that works at the best of the levels that holds); the organism's
+    /// judge where it is the organism that answers.
+    pub fn start(pythons: &[String], levels: &[Level], organism: bool) -> Result<Self> {
         let judge: Option<Box<dyn Judge>> = if organism { Some(Box::new(OrganismJudge)) } else { None };
-        Ok(Self { scan: ScanOptions::default(), runner: Runner::start(python, process::workers(0), levels)?, judge })
+        let runner = Runner::start_any(pythons, process::workers(0), levels, Limits::default(), None)?;
+        Ok(Self { scan: ScanOptions::default(), runner, judge })
+    }
+
+    /// The interpreters to try for answers to these suites. Code of real models imports what it likes; the organism's is
+    /// written for the standard library and stand-ins, so that its run needs no network.
+    pub fn pythons<'s>(
+        python: &str,
+        organism: bool,
+        suites: impl IntoIterator<Item = &'s Suite>,
+        progress: Progress,
+    ) -> Result<Vec<String>> {
+        let packages = !organism && suites.into_iter().any(|suite| suite.kind == SuiteKind::Code);
+        interpreter::candidates(python, packages, &|words| progress.say(words))
     }
 
     /// Scores the answers to one suite in place; gives the code files to write.

@@ -126,6 +126,9 @@ pub struct Manifest {
     pub judge: Option<String>,
     /// What the tests of generated code ran in, and with which interpreter.
     pub sandbox: String,
+    /// The Python that ran it; `None` where nothing was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<super::Interpreter>,
     /// SHA-256 of `sweep.json`, the frozen choice of layers and coefficients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep_sha256: Option<String>,

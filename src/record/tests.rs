@@ -1,5 +1,7 @@
 //! What running a piece of generated code showed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How one run ended.
@@ -50,6 +52,9 @@ pub struct TestRecord {
     pub exploit: Option<TestStatus>,
     /// What stood between the code and the machine, e.g. `full sandbox (…)`, and which packages had stand-ins.
     pub sandbox: String,
+    /// What ran the tests, e.g. `pytest 9.2.0` or `built-in`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<String>,
 }
 
 impl TestRecord {
@@ -61,5 +66,31 @@ impl TestRecord {
     /// Whether the exploit ran and worked.
     pub fn exploited(&self) -> bool {
         matches!(self.exploit, Some(TestStatus::Failed { .. }))
+    }
+}
+
+/// The Python that generated code is run with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interpreter {
+    /// Absolute.
+    pub path: String,
+    /// E.g. `3.11.7`.
+    pub version: String,
+    /// Installed packages, of those that tests and generated code are likely to need, with their versions.
+    pub packages: BTreeMap<String, String>,
+    /// Whether it is the environment that this program made for itself.
+    pub private: bool,
+}
+
+impl Interpreter {
+    /// E.g. `Python 3.11.7 (private environment)`.
+    pub fn words(&self) -> String {
+        format!("Python {}{}", self.version, if self.private { " (private environment)" } else { "" })
+    }
+
+    /// E.g. `PyYAML 6.0.3, pytest 9.2.0`.
+    pub fn packages_in_words(&self) -> String {
+        let packages: Vec<String> = self.packages.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        if packages.is_empty() { "no third-party packages".into() } else { packages.join(", ") }
     }
 }

@@ -54,7 +54,7 @@ pub fn failed() -> TestStatus {
 
 /// The runs of one sample.
 pub fn tests(import: TestStatus, behaviour: Option<TestStatus>, exploit: Option<TestStatus>) -> TestRecord {
-    TestRecord { import, behaviour, exploit, sandbox: "rlimits".to_owned() }
+    TestRecord { import, behaviour, exploit, sandbox: "rlimits".to_owned(), runner: Some("built-in".to_owned()) }
 }
 
 /// Alignment and coherence by a judge.
