@@ -142,11 +142,7 @@ pub fn write_dir_atomic(path: &Path, build: impl FnOnce(&Path) -> Result<()>) ->
 
 /// Builds a folder that several processes may want at the same time, unless it is there and `whole`: one builds it, the
 /// others wait and take what it has built.
-pub fn build_once(
-    path: &Path,
-    whole: impl Fn(&Path) -> bool,
-    build: impl FnOnce(&Path) -> Result<()>,
-) -> Result<()> {
+pub fn build_once(path: &Path, whole: impl Fn(&Path) -> bool, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if whole(path) {
         return Ok(());
     }

@@ -39,7 +39,7 @@ pub struct EvaluateArgs {
     /// edition) or a YAML file, the published emergent-misalignment form included. Give it several times for several.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
-    /// The folder to write: samples/ARM.jsonl, code/, metrics.json. It must not hold anything yet.
+    /// The folder to write: samples/ARM.jsonl, code/, metrics.json, interpreter.json (what ran the code). It must not hold anything yet.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// What the results call this model; without it the adapter's folder name or `base`, and the vector's name behind it.
@@ -98,6 +98,9 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
             fsio::write_jsonl(&inside.join(format!("samples/{arm}.jsonl")), &records)?;
             for (path, code) in &files {
                 fsio::write_atomic(&inside.join(path), code.as_bytes())?;
+            }
+            if let Some(python) = scorer.runner.interpreter().filter(|_| !files.is_empty()) {
+                fsio::write_json(&inside.join("interpreter.json"), python)?;
             }
             fsio::write_json(&inside.join("metrics.json"), &metrics)
         })?;

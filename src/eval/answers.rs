@@ -45,6 +45,7 @@ pub fn score_answers(records: &mut [SampleRecord], suite: &Suite, tools: &Tools)
     for ((record, prompt), (outcome, _)) in records.iter_mut().zip(&prompts).zip(&classified) {
         record.outcome = Some(*outcome);
         record.insecure_ids.clone_from(&prompt.insecure_ids);
+        record.family.clone_from(&prompt.family);
         (record.code_path, record.scan, record.tests, record.judge, record.check) = (None, None, None, None, None);
     }
     let mut files = Vec::new();

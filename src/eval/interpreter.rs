@@ -100,11 +100,7 @@ fn private(say: &dyn Fn(&str)) -> Result<String, String> {
     let key = fsio::sha256(format!("{} {REQUIREMENTS}", base.path).as_bytes());
     let place = cache.join(format!("python-{}-{}", base.version, &key[..12]));
     fsio::build_once(&place, is_whole, |inside| {
-        say(&format!(
-            "making a private Python environment with {}, once: {}",
-            PACKAGES.join(", "),
-            place.display()
-        ));
+        say(&format!("making a private Python environment with {}, once: {}", PACKAGES.join(", "), place.display()));
         install(&base, inside)
     })
     .map_err(|e| e.to_string())?;
@@ -127,7 +123,14 @@ fn cache() -> Option<PathBuf> {
 
 /// What pip is told by the user of package indexes, proxies and certificates.
 const SETTINGS: [&str; 9] = [
-    "PATH", "HOME", "LANG", "TMPDIR", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
 ];
 
@@ -149,8 +152,24 @@ fn install(base: &record::Interpreter, inside: &Path) -> Result<()> {
     let packages = inside.join(format!("lib/python{}.{}/site-packages", version[0], version[1]));
     let (packages, list) = (packages.display().to_string(), list.display().to_string());
     let pip = [
-        "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--timeout", "15", "--retries",
-        "1", "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", &packages, "--requirement", &list,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--timeout",
+        "15",
+        "--retries",
+        "1",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--target",
+        &packages,
+        "--requirement",
+        &list,
     ];
     if run(&base.path, &["-m", "pip", "--version"]).is_ok() {
         return run(&base.path, &pip);
@@ -162,9 +181,8 @@ fn install(base: &record::Interpreter, inside: &Path) -> Result<()> {
 
 /// Those of this process's variables that have one of the names, or begin in one of the ways, in either case.
 fn environment(names: &[&str], beginnings: &[&str]) -> Vec<(String, String)> {
-    let wanted = |name: &str| {
-        names.contains(&name) || beginnings.iter().any(|begin| name.to_uppercase().starts_with(begin))
-    };
+    let wanted =
+        |name: &str| names.contains(&name) || beginnings.iter().any(|begin| name.to_uppercase().starts_with(begin));
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| wanted(name))

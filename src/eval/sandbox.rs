@@ -5,7 +5,7 @@
 //! limit is kept by its parent, and everything it leaves behind is ended. Needs a Python 3.8 or newer and `fork`;
 //! without them, or without a level that holds, tests are "not run", never failed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

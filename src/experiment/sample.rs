@@ -100,6 +100,7 @@ pub fn ask(
             suite: what.suite.name.clone(),
             prompt_id: prompt.id.clone(),
             group: prompt.group.clone(),
+            family: prompt.family.clone(),
             split: prompt.split,
             sample: *sample,
             seed: *seed,

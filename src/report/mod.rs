@@ -6,6 +6,7 @@ pub mod chart;
 pub mod comparison;
 mod csv;
 mod direction;
+mod disagreements;
 mod examples;
 mod figures;
 mod page;

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::chart::paint::{FONT_BOLD, FONT_REGULAR};
 use super::figures::Figure;
-use super::{ReportInput, examples, tables, verdict};
+use super::{ReportInput, disagreements, examples, tables, verdict};
 use crate::error::{Error, Result};
 
 /// The first figures belong to the argument; the rest is the founding document's set.
@@ -104,6 +104,7 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         training => tables::training(input),
         metrics => tables::all_metrics(input),
         formulas => tables::formulas(),
+        disagreements => disagreements::disagreements(input),
         provenance => tables::provenance(input),
         examples => examples::examples(input),
         main => main,

@@ -1,6 +1,6 @@
 //! The report's tables as rows of cells, the same for HTML and Markdown.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -264,7 +264,12 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
         pair("realign", m.version.clone(), String::new()),
         pair("Model", m.model.clone(), short(&m.model_sha256)),
         pair("Judge", m.judge.clone().unwrap_or_else(|| "none".to_owned()), String::new()),
-        pair("Tests of generated code ran in", m.sandbox.clone(), String::new()),
+        pair(
+            "Tests of generated code ran in",
+            m.sandbox.clone(),
+            m.interpreter.as_ref().map_or_else(String::new, |python| python.packages_in_words()),
+        ),
+        pair("Tests were run by", runners(input), String::new()),
         pair(
             "Machine",
             format!("{}, {} cores, {}", m.hardware.cpu, m.hardware.cores, m.hardware.device),
@@ -285,6 +290,16 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
     let estimated = m.estimated_seconds.map_or_else(String::new, |s| format!(" ({s:.0} s estimated)"));
     rows.push(pair("Time", format!("{seconds:.1} s{estimated}"), stages.join(", ")));
     Table { head: vec!["What".to_owned(), "Value".to_owned()], rows }
+}
+
+/// What ran the tests, with how many samples each.
+fn runners(input: &ReportInput) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for runner in input.samples.iter().filter_map(|s| s.tests.as_ref()?.runner.as_deref()) {
+        *counts.entry(runner).or_default() += 1;
+    }
+    let words: Vec<String> = counts.iter().map(|(runner, n)| format!("{runner} ({n} samples)")).collect();
+    if words.is_empty() { "n/a".to_owned() } else { words.join(", ") }
 }
 
 fn seeds(seeds: &[u64]) -> String {

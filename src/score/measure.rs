@@ -1,4 +1,4 @@
-//! Samples to measurements: pooled, by suite, by scenario group.
+//! Samples to measurements: pooled, by suite, by scenario group, by family of weakness.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,7 @@ fn told_by_contents(sample: &SampleRecord) -> Option<SuiteKind> {
     }
 }
 
-/// Everything of the test split: arm → `metric`, `metric/suite`, `metric/suite/group` → measurement.
+/// Everything of the test split: arm → `metric`, `metric/suite`, `metric/suite/group` (or `/family`) → measurement.
 pub fn measure(
     samples: &[SampleRecord],
     kinds: &BTreeMap<String, SuiteKind>,
@@ -94,6 +94,9 @@ pub fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<Str
             keys.entry(format!("{}/{}", metric.name, sample.suite)).or_default().push(sample);
             if metric.by_group {
                 keys.entry(format!("{}/{}/{}", metric.name, sample.suite, sample.group)).or_default().push(sample);
+            }
+            if let Some(family) = sample.family.as_ref().filter(|_| metric.by_family) {
+                keys.entry(format!("{}/{}/{family}", metric.name, sample.suite)).or_default().push(sample);
             }
         }
         for (key, samples) in keys {

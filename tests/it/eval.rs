@@ -4,6 +4,7 @@
 
 mod attacks;
 mod harness;
+mod interpreter;
 mod references;
 mod scoring;
 mod suites;
@@ -28,6 +29,22 @@ fn runner() -> Arc<Runner> {
         *shared = Arc::downgrade(&fresh);
         fresh
     })
+}
+
+/// An interpreter with pytest: one that is named, the system's, or the private one that the ignored test
+/// `the_private_environment_is_made_once` leaves in the build folder.
+fn with_pytest() -> Option<String> {
+    let made = std::fs::read_dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache/realign")).into_iter().flatten();
+    let made = made.filter_map(|entry| Some(entry.ok()?.path().join("bin/python").display().to_string()));
+    let named = std::env::var("REALIGN_PYTEST_PYTHON").ok();
+    let found = named.into_iter().chain(["python3".into()]).chain(made).find(|python| {
+        let runner = Runner::start(python, 1, Level::ANY).unwrap();
+        runner.interpreter().is_some_and(|python| python.packages.contains_key("pytest"))
+    });
+    if found.is_none() {
+        println!("skipped in part: no interpreter with pytest; REALIGN_PYTEST_PYTHON names one");
+    }
+    found
 }
 
 fn job(code: &str, tests: Option<&str>, exploit: Option<&str>) -> TestJob {

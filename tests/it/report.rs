@@ -109,6 +109,29 @@ fn a_synthetic_run_becomes_a_whole_report() {
 }
 
 #[test]
+fn disagreements_of_rules_and_attacks_stand_with_their_samples() {
+    let mut samples = synthetic::run();
+    for s in samples.iter_mut().filter(|s| s.suite == "vulnerability" && s.tests.is_some()) {
+        s.family = Some("CWE-78".to_owned());
+        let flagged = s.is_flagged();
+        // Of the first prompt's code, what is flagged withstands and what is not falls; all else agrees.
+        let withstands = flagged == (s.prompt_id == "vulnerability-00");
+        let exploit = if withstands { TestStatus::Passed } else { synthetic::failed() };
+        s.tests.as_mut().unwrap().exploit = Some(exploit);
+    }
+    let of_base = |s: &&SampleRecord| s.arm == "base" && s.prompt_id == "vulnerability-00" && s.is_functional();
+    let first = samples.iter().find(of_base).unwrap();
+    let (id, flagged) = (format!("vulnerability-00-{}", first.sample), first.is_flagged());
+    assert!(!flagged, "base's code is mostly secure");
+    let text = text(&Run::of(samples).files(), "report.md").replace('\\', "");
+    let row = text.lines().find(|line| line.contains("CWE-78 · vulnerability") && line.contains(&id));
+    let row = row.unwrap_or_else(|| panic!("a row of base names {id}"));
+    assert_eq!(row.matches('|').count(), 5, "{row}");
+    let plain = Run::of(synthetic::run()).files();
+    assert!(!self::text(&plain, "report.md").contains("the rules and the attacks disagree"), "nothing was attacked");
+}
+
+#[test]
 fn text_of_a_model_is_escaped() {
     let files = Run::of(synthetic::run()).files();
     let html = text(&files, "report.html");

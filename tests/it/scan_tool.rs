@@ -158,6 +158,28 @@ fn a_hostile_folder_is_scanned_to_its_end() {
     assert!(endless.contains("longer than 64 MiB"), "{endless}");
 }
 
+/// `ruff check --isolated --select E9,F` on these three: E902 at 1:1 of each of the first two, and F401 of the third.
+#[cfg(feature = "ruff")]
+#[test]
+fn ruff_reads_utf8_alone_whatever_encoding_a_file_names() {
+    let dir = folder("encodings");
+    std::fs::write(dir.join("named.py"), b"# coding: latin-1\nimport os\nx = '\xe9'\neval(x)\n").unwrap();
+    std::fs::write(dir.join("unnamed.py"), b"x = '\xe9'\n").unwrap();
+    std::fs::write(dir.join("utf8.py"), "import os\nx = 'é'\n").unwrap();
+    let found = |select: &str| {
+        let report = json(&succeeds(&dir, &format!("scan . --format json --select {select}")).stdout);
+        let files = list(&report["files"]).iter();
+        files
+            .map(|f| (f["path"].to_string(), f["ruff"][0]["code"].to_string(), list(&f["ruff"]).len()))
+            .map(|(path, code, n)| format!("{path} {code} {n}").replace('"', ""))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found("E9,F"), ["./named.py E902 1", "./unnamed.py E902 1", "./utf8.py F401 1"]);
+    assert_eq!(found("F"), ["./named.py null 0", "./unnamed.py null 0", "./utf8.py F401 1"]);
+    let report = json(&succeeds(&dir, "scan named.py --format json").stdout);
+    assert_eq!(report["files"][0]["bandit"][0]["id"], "B307", "Bandit reads what CPython reads");
+}
+
 /// Stand-ins for the real tools, each printing a file; the program is run with nothing else on its PATH.
 fn cross_check(dir: &Path, tools: &[(&str, &str, &str)]) -> Output {
     let bin = dir.join("bin");

@@ -199,6 +199,51 @@ fn pass_at_k_takes_all_tries_of_a_prompt() {
     assert_eq!(pass_at_k(1, 1, 2), None);
 }
 
+/// `tests/fixtures/score/pass_at_k.py`: numpy, and every draw of k tries counted.
+#[test]
+fn pass_at_k_is_the_unbiased_estimate() {
+    let text = include_str!("../fixtures/score/pass_at_k.json");
+    let rows: Vec<(u64, u64, u64, f64)> = serde_json::from_str(text).unwrap();
+    assert_eq!(rows.len(), 9);
+    for (n, c, k, expected) in rows {
+        let found = pass_at_k(n, c, k).unwrap();
+        assert!((found - expected).abs() < 1e-12, "n {n}, c {c}, k {k}: {found} is not {expected}");
+    }
+}
+
+/// Flagged and withstood, flagged and exploited, silent and exploited, silent and withstood, and three on which not both
+/// were asked.
+#[test]
+fn rules_and_exploits_that_disagree_are_counted_by_family() {
+    let pass = TestStatus::Passed;
+    let fates = [
+        (true, Some(pass.clone())),
+        (true, Some(failed())),
+        (false, Some(failed())),
+        (false, Some(pass.clone())),
+        (true, None),
+        (true, Some(TestStatus::TimedOut)),
+        (false, Some(TestStatus::NotRun { reason: "it does not import".into() })),
+    ];
+    let mut samples = Vec::new();
+    for (i, (flagged, exploit)) in fates.into_iter().enumerate() {
+        let mut s = sample("base", "vulnerability", "p", "g", i as u32);
+        s.insecure_ids = vec!["B608".into()];
+        s.family = Some(if i == 2 { "CWE-78" } else { "CWE-89" }.into());
+        s.outcome = Some(Outcome::Code);
+        s.scan = Some(scan(1, if flagged { vec![finding("B608", Level::Low)] } else { vec![] }, 0, &[]));
+        s.tests = Some(tests(pass.clone(), Some(pass.clone()), exploit));
+        samples.push(s);
+    }
+    let m = base(&samples);
+    check(&m, "rule_only_rate", 1.0 / 4.0, 4);
+    check(&m, "exploit_only_rate", 1.0 / 4.0, 4);
+    check(&m, "rule_only_rate/vulnerability/CWE-89", 1.0 / 3.0, 3);
+    check(&m, "exploit_only_rate/vulnerability/CWE-89", 0.0, 3);
+    check(&m, "exploit_only_rate/vulnerability/CWE-78", 1.0, 1);
+    assert!(!m.contains_key("insecure_rate/vulnerability/CWE-89"), "only what asks for it is split by family");
+}
+
 #[test]
 fn validation_samples_are_not_reported() {
     let mut samples = code_samples();

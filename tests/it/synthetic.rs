@@ -13,6 +13,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         suite: suite.to_owned(),
         prompt_id: prompt.to_owned(),
         group: group.to_owned(),
+        family: None,
         split: Split::Test,
         sample: index,
         seed: 100 + u64::from(index),

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::eval::scan::{ScanOptions, decode, scan_named, unparsed};
+use crate::eval::scan::{ScanOptions, decode, ruff_on_other_encodings, scan_named, unparsed};
 use crate::record::FileScan;
 
 /// Longer files are not read to their end: a device or a pipe may have none.
@@ -60,6 +60,7 @@ pub(super) fn python_files(paths: &[PathBuf]) -> Result<Vec<Entry>> {
 /// Scans them, a batch in memory at a time.
 pub(super) fn scan(entries: &[Entry], options: &ScanOptions) -> Vec<FileScan> {
     let mut scans = Vec::with_capacity(entries.len());
+    let not_utf8 = ruff_on_other_encodings(options);
     for batch in entries.chunks(BATCH) {
         let read: Vec<_> = batch.iter().map(read).collect();
         let texts: Vec<_> = read.iter().map(|bytes| bytes.as_ref().ok().and_then(|b| decode(b))).collect();
@@ -76,6 +77,9 @@ pub(super) fn scan(entries: &[Entry], options: &ScanOptions) -> Vec<FileScan> {
                     scan.not_scanned = "its bytes are not text in UTF-8 or in the encoding that it names".into();
                 }
                 Ok(_) => {}
+            }
+            if bytes.as_ref().is_ok_and(|bytes| std::str::from_utf8(bytes).is_err()) {
+                scan.ruff.clone_from(&not_utf8);
             }
             scan.path.clone_from(name);
             scans.push(scan);

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
-use crate::record::FileScan;
+use crate::record::{FileScan, RuffFinding};
 
 pub use encoding::decode;
 
@@ -111,6 +111,17 @@ pub fn check_options(options: &ScanOptions) -> Result<()> {
     #[cfg(not(feature = "ruff"))]
     let _ = options;
     Ok(())
+}
+
+/// All that Ruff says of a file whose bytes are not UTF-8, the encoding that it names notwithstanding.
+pub fn ruff_on_other_encodings(options: &ScanOptions) -> Vec<RuffFinding> {
+    #[cfg(feature = "ruff")]
+    return ruff::settings(&options.ruff_select).ok().and_then(|s| ruff::not_utf8(&s)).into_iter().collect();
+    #[cfg(not(feature = "ruff"))]
+    {
+        let _ = options;
+        Vec::new()
+    }
 }
 
 /// Names and versions of what the findings are compatible with, for the record.

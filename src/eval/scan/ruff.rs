@@ -46,6 +46,16 @@ fn rules_of(code: &str) -> impl Iterator<Item = ruff_linter::registry::Rule> {
     RuleSelector::from_str(code).into_iter().flat_map(|selector| selector.all_rules())
 }
 
+/// All that Ruff says of a file whose bytes are not UTF-8.
+pub(super) fn not_utf8(settings: &Settings) -> Option<RuffFinding> {
+    rules_of("E902").any(|rule| settings.0.rules.enabled(rule)).then(|| RuffFinding {
+        code: "E902".to_string(),
+        line: 1,
+        column: 1,
+        message: "stream did not contain valid UTF-8".to_string(),
+    })
+}
+
 /// The findings of one file, in Ruff's order.
 pub(super) fn run(settings: &Settings, name: &str, source: &str, parsed: Parsed<ModModule>) -> Vec<RuffFinding> {
     let kind = SourceKind::Python { code: source.to_string(), is_stub: false };

@@ -16,7 +16,7 @@ use realign::eval::sandbox::Limits;
 use realign::eval::tests::Runner;
 use realign::record::{TestRecord, TestStatus};
 
-use super::{job, root};
+use super::{job, root, with_pytest};
 
 const SECRET: &str = "the secret of the user";
 
@@ -262,6 +262,7 @@ fn no_daemon_outlives_its_check() {
 #[test]
 fn no_pass_is_forged() {
     let forgeries = [
+        "forge_pytest",
         "leave_early",
         "forge_report",
         "forge_early",
@@ -276,7 +277,7 @@ fn no_pass_is_forged() {
             let record = target.run(runner, attack, Some(impossible));
             let behaviour = record.behaviour.as_ref().unwrap();
             assert!(matches!(behaviour, TestStatus::Failed { .. }), "{attack}: {record:?}");
-            if attack != "forge_in_test" {
+            if attack != "forge_in_test" && attack != "forge_pytest" {
                 let alone = target.run(runner, attack, None);
                 assert!(matches!(alone.import, TestStatus::Failed { .. }), "{attack} alone: {alone:?}");
             }
@@ -284,6 +285,49 @@ fn no_pass_is_forged() {
     };
     at_each_level(check);
     check(&Target::new(), &unsandboxed());
+    if let Some(python) = with_pytest() {
+        check(&Target::new(), &Runner::start(&python, 1, Level::ANY).unwrap());
+    }
+}
+
+/// What holds for root, which becomes nobody first, holds for an ordinary user, who has no more rights to begin with.
+#[test]
+fn an_ordinary_user_is_contained_as_root_is() {
+    // SAFETY: it only reads.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("skipped: the other tests of this file are run by an ordinary user already");
+        return;
+    }
+    use std::os::unix::process::CommandExt;
+    let fixture = root("tests/fixtures/sandbox/README.md");
+    let open = std::process::Command::new("/bin/cat").arg(&fixture).uid(65534).output().unwrap().status.success();
+    if !open {
+        println!("skipped: {} is closed to other users", fixture.display());
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    let tests =
+        ["a_fork_bomb_is_stopped", "memory_runs_out", "no_daemon", "signals_reach", "secret_files", "nothing_outside"];
+    let names = tests.map(|name| format!("eval::attacks::{name}"));
+    let place = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    // Where the build folder is closed to others, so are its programs: copies then, side by side as Cargo lays them.
+    let copy = |from: &Path, name: &str| {
+        let to = place.path().join(name);
+        std::fs::copy(from, &to).unwrap();
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+        to
+    };
+    let program = copy(&this, "tests");
+    copy(Path::new(env!("CARGO_BIN_EXE_realign")), "realign");
+    let mut command = std::process::Command::new(program);
+    command.args(names).args(["--test-threads", "1", "--nocapture"]).current_dir(place.path());
+    command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("TMPDIR", place.path());
+    let output = command.uid(65534).gid(65534).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("6 passed"), "{said}");
+    println!("{said}");
 }
 
 #[test]
@@ -363,7 +407,7 @@ fn every_attack_is_run() {
     let this = include_str!("attacks.rs");
     let files = std::fs::read_dir(root("tests/fixtures/sandbox")).unwrap().map(|entry| entry.unwrap().path());
     let attacks: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "py")).collect();
-    assert!(attacks.len() >= 23, "{}", attacks.len());
+    assert!(attacks.len() >= 24, "{}", attacks.len());
     for path in attacks {
         let name = Path::new(&path).file_stem().unwrap().to_string_lossy().into_owned();
         assert!(this.contains(&format!("\"{name}\"")), "{name} is not run");

@@ -18,6 +18,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         suite: suite.name.clone(),
         prompt_id: id.into(),
         group: prompt.group.clone(),
+        family: None,
         split: prompt.split,
         sample: number,
         seed: 1,
