@@ -434,6 +434,7 @@ def child(server, job, script, scratch, pipe, orders):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     limit(job, PROCESSES.get(server.level, MANY_PROCESSES))
     os.chdir(scratch)
+    server.scratch = scratch
     os.environ.update(HOME=scratch, TMPDIR=scratch)
     tempfile.tempdir = None
     # The protocol's own descriptors do not belong to the payload; the streams 0 to 2 are null already.
@@ -537,7 +538,8 @@ def status_of(error, path, server):
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         if frames:
             message += " (line %d: %s)" % (frames[-1].lineno, (frames[-1].line or "").strip())
-        return failed(message)
+        # The folder's number says how many checks came before: another one in the next run.
+        return failed(message.replace(server.scratch + os.sep, ""))
     except BaseException:  # an exception whose own __str__ raises, or no memory left to describe it
         return failed(type(error).__name__)
 

@@ -38,6 +38,15 @@ fn code_that_does_something_else_fails_with_the_line_that_says_so() {
 }
 
 #[test]
+fn a_failure_is_put_in_the_same_words_however_many_checks_came_before() {
+    let first = run("x = 1", Some("from solution import y"), None);
+    run("z = 1", None, None);
+    let second = run("x = 1", Some("from solution import y\n"), None);
+    failed_with(first.behaviour.as_ref().unwrap(), "(solution.py)");
+    assert_eq!(first.behaviour, second.behaviour);
+}
+
+#[test]
 fn code_that_does_not_parse_fails_at_import() {
     let record = run("def f(:", Some("pass"), Some("pass"));
     failed_with(&record.import, "SyntaxError");

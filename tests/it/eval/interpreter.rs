@@ -1,6 +1,7 @@
 //! Which interpreter runs generated code, and that pytest and the built-in runner say the same.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use assert_cmd::Command;
@@ -54,6 +55,8 @@ fn pytest_runs_tests_of_every_form_and_is_named() {
 
 /// A Python without any package: a virtual environment with nothing in it.
 fn bare_python() -> String {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare-python");
     let python = place.join("bin/python").display().to_string();
     if !Path::new(&python).exists() {
