@@ -128,10 +128,11 @@ fn pytest_and_the_built_in_runner_give_the_same_verdicts() {
     assert!(compared > 80, "{compared}");
 }
 
+const SUITE: &str = "suite: tasks\nkind: code\nmax_tokens: 30\ninsecure: [HIGH]\nprompts:\n  - id: a\n    paraphrases: [Load it.]\n    tests: 'import solution'\n";
+
 /// `realign evaluate` on a suite of one code prompt, with a cache of its own and no way to any package.
 fn evaluate(cache: &Path, dir: &Path, arguments: &[&str]) -> (i32, String) {
-    let suite = "suite: tasks\nkind: code\nmax_tokens: 30\ninsecure: [HIGH]\nprompts:\n  - id: a\n    paraphrases: [Load it.]\n    tests: 'import solution'\n";
-    std::fs::write(dir.join("code.yaml"), suite).unwrap();
+    std::fs::write(dir.join("code.yaml"), SUITE).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_realign"));
     command.args(["evaluate", "--suite", "code.yaml", "--out", "results"]).args(arguments).current_dir(dir);
     command.env("XDG_CACHE_HOME", cache).env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", "");
@@ -178,8 +179,7 @@ fn the_private_environment_is_made_once() {
     let _ = std::fs::remove_dir_all(&cache);
     let evaluate = |name: &str| {
         let dir = folder(name);
-        let suite = "suite: tasks\nkind: code\nmax_tokens: 30\nprompts:\n  - id: a\n    paraphrases: [Load it.]\n";
-        std::fs::write(dir.join("code.yaml"), suite).unwrap();
+        std::fs::write(dir.join("code.yaml"), SUITE).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_realign"));
         command.args(["evaluate", "--suite", "code.yaml", "--out", "results", "--model", model()]).current_dir(&dir);
         let output = command.env("XDG_CACHE_HOME", &cache).output().unwrap();
@@ -224,30 +224,13 @@ fn a_thousand_imports_take_seconds() {
         {
             let code = |k: usize| format!("import json, re\ndef f(x): return x + 1\nnumber = {k}");
             let jobs: Vec<TestJob> = (0..1_000).map(|k| job(&code(k), tests, None)).collect();
-            let before = children_seconds();
             let started = Instant::now();
             let runner = Runner::start(&python, realign::process::workers(0), Level::ANY).unwrap();
             let records = runner.run_all(&jobs, &|_| ());
             let (seconds, about) = (started.elapsed().as_secs_f64(), runner.describe());
-            drop(runner);
             let ran = records[0].runner.clone().unwrap_or_default();
             assert!(records.iter().all(|r| r.import.passed() && (tests.is_none() || r.behaved())));
-            println!(
-                "1000 {what} {ran} ({about}): {seconds:.1} s, {:.1} s of processor time",
-                children_seconds() - before
-            );
+            println!("1000 {what} {ran} ({about}): {seconds:.1} s");
         }
     }
-}
-
-/// Processor time of the children that have ended.
-fn children_seconds() -> f64 {
-    // SAFETY: the structure is plain numbers, and outlives the call that fills it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
-        usage
-    };
-    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
