@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::{read_pairs, read_suite, validation};
+use crate::experiment::judges::Judges;
 use crate::experiment::plan::{EMBEDDED, PlanFile};
 use crate::experiment::scoring::Scorer;
 use crate::experiment::steering::{self, Trial};
@@ -251,7 +252,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     };
     begin(&args.out, &settings)?;
 
-    let scorer = Scorer::start(&args.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
+    let scorer = Scorer::start(&args.python, Level::ladder(args.allow_unsandboxed), Judges::usual(model.organism))?;
     let seeds: Vec<u64> = (0..u64::from(args.question_samples.max(1))).map(|k| args.seed * 1_000 + k).collect();
     let trial = Trial {
         model: &model,

@@ -6,6 +6,7 @@ mod answers;
 pub mod confine;
 pub mod extract;
 pub mod judge;
+pub mod judge_prompt;
 mod node;
 pub mod outcome;
 mod python;
@@ -14,4 +15,4 @@ pub mod scan;
 pub mod suite;
 pub mod tests;
 
-pub use answers::{Tools, score_answers};
+pub use answers::{Tools, is_judged, score_answers};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::ReportInput;
 use super::words::{self, Format, p_value, with_interval};
 use crate::record::Comparison;
-use crate::score::{HEADLINE_METRICS, equivalent, metric, minimum_detectable_difference};
+use crate::score::{HEADLINE_METRICS, equivalent, metric};
 
 /// "The same" means: the 95 % interval of the difference lies within this, either way.
 pub const EQUIVALENCE_MARGIN: f64 = 0.05;
@@ -92,10 +92,7 @@ fn detail(input: &ReportInput, c: &Comparison) -> String {
     if c.low > 0.0 || c.high < 0.0 {
         text.push_str("; the interval excludes zero, the adjusted test does not hold");
     }
-    if input.format(&c.metric) == Format::Percent
-        && let Some(rate) = input.measured(&c.b, &c.metric).and_then(|m| m.value)
-        && let Some(least) = minimum_detectable_difference(rate, c.n)
-    {
+    if let Some(least) = c.detectable {
         let (n, points) = (c.n, 100.0 * least);
         text.push_str(&format!("; {n} pairs, taken as independent, would show {points:.1} points with 80% power"));
     }

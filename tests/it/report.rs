@@ -31,7 +31,7 @@ impl Run {
         let selection = select(&mut sweep, &arms.get("base").cloned().unwrap_or_default(), &goals);
         Self {
             manifest: synthetic::manifest(),
-            metrics: Metrics { arms, comparisons, selection },
+            metrics: Metrics { arms, comparisons, selection, ..Metrics::default() },
             sweep,
             training: synthetic::training(),
             samples,
