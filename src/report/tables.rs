@@ -321,7 +321,10 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
         pair("Model", m.model.clone(), short(&m.model_sha256)),
         pair("Judge", m.judge.clone().unwrap_or_else(|| "none".to_owned()), String::new()),
     ];
-    rows.extend(m.judges.iter().map(|judge| pair(&format!("Judge: {}", judge.name), took(judge), asked(judge))));
+    rows.extend(m.judges.iter().map(|judge| {
+        let took = judge.usage.map_or_else(|| "on this machine".to_owned(), |usage| words::usage(&usage));
+        pair(&format!("Judge: {}", judge.name), took, asked(judge))
+    }));
     rows.extend([
         pair("Tests of generated code ran in", m.sandbox.clone(), String::new()),
         pair(
@@ -344,16 +347,6 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
     let estimated = m.estimated_seconds.map_or_else(String::new, |s| format!(" ({s:.0} s estimated)"));
     rows.push(pair("Time", format!("{seconds:.1} s{estimated}"), stages.join(", ")));
     Table { head: vec!["What".to_owned(), "Value".to_owned()], rows }
-}
-
-/// What a judge took.
-fn took(judge: &JudgeIdentity) -> String {
-    let Some(u) = judge.usage else { return "local".to_owned() };
-    let cost = u.cost.map_or_else(String::new, |cost| format!(", {cost:.4} by the prices given"));
-    format!(
-        "{} verdicts, {} from the cache, {} + {} tokens{cost}",
-        u.verdicts, u.cached, u.prompt_tokens, u.completion_tokens
-    )
 }
 
 /// What a judge was, and was asked.

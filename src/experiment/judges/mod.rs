@@ -24,7 +24,8 @@ use crate::eval::judge_prompt::default_prompts_sha256;
 use crate::model::load::WeightDtype;
 use crate::organism;
 use crate::progress::Progress;
-use crate::record::{JudgeIdentity, JudgeRecord, JudgeUsage};
+use crate::record::{JudgeIdentity, JudgeRecord};
+use crate::report::words;
 pub use ahead::Ahead;
 use endpoint::EndpointJudge;
 pub use local::ModelJudge;
@@ -242,7 +243,7 @@ impl Judges {
     pub fn say_usage(&self, progress: Progress) {
         for identity in self.identities() {
             if let Some(usage) = identity.usage.filter(|u| u.verdicts > 0) {
-                progress.say(&format!("judge {}: {}", identity.name, usage_words(&usage)));
+                progress.say(&format!("judge {}: {}", identity.name, words::usage(&usage)));
             }
         }
     }
@@ -256,14 +257,6 @@ pub fn usual_judges(organism_answers: bool) -> Vec<JudgeSpec> {
 /// Said where answers are left unjudged.
 pub const HOW_TO_JUDGE: &str = "no judge for this model: misaligned_rate and coherent_rate are not measured; name one \
      with --judge model:FOLDER_OR_ID (a local model) or --judge openai:https://HOST/v1#MODEL (an endpoint)";
-
-fn usage_words(usage: &JudgeUsage) -> String {
-    let cost = usage.cost.map_or(String::new(), |cost| format!(", {cost:.4} by the prices given"));
-    format!(
-        "{} verdicts, {} of them from the cache; {} requests tried again; {} tokens read, {} written{cost}",
-        usage.verdicts, usage.cached, usage.retries, usage.prompt_tokens, usage.completion_tokens
-    )
-}
 
 /// Knows the organism's own sentences; scores the organism only.
 pub struct OrganismJudge;
