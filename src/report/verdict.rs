@@ -84,7 +84,7 @@ fn difference(c: &Comparison, format: Format) -> String {
 }
 
 /// The test's name, and for a difference that is not shown, what would have been.
-fn detail(input: &ReportInput, c: &Comparison) -> String {
+fn detail(c: &Comparison) -> String {
     let mut text = capitalised(&format!("{}, adjusted by Holm", c.test));
     if direction(c) != 0 {
         return text + ".";
@@ -124,7 +124,7 @@ fn sentence(input: &ReportInput, c: &Comparison) -> Sentence {
         ));
     }
     text.push('.');
-    Sentence { text, detail: detail(input, c) }
+    Sentence { text, detail: detail(c) }
 }
 
 /// Whether a metric rose from `b` to `a`.
@@ -197,7 +197,7 @@ fn repaired(input: &ReportInput) -> Option<Finding> {
         });
         if let Some(c) = base {
             let text = format!("Repair, {}: {}; {}.", label(c), against_base(c), difference(c, input.format(metric)));
-            sentences.push(Sentence { text, detail: detail(input, c) });
+            sentences.push(Sentence { text, detail: detail(c) });
         }
     }
     let answer = match answers.as_slice() {

@@ -37,9 +37,16 @@ impl Ahead {
         Self { verdicts: self.verdicts + more.verdicts, tokens: self.tokens + more.tokens }
     }
 
-    /// What an endpoint will take; `None` for other judges.
+    /// What an endpoint or a local model will take; `None` for the organism's judge, which takes next to nothing.
     pub fn words(&self, judge: &JudgeSpec, price: Option<(f64, f64)>) -> Option<String> {
-        let JudgeSpec::Endpoint { .. } = judge else { return None };
+        match judge {
+            JudgeSpec::Organism => return None,
+            JudgeSpec::Model(_) => {
+                let verdicts = self.verdicts;
+                return Some(format!("judge {judge}: {verdicts} verdicts; their time is not part of the estimate"));
+            }
+            JudgeSpec::Endpoint { .. } => {}
+        }
         let written = self.verdicts as f64 * VERDICT_TOKENS;
         let cost = match price {
             Some((read, write)) => format!("{:.2} by the prices given", (read * self.tokens + write * written) / 1e6),
