@@ -154,7 +154,12 @@ impl Run<'_> {
             return Err(Error::Interrupted);
         }
         let started = Instant::now();
-        work(self)?;
+        if let Err(error) = work(self) {
+            // What judges took is paid for, whatever became of the stage; that error says more than one from here would.
+            self.note_usage();
+            let _ = fsio::write_json(&self.at.manifest(), &self.manifest);
+            return Err(error);
+        }
         self.manifest.timings.push((name.to_string(), started.elapsed().as_secs_f64()));
         self.manifest.peak_memory_bytes = self.manifest.peak_memory_bytes.max(process::peak_memory_bytes());
         self.note_usage();
