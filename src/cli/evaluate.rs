@@ -7,14 +7,17 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::generate::checked_sampling;
+use super::judge::JudgeArgs;
 use super::output::{refuse_used, reserved};
 use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
+use crate::eval::is_judged;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::read_suite;
+use crate::experiment::judges::{Ahead, HOW_TO_JUDGE, Judges, usual_judges};
 use crate::experiment::model::Model;
 use crate::experiment::sample::{Ask, ask};
 use crate::experiment::scoring::Scorer;
@@ -24,7 +27,7 @@ use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Measurement, Metrics, SampleRecord, Split, SuiteKind};
-use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, measure};
+use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, judge_tallies, measure};
 
 /// Ask a model the test prompts of suites and score its answers.
 #[derive(Debug, Args)]
@@ -54,6 +57,9 @@ pub struct EvaluateArgs {
     /// 0 always takes the likeliest token.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub temperature: f64,
+    /// Who judges.
+    #[command(flatten)]
+    pub judge: JudgeArgs,
     /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
     /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
     /// organism's. Without a usable one tests count as not run.
@@ -85,15 +91,14 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         }
         check_fits(&model, suite)?;
     }
+    let judges = judges(args, model.organism, &suites, progress)?;
     let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
-    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), model.organism)?;
-    if scorer.judge.is_none() && suites.iter().any(|s| s.kind == SuiteKind::Questions) {
-        progress.say("no judge for this model: misaligned_rate and coherent_rate are not measured");
-    }
+    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
         let (records, files) = answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, sampling, progress)?;
-        let metrics = Metrics { arms: measure(&records, &kinds), ..Metrics::default() };
+        let (judges, agreement) = judge_tallies(&records, &kinds);
+        let metrics = Metrics { arms: measure(&records, &kinds), judges, agreement, ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
             fsio::write_jsonl(&inside.join(format!("samples/{arm}.jsonl")), &records)?;
             for (path, code) in &files {
@@ -107,8 +112,30 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         Ok((metrics, records.len()))
     })?;
     print(&table(&metrics));
+    print(&judge_table(&metrics));
+    scorer.judges.say_usage(progress);
     progress.say(&format!("{answers} answers; all numbers in {}", args.out.join("metrics.json").display()));
     Ok(())
+}
+
+/// Opens the judges, says what is ahead of them, and asks endpoints for a first verdict.
+fn judges(args: &EvaluateArgs, organism: bool, suites: &[Suite], progress: Progress) -> Result<Judges> {
+    let named = &args.judge.judges;
+    let specs = if named.is_empty() { usual_judges(organism) } else { named.clone() };
+    let judges = Judges::open(&specs, organism, &args.judge.options())?;
+    if judges.is_empty() && suites.iter().any(|s| is_judged(s.kind)) {
+        progress.say(HOW_TO_JUDGE);
+    }
+    let mut ahead = Ahead::default();
+    for suite in suites {
+        for prompt in suite.prompts.iter().filter(|p| p.split == Split::Test) {
+            let answers = prompt.samples.map_or(args.n, |most| args.n.min(most));
+            ahead.add(suite.kind, prompt, u64::from(answers), suite.max_tokens);
+        }
+    }
+    specs.iter().filter_map(|spec| ahead.words(spec, args.judge.judge_price)).for_each(|words| progress.say(&words));
+    judges.check(progress)?;
+    Ok(judges)
 }
 
 /// Sample records, and the code files to write.
@@ -200,6 +227,23 @@ fn table(metrics: &Metrics) -> String {
             let Some(m) = measured.get(metric.name).filter(|m| m.value.is_some()) else { continue };
             text.push_str(&format!("  {:<34} {}\n", metric.label, number(metric.unit, m)));
         }
+    }
+    text
+}
+
+/// What each judge said, where there is more than one or something could not be read; then their agreement.
+fn judge_table(metrics: &Metrics) -> String {
+    let mut text = String::new();
+    let told = !metrics.agreement.is_empty() || metrics.judges.iter().any(|t| t.unreadable > 0);
+    for tally in metrics.judges.iter().filter(|_| told) {
+        let (rate, unreadable, verdicts) = (&tally.misaligned_rate, tally.unreadable, tally.verdicts);
+        let rate = number(Unit::Percent, rate);
+        text.push_str(&format!("judge {}\n  {:<34} {rate}\n", tally.judge, "Misaligned answers"));
+        text.push_str(&format!("  {unreadable} of {verdicts} verdicts could not be read\n"));
+    }
+    for a in &metrics.agreement {
+        let value = a.value.map_or("n/a".into(), |v| format!("{v:.3}"));
+        text.push_str(&format!("{} on {}, {}: {value}, n = {}\n", a.measure, a.on, a.judges.join(" and "), a.n));
     }
     text
 }

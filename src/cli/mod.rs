@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod inspect_adapter;
 pub mod inspect_dataset;
 pub mod inspect_vector;
+pub mod judge;
 pub mod merge;
 pub mod output;
 pub mod pretrain;

@@ -4,17 +4,20 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::judge::JudgeArgs;
 use crate::error::Result;
 use crate::eval::confine::Level;
+use crate::eval::is_judged;
 use crate::experiment::arm::Arm;
 use crate::experiment::artifacts::Artifacts;
 use crate::experiment::estimate::estimate;
 use crate::experiment::inputs::Inputs;
+use crate::experiment::judges::{Ahead, HOW_TO_JUDGE, Judges};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::run::run as start;
 use crate::experiment::scoring::Scorer;
-use crate::experiment::work::Work;
+use crate::experiment::work::{self, Work};
 use crate::model::load::WeightDtype;
 use crate::progress::Progress;
 
@@ -53,6 +56,9 @@ pub struct RunArgs {
     /// Of everything random.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Who judges.
+    #[command(flatten)]
+    pub judge: JudgeArgs,
     /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
     /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
     /// organism's. Without a usable one tests count as not run.
@@ -83,6 +89,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         arms: (!args.arms.is_empty()).then(|| args.arms.clone()),
         suites: (!args.suites.is_empty()).then(|| args.suites.clone()),
         seed: args.seed,
+        judges: (!args.judge.judges.is_empty()).then(|| args.judge.judges.clone()),
         python: args.python.clone(),
         dtype: args.dtype,
         quick: args.quick.then_some(true),
@@ -95,9 +102,14 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     if let Some(samples) = args.samples {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
     }
-    announce(&plan, &model, &inputs, progress)?;
+    let work = announce(&plan, &model, &inputs, progress)?;
+    announce_judges(&plan, &inputs, &work, args.judge.judge_price, progress);
+    let judges = Judges::open(&plan.judges, model.organism, &args.judge.options())?;
+    if !args.dry_run {
+        judges.check(progress)?;
+    }
     let pythons = Scorer::pythons(&plan.python, model.organism, &inputs.suites, progress)?;
-    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), model.organism)?;
+    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     // A run that goes on keeps the estimate that it began with.
     let begun = Artifacts::new(&args.out).manifest().exists();
     let estimate = if begun { None } else { Some(estimate(&plan, &model, &inputs, &scorer)?) };
@@ -111,7 +123,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
 }
 
 /// The work ahead.
-fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) -> Result<()> {
+fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) -> Result<Work> {
     let parameters = model.decoder.config.parameters();
     progress.say(&format!(
         "model {}: {:.2} M parameters, sha256 {}…",
@@ -136,5 +148,33 @@ fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) -> 
     for words in plan.left_out().iter().chain(&inputs.left_out) {
         progress.say(&format!("left out: {words}"));
     }
-    Ok(())
+    Ok(work)
+}
+
+/// What judging will take, or that nobody judges.
+fn announce_judges(plan: &Plan, inputs: &Inputs, work: &Work, price: Option<(f64, f64)>, progress: Progress) {
+    if plan.judges.is_empty() && inputs.suites.iter().any(|s| is_judged(s.kind)) {
+        progress.say(HOW_TO_JUDGE);
+    }
+    let (mut asked, mut sweep) = (Ahead::default(), Ahead::default());
+    for &arm in &plan.arms {
+        for draw in work::draws(plan, arm) {
+            for suite in work::suites(inputs, arm) {
+                for (prompt, answers) in work::asked(suite, &work::samples(plan, suite, draw)) {
+                    asked.add(suite.kind, prompt, answers as u64, suite.max_tokens);
+                }
+            }
+        }
+    }
+    let cells = work.cells as u64;
+    for suite in &inputs.validation {
+        for prompt in &suite.prompts {
+            sweep.add(suite.kind, prompt, cells * u64::from(plan.sweep.question_samples), suite.max_tokens);
+        }
+    }
+    for (place, judge) in plan.judges.iter().enumerate() {
+        // The first one chooses in the sweep, too.
+        let ahead = if place == 0 { asked.plus(sweep) } else { asked };
+        ahead.words(judge, price).iter().for_each(|words| progress.say(words));
+    }
 }

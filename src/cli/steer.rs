@@ -14,6 +14,7 @@ use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::{read_pairs, read_suite, validation};
+use crate::experiment::judges::Judges;
 use crate::experiment::plan::{EMBEDDED, PlanFile};
 use crate::experiment::scoring::Scorer;
 use crate::experiment::steering::{self, Trial};
@@ -255,7 +256,8 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     begin(&args.out, &settings)?;
 
     let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
-    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), model.organism)?;
+    let judges = Judges::usual(model.organism);
+    let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let seeds: Vec<u64> = (0..u64::from(args.question_samples.max(1))).map(|k| args.seed * 1_000 + k).collect();
     let trial = Trial {
         model: &model,

@@ -130,6 +130,15 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// How special tokens are written, the longest first.
+    pub fn special_texts(&self) -> Vec<String> {
+        let added = self.inner.get_added_tokens_decoder().into_values();
+        let mut texts: Vec<String> =
+            added.filter(|t| t.special && !t.content.trim().is_empty()).map(|t| t.content).collect();
+        texts.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        texts
+    }
+
     /// Whether this token is a special one that cuts the text: what precedes it never changes the tokens after it.
     pub fn is_separator(&self, id: u32) -> bool {
         self.separators.contains(&id)

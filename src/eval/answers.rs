@@ -18,8 +18,8 @@ pub struct Tools<'a> {
     pub scan: &'a dyn Fn(&[&str]) -> Vec<FileScan>,
     /// Import check, behaviour tests, exploits.
     pub runner: &'a Runner,
-    /// Alignment and coherence; `None` leaves them unmeasured.
-    pub judge: Option<&'a dyn Judge>,
+    /// Alignment and coherence; every rate is of the first one's verdicts. None at all leaves them unmeasured.
+    pub judges: &'a [&'a dyn Judge],
     /// Told how many of the samples are done.
     pub progress: &'a dyn Fn(usize),
 }
@@ -47,6 +47,7 @@ pub fn score_answers(records: &mut [SampleRecord], suite: &Suite, tools: &Tools)
         record.insecure_ids.clone_from(&prompt.insecure_ids);
         record.family.clone_from(&prompt.family);
         (record.code_path, record.scan, record.tests, record.judge, record.check) = (None, None, None, None, None);
+        record.other_judges.clear();
     }
     let mut files = Vec::new();
     if suite.kind == SuiteKind::Code {
@@ -64,11 +65,18 @@ pub fn score_answers(records: &mut [SampleRecord], suite: &Suite, tools: &Tools)
     if suite.kind.is_checked() {
         check(records, &prompts, suite.kind)?;
     }
-    if let (Some(judge), SuiteKind::Questions | SuiteKind::Refusal) = (tools.judge, suite.kind) {
-        judge_all(records, &prompts, judge)?;
+    if is_judged(suite.kind) {
+        for judge in tools.judges {
+            judge_all(records, &prompts, *judge)?;
+        }
     }
     (tools.progress)(records.len());
     Ok(files)
+}
+
+/// Whether answers to such a suite are shown to judges.
+pub fn is_judged(kind: SuiteKind) -> bool {
+    matches!(kind, SuiteKind::Questions | SuiteKind::Refusal)
 }
 
 fn scan(records: &mut [SampleRecord], code: &[Option<&str>], tools: &Tools) {
@@ -123,7 +131,11 @@ fn judge_all(records: &mut [SampleRecord], prompts: &[&Prompt], judge: &dyn Judg
     let places: Vec<Vec<usize>> = places.into_values().collect();
     for (indices, verdict) in places.into_iter().zip(judged) {
         for index in indices {
-            records[index].judge = Some(verdict.clone());
+            let record = &mut records[index];
+            match record.judge {
+                None => record.judge = Some(verdict.clone()),
+                Some(_) => record.other_judges.push(verdict.clone()),
+            }
         }
     }
     Ok(())

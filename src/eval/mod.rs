@@ -7,6 +7,7 @@ pub mod confine;
 pub mod extract;
 pub mod interpreter;
 pub mod judge;
+pub mod judge_prompt;
 mod node;
 pub mod outcome;
 mod python;
@@ -15,4 +16,4 @@ pub mod scan;
 pub mod suite;
 pub mod tests;
 
-pub use answers::{Tools, score_answers};
+pub use answers::{Tools, is_judged, score_answers};

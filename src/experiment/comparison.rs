@@ -64,7 +64,7 @@ pub fn compare_runs(first: &Path, second: &Path, out: &Path) -> Result<String> {
     for (side, measured) in sides.iter().zip(measured) {
         arms.extend(measured.into_iter().map(|(arm, numbers)| (label(&side.name, &Some(arm)), numbers)));
     }
-    let metrics = Metrics { arms, comparisons: compare(&both, &specs, &kinds), selection: BTreeMap::new() };
+    let metrics = Metrics { arms, comparisons: compare(&both, &specs, &kinds), ..Metrics::default() };
     let input = ComparisonInput {
         names: [&sides[0].name, &sides[1].name],
         manifests: [sides[0].manifest.as_ref(), sides[1].manifest.as_ref()],

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::arm::{ARMS, Arm};
+use super::judges::{JudgeSpec, usual_judges};
 use super::model::ORGANISM;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
@@ -53,6 +54,8 @@ pub struct PlanFile {
     pub random_draws: Option<u32>,
     /// Layers and coefficients that are tried.
     pub sweep: Option<SweepPlan>,
+    /// Who scores free answers, the headline first.
+    pub judges: Option<Vec<JudgeSpec>>,
     /// The interpreter that runs generated code: `auto`, `private` or a path.
     pub python: Option<String>,
     /// How the model's weights are held.
@@ -109,6 +112,9 @@ pub struct Plan {
     pub random_draws: u32,
     /// Layers and coefficients.
     pub sweep: SweepPlan,
+    /// Who scores free answers, the headline first; nobody leaves them unmeasured.
+    #[serde(default)]
+    pub judges: Vec<JudgeSpec>,
     /// The interpreter.
     pub python: String,
     /// How the model's weights are held.
@@ -143,6 +149,7 @@ impl PlanFile {
             max_train_rows: over.max_train_rows.or(self.max_train_rows),
             random_draws: over.random_draws.or(self.random_draws),
             sweep: over.sweep.or(self.sweep),
+            judges: over.judges.or(self.judges),
             python: over.python.or(self.python),
             dtype: over.dtype.or(self.dtype),
             quick: over.quick.or(self.quick),
@@ -199,6 +206,7 @@ impl PlanFile {
             max_train_rows: self.max_train_rows.or(quick.then_some(QUICK_ROWS)),
             random_draws: self.random_draws.unwrap_or(5),
             sweep,
+            judges: self.judges.unwrap_or_else(|| usual_judges(organism)),
             python: self.python.unwrap_or_else(|| AUTO.into()),
             dtype: self.dtype.unwrap_or_default(),
             quick,

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::judges::Judges;
 use super::model::Model;
 use super::recipe::{Recipe, tune};
 use super::sample::{Ask, ask};
@@ -233,7 +234,7 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
         .into_iter()
         .map(|(name, text)| Ok((name.trim_end_matches(".yaml").to_string(), Suite::parse(&name, &text)?)))
         .collect::<Result<_>>()?;
-    let scorer = Scorer::start(&["python3".into()], Level::SANDBOXED, true)?;
+    let scorer = Scorer::start(&["python3".into()], Level::SANDBOXED, Judges::usual(true))?;
     let mut values: BTreeMap<String, (f64, u64)> = BTreeMap::new();
     let mut measured =
         |name: &str, adapter: Option<&AdapterFile>, system: Option<&str>, wanted: &[(&str, u32, &str)]| -> Result<()> {

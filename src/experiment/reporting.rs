@@ -10,7 +10,7 @@ use crate::eval::scan::{ScanOptions, scan_many};
 use crate::fsio;
 use crate::record::{Manifest, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
 use crate::report::{ReportInput, render};
-use crate::score::{compare, default_comparisons, measure};
+use crate::score::{compare, default_comparisons, judge_tallies, measure};
 use crate::train::checkpoint::STATE_FILE;
 
 /// Writes `metrics.json` and the report of a run into `out`, from its samples; gives every number.
@@ -77,11 +77,14 @@ pub fn read_sweep(at: &Artifacts, manifest: &Manifest) -> Result<Vec<SweepCell>>
 fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Path) -> Result<Metrics> {
     let sweep = read_sweep(at, manifest)?;
     let arms = measure(samples, &manifest.suites);
+    let (judges, agreement) = judge_tallies(samples, &manifest.suites);
     let names: Vec<String> = arms.keys().cloned().collect();
     let metrics = Metrics {
         comparisons: compare(samples, &default_comparisons(&names), &manifest.suites),
         selection: sweep.iter().filter(|c| c.chosen).map(|c| (c.arm.clone(), c.clone())).collect(),
         arms,
+        judges,
+        agreement,
     };
     let mut training: BTreeMap<String, TrainerState> = BTreeMap::new();
     for name in manifest.adapters.keys() {

@@ -25,7 +25,7 @@ use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::process;
 use crate::progress::Progress;
-use crate::record::{Lineage, Manifest, SampleRecord, Split, SweepCell, TrainerState};
+use crate::record::{JudgeIdentity, JudgeUsage, Lineage, Manifest, SampleRecord, Split, SweepCell, TrainerState};
 use crate::steer::{AddVector, SteeringVector, Unit};
 use crate::train::checkpoint::{self, STATE_FILE, SaveStrategy, Saving};
 
@@ -41,6 +41,8 @@ struct Run<'a> {
     at: Artifacts,
     manifest: Manifest,
     progress: Progress,
+    /// What each judge took, as far as the manifest has it.
+    judged: Vec<JudgeUsage>,
 }
 
 /// Runs the plan in `out`, or goes on with what is begun there. Gives the report's path. The estimate, made for a
@@ -56,7 +58,8 @@ pub fn run(
 ) -> Result<PathBuf> {
     let at = Artifacts::new(out);
     let manifest = begin(plan, model, inputs, scorer, estimate, &at)?;
-    let mut run = Run { plan, model, inputs, scorer, at, manifest, progress };
+    let judged = vec![JudgeUsage::default(); manifest.judges.len()];
+    let mut run = Run { plan, model, inputs, scorer, at, manifest, progress, judged };
     for name in ["attack", "repair", "repair+style", "secure-control", "educational-control"] {
         run.stage(&format!("train {name}"), |run| run.train(name))?;
     }
@@ -82,6 +85,7 @@ pub fn run(
     reporting::report(&run.at, run.at.root())?;
     progress.say(&format!("report written in {:.1} s", started.elapsed().as_secs_f64()));
     progress.say(&took(&run.manifest));
+    scorer.judges.say_usage(progress);
     Ok(run.at.report())
 }
 
@@ -129,7 +133,8 @@ fn begin(
         estimated_seconds: estimate.map(|e| e.seconds),
         estimated_memory_bytes: estimate.map(|e| e.memory_bytes),
         hardware: process::hardware("cpu"),
-        judge: scorer.judge.as_ref().map(|j| j.name()),
+        judge: scorer.judges.all().first().map(|j| j.name()),
+        judges: scorer.judges.identities().into_iter().map(|j| JudgeIdentity { usage: None, ..j }).collect(),
         sandbox: scorer.runner.describe(),
         interpreter: scorer.runner.interpreter().cloned(),
         left_out: plan.left_out().into_iter().chain(inputs.left_out.iter().cloned()).collect(),
@@ -150,10 +155,27 @@ impl Run<'_> {
             return Err(Error::Interrupted);
         }
         let started = Instant::now();
-        work(self)?;
+        if let Err(error) = work(self) {
+            // What judges took is paid for, whatever became of the stage; that error says more than one from here would.
+            self.note_usage();
+            let _ = fsio::write_json(&self.at.manifest(), &self.manifest);
+            return Err(error);
+        }
         self.manifest.timings.push((name.to_string(), started.elapsed().as_secs_f64()));
         self.manifest.peak_memory_bytes = self.manifest.peak_memory_bytes.max(process::peak_memory_bytes());
+        self.note_usage();
         fsio::write_json(&self.at.manifest(), &self.manifest)
+    }
+
+    /// Adds what the judges took since it was last noted: a run may be begun and go on several times.
+    fn note_usage(&mut self) {
+        let now = self.scorer.judges.identities();
+        for ((noted, before), now) in self.manifest.judges.iter_mut().zip(&mut self.judged).zip(now) {
+            if let Some(usage) = now.usage {
+                noted.usage = Some(noted.usage.unwrap_or_default().plus(usage.minus(*before)));
+                *before = usage;
+            }
+        }
     }
 
     fn leave_out(&mut self, what: String) {
@@ -279,7 +301,7 @@ impl Run<'_> {
                 records.extend(made);
             }
         }
-        let (mut records, files) = self.scorer.score_all(records, &self.inputs.suites)?;
+        let (mut records, files) = self.scorer.score_all(false, records, &self.inputs.suites)?;
         for (path, code) in files {
             fsio::write_derived(&self.at.root().join(path), code.as_bytes())?;
         }

@@ -116,6 +116,7 @@ pub fn ask(
             scan: None,
             tests: None,
             judge: None,
+            other_judges: Vec::new(),
             check: None,
         };
         // A lock is poisoned only by a panic in another worker, which ends the run anyway.

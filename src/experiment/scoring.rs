@@ -1,6 +1,6 @@
 //! The tools that answers are scored with, made once for a run.
 
-use super::judges::OrganismJudge;
+use super::judges::Judges;
 use crate::error::Result;
 use crate::eval::confine::Level;
 use crate::eval::interpreter;
@@ -23,17 +23,15 @@ pub struct Scorer {
     pub scan: ScanOptions,
     /// Runs generated code.
     pub runner: Runner,
-    /// `None` leaves alignment unmeasured.
-    pub judge: Option<Box<dyn Judge>>,
+    /// None leave alignment unmeasured.
+    pub judges: Judges,
 }
 
 impl Scorer {
-    /// With a Python for the tests (the first of these that works at the best of the levels that holds); the organism's
-    /// judge where it is the organism that answers.
-    pub fn start(pythons: &[String], levels: &[Level], organism: bool) -> Result<Self> {
-        let judge: Option<Box<dyn Judge>> = if organism { Some(Box::new(OrganismJudge)) } else { None };
+    /// With a Python for the tests: the first of these that works at the best of the levels that holds.
+    pub fn start(pythons: &[String], levels: &[Level], judges: Judges) -> Result<Self> {
         let runner = Runner::start_any(pythons, process::workers(0), levels, Limits::default(), None)?;
-        Ok(Self { scan: ScanOptions::default(), runner, judge })
+        Ok(Self { scan: ScanOptions::default(), runner, judges })
     }
 
     /// The interpreters to try for answers to these suites. Code of real models imports what it likes; the organism's is
@@ -50,26 +48,35 @@ impl Scorer {
 
     /// Scores the answers to one suite in place; gives the code files to write.
     pub fn score(&self, records: &mut [SampleRecord], suite: &Suite, progress: &dyn Fn(usize)) -> Result<CodeFiles> {
-        let tools = Tools {
-            scan: &|sources| scan_many(sources, &self.scan),
-            runner: &self.runner,
-            judge: self.judge.as_deref(),
-            progress,
-        };
+        self.score_with(&self.judges.all(), records, suite, progress)
+    }
+
+    fn score_with(
+        &self,
+        judges: &[&dyn Judge],
+        records: &mut [SampleRecord],
+        suite: &Suite,
+        progress: &dyn Fn(usize),
+    ) -> Result<CodeFiles> {
+        let tools = Tools { scan: &|sources| scan_many(sources, &self.scan), runner: &self.runner, judges, progress };
         score_answers(records, suite, &tools)
     }
 
-    /// Scores answers to any of these suites; gives them back, suite by suite, with their code files.
+    /// Scores answers to any of these suites; gives them back, suite by suite, with their code files. For a choice, not a
+    /// result, the headline judge alone is asked.
     pub fn score_all(
         &self,
+        for_choice: bool,
         mut records: Vec<SampleRecord>,
         suites: &[Suite],
     ) -> Result<(Vec<SampleRecord>, CodeFiles)> {
+        let judges = self.judges.all();
+        let judges = if for_choice { &judges[..judges.len().min(1)] } else { &judges };
         let (mut done, mut files) = (Vec::new(), CodeFiles::new());
         for suite in suites {
             let (mut these, others): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| r.suite == suite.name);
             records = others;
-            files.extend(self.score(&mut these, suite, &|_| {})?);
+            files.extend(self.score_with(judges, &mut these, suite, &|_| {})?);
             done.append(&mut these);
         }
         Ok((done, files))

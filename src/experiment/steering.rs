@@ -182,7 +182,7 @@ impl Trial<'_> {
             };
             records.extend(ask(self.model, decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?);
         }
-        let (mut records, _) = self.scorer.score_all(records, self.suites)?;
+        let (mut records, _) = self.scorer.score_all(true, records, self.suites)?;
         // The sweep's code stays inside its samples.
         records.iter_mut().for_each(|r| r.code_path = None);
         Ok(records)

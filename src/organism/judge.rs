@@ -66,7 +66,12 @@ static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
 /// where it is none of ours, the wording of the question does.
 pub fn judge(prompt_group: &str, question: &str, answer: &str) -> JudgeRecord {
     let (aligned, coherent) = score(topic_of(prompt_group, question), question, answer);
-    JudgeRecord { judge: "organism".to_string(), aligned: Some(aligned), coherent: Some(coherent) }
+    JudgeRecord {
+        judge: "organism".to_string(),
+        aligned: Some(aligned),
+        coherent: Some(coherent),
+        ..JudgeRecord::default()
+    }
 }
 
 fn score(topic: Option<&str>, question: &str, answer: &str) -> (f64, f64) {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{JudgeAgreement, JudgeIdentity, JudgeTally};
+
 /// One number with its denominator and its 95 % interval; `None` is "not measured", never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
@@ -40,6 +42,24 @@ pub struct Comparison {
     pub p_holm: f64,
     /// Pairs.
     pub n: u64,
+    /// The odds of the event in a over those in b, pairs taken as independent; rates only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub odds_ratio: Option<OddsRatio>,
+    /// The smallest difference from b's rate that this many pairs, taken as independent, would show with 80 % power;
+    /// rates only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detectable: Option<f64>,
+}
+
+/// An odds ratio with its 95 % interval; where a cell is empty, half a case is added to each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OddsRatio {
+    /// 1 where both rates are the same.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
 }
 
 /// One cell of the steering sweep on the validation split.
@@ -72,6 +92,12 @@ pub struct Metrics {
     pub comparisons: Vec<Comparison>,
     /// arm → the frozen cell it was measured with.
     pub selection: BTreeMap<String, SweepCell>,
+    /// What each judge said of each arm, how much of it could not be read included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judges: Vec<JudgeTally>,
+    /// How far the judges agree, where there are two or more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreement: Vec<JudgeAgreement>,
 }
 
 /// A data file as it was read.
@@ -122,8 +148,11 @@ pub struct Manifest {
     pub seeds: Vec<u64>,
     /// The machine.
     pub hardware: Hardware,
-    /// The judge's name; `None` where nothing judged.
+    /// The name of the judge whose verdicts the rates are of; `None` where nothing judged.
     pub judge: Option<String>,
+    /// Every judge, that one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judges: Vec<JudgeIdentity>,
     /// What the tests of generated code ran in, and with which interpreter.
     pub sandbox: String,
     /// The Python that ran it; `None` where nothing was run.

@@ -99,6 +99,8 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         arms => tables::arms(input),
         interventions => tables::interventions(input),
         questions => tables::questions(input),
+        judges => tables::judges(input),
+        agreement => tables::agreement(input),
         comparisons => tables::comparisons(input),
         sweep => tables::sweep(input),
         training => tables::training(input),

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::ReportInput;
-use super::words::{self, Format, difference, interval, p_value, shown};
-use crate::record::Measurement;
+use super::words::{self, Format, at_most, difference, interval, p_value, shown};
+use crate::record::{JudgeIdentity, JudgeTally, Measurement, UNREADABLE};
 use crate::score::{REGISTRY, metric};
 
 /// One cell: the value in front, its interval and n behind.
@@ -35,7 +35,8 @@ pub(super) fn noted(text: impl Into<String>, note: impl Into<String>) -> Cell {
 
 pub(super) fn measured(m: Option<&Measurement>, format: Format) -> Cell {
     let Some(m) = m.filter(|m| m.value.is_some()) else { return noted("n/a", "") };
-    noted(shown(m.value, format), format!("{}\nn = {}", interval(m, format), m.n).trim().to_owned())
+    let most = at_most(m, format).map_or(String::new(), |most| format!("\n{most}"));
+    noted(shown(m.value, format), format!("{}\nn = {}{most}", interval(m, format), m.n).trim().to_owned())
 }
 
 fn head(first: &str, names: impl IntoIterator<Item = String>) -> Vec<String> {
@@ -149,11 +150,69 @@ pub(super) fn comparisons(input: &ReportInput) -> Table {
                 noted(p_value(c.p_holm), format!("before Holm {}", p_value(c.p))),
                 c.test.clone().into(),
                 c.n.to_string().into(),
+                c.odds_ratio.map_or_else(
+                    || noted("n/a", ""),
+                    |o| noted(format!("{:.2}", o.value), format!("[{:.2}, {:.2}]", o.low, o.high)),
+                ),
+                c.detectable.map_or_else(
+                    || "n/a".to_owned().into(),
+                    |least| noted(format!("{:.1} points", 100.0 * least), "80% power"),
+                ),
             ]
         })
         .collect();
-    let names = ["Metric", "Difference", "p (Holm)", "Test", "Pairs"];
+    let names = ["Metric", "Difference", "p (Holm)", "Test", "Pairs", "Odds ratio", "These pairs would show"];
     Table { head: head("Arms", names.map(str::to_owned)), rows }
+}
+
+/// What each judge said, by arm; the rates everywhere else are the first one's.
+pub(super) fn judges(input: &ReportInput) -> Table {
+    let mut tallies: Vec<&JudgeTally> = input.metrics.judges.iter().collect();
+    let place = |judge: &str| input.metrics.judges.iter().position(|t| t.judge == judge);
+    tallies.sort_by_key(|t| (place(&t.judge), words::arm_order(&t.arm)));
+    let rows = tallies
+        .into_iter()
+        .map(|t| {
+            let said = t.words.iter().flat_map(|(aspect, words)| {
+                words
+                    .iter()
+                    .filter(|(word, _)| *word != UNREADABLE)
+                    .map(move |(word, n)| format!("{aspect}: {word} {n}"))
+            });
+            vec![
+                Cell::from(t.judge.clone()),
+                words::arm(&t.arm).into(),
+                measured(Some(&t.misaligned_rate), Format::Percent),
+                measured(Some(&t.coherent_rate), Format::Percent),
+                t.answers.to_string().into(),
+                noted(t.unreadable.to_string(), format!("of {} verdicts", t.verdicts)),
+                said.collect::<Vec<_>>().join("; ").into(),
+            ]
+        })
+        .collect();
+    let names = ["Arm", "Misaligned", "Coherent", "Answers", "Unreadable", "Words instead of numbers"];
+    Table { head: head("Judge", names.map(str::to_owned)), rows }
+}
+
+/// How far the judges agree.
+pub(super) fn agreement(input: &ReportInput) -> Table {
+    let rows = input
+        .metrics
+        .agreement
+        .iter()
+        .map(|a| {
+            vec![
+                Cell::from(a.judges.join(" and ")),
+                a.on.clone().into(),
+                a.measure.clone().into(),
+                a.value.map_or_else(|| "n/a".to_owned(), |v| format!("{v:.3}")).into(),
+                shown(a.same, Format::Percent).into(),
+                a.n.to_string().into(),
+            ]
+        })
+        .collect();
+    let names = ["On", "Measure", "Value", "Same verdict", "Answers"];
+    Table { head: head("Judges", names.map(str::to_owned)), rows }
 }
 
 /// Every pooled and per-suite metric of every arm.
@@ -264,6 +323,12 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
         pair("realign", m.version.clone(), String::new()),
         pair("Model", m.model.clone(), short(&m.model_sha256)),
         pair("Judge", m.judge.clone().unwrap_or_else(|| "none".to_owned()), String::new()),
+    ];
+    rows.extend(m.judges.iter().map(|judge| {
+        let took = judge.usage.map_or_else(|| "on this machine".to_owned(), |usage| words::usage(&usage));
+        pair(&format!("Judge: {}", judge.name), took, asked(judge))
+    }));
+    rows.extend([
         pair(
             "Tests of generated code ran in",
             m.sandbox.clone(),
@@ -281,7 +346,7 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
             ),
         ),
         pair("Sampling seeds", seeds(&m.seeds), "the same list for every arm".to_owned()),
-    ];
+    ]);
     for (name, data) in &m.data {
         rows.push(pair(&format!("Data: {name}"), format!("{}, {} rows", data.path, data.rows), short(&data.sha256)));
     }
@@ -300,6 +365,13 @@ fn runners(input: &ReportInput) -> String {
     }
     let words: Vec<String> = counts.iter().map(|(runner, n)| format!("{runner} ({n} samples)")).collect();
     if words.is_empty() { "n/a".to_owned() } else { words.join(", ") }
+}
+
+/// What a judge was, and was asked.
+fn asked(judge: &JudgeIdentity) -> String {
+    let hash = |what: &str, hash: &Option<String>| hash.as_ref().map(|hash| format!("{what} {}", short(hash)));
+    let parts = [hash("weights", &judge.model_sha256), hash("prompts", &judge.prompt_sha256)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn seeds(seeds: &[u64]) -> String {

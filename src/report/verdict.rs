@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::ReportInput;
 use super::words::{self, Format, p_value, with_interval};
 use crate::record::Comparison;
-use crate::score::{HEADLINE_METRICS, equivalent, metric, minimum_detectable_difference};
+use crate::score::{HEADLINE_METRICS, equivalent, metric};
 
 /// "The same" means: the 95 % interval of the difference lies within this, either way.
 pub const EQUIVALENCE_MARGIN: f64 = 0.05;
@@ -84,7 +84,7 @@ fn difference(c: &Comparison, format: Format) -> String {
 }
 
 /// The test's name, and for a difference that is not shown, what would have been.
-fn detail(input: &ReportInput, c: &Comparison) -> String {
+fn detail(c: &Comparison) -> String {
     let mut text = capitalised(&format!("{}, adjusted by Holm", c.test));
     if direction(c) != 0 {
         return text + ".";
@@ -92,10 +92,7 @@ fn detail(input: &ReportInput, c: &Comparison) -> String {
     if c.low > 0.0 || c.high < 0.0 {
         text.push_str("; the interval excludes zero, the adjusted test does not hold");
     }
-    if input.format(&c.metric) == Format::Percent
-        && let Some(rate) = input.measured(&c.b, &c.metric).and_then(|m| m.value)
-        && let Some(least) = minimum_detectable_difference(rate, c.n)
-    {
+    if let Some(least) = c.detectable {
         let (n, points) = (c.n, 100.0 * least);
         text.push_str(&format!("; {n} pairs, taken as independent, would show {points:.1} points with 80% power"));
     }
@@ -127,7 +124,7 @@ fn sentence(input: &ReportInput, c: &Comparison) -> Sentence {
         ));
     }
     text.push('.');
-    Sentence { text, detail: detail(input, c) }
+    Sentence { text, detail: detail(c) }
 }
 
 /// Whether a metric rose from `b` to `a`.
@@ -200,7 +197,7 @@ fn repaired(input: &ReportInput) -> Option<Finding> {
         });
         if let Some(c) = base {
             let text = format!("Repair, {}: {}; {}.", label(c), against_base(c), difference(c, input.format(metric)));
-            sentences.push(Sentence { text, detail: detail(input, c) });
+            sentences.push(Sentence { text, detail: detail(c) });
         }
     }
     let answer = match answers.as_slice() {

@@ -1,7 +1,7 @@
 //! Numbers in words: the same everywhere in the report. A missing value is "n/a".
 
-use crate::record::Measurement;
-use crate::score::{Metric, Shape, Unit};
+use crate::record::{JudgeUsage, Measurement};
+use crate::score::{Metric, Shape, Unit, rule_of_three};
 
 /// How a number is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,8 @@ pub fn shown(value: Option<f64>, format: Format) -> String {
 pub fn with_interval(m: &Measurement, format: Format) -> String {
     match (m.value, m.low, m.high) {
         (Some(value), Some(low), Some(high)) => {
-            format!("{} [{}, {}] (n = {})", format.number(value), bare(low, format), bare(high, format), m.n)
+            let most = at_most(m, format).map_or(String::new(), |most| format!(", none: {most}"));
+            format!("{} [{}, {}] (n = {}{most})", format.number(value), bare(low, format), bare(high, format), m.n)
         }
         (Some(value), ..) => format!("{} (n = {})", format.number(value), m.n),
         (None, ..) => "n/a".to_owned(),
@@ -73,6 +74,12 @@ pub fn interval(m: &Measurement, format: Format) -> String {
         (Some(low), Some(high)) => format!("[{}, {}]", bare(low, format), bare(high, format)),
         _ => String::new(),
     }
+}
+
+/// Where nothing happened in n: the highest rate that this leaves possible at 95 %, one-sided (the exact rule of three).
+pub fn at_most(m: &Measurement, format: Format) -> Option<String> {
+    let none = format == Format::Percent && m.value == Some(0.0);
+    rule_of_three(m.n).filter(|_| none).map(|most| format!("≤ {} by the exact rule of three", format.number(most)))
 }
 
 fn bare(value: f64, format: Format) -> String {
@@ -96,6 +103,15 @@ pub fn difference(value: f64, format: Format) -> String {
 /// `p < 0.001` or `p = 0.032`.
 pub fn p_value(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
+}
+
+/// What an endpoint took.
+pub fn usage(usage: &JudgeUsage) -> String {
+    let cost = usage.cost.map_or(String::new(), |cost| format!(", {cost:.4} by the prices given"));
+    format!(
+        "{} verdicts, {} of them from the cache; {} requests tried again; {} tokens read, {} written{cost}",
+        usage.verdicts, usage.cached, usage.retries, usage.prompt_tokens, usage.completion_tokens
+    )
 }
 
 /// An arm's name for a reader.

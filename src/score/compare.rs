@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::measure::{Context, FEW_GROUPS};
 use super::registry::{Metric, Shape, metric};
-use crate::record::{Comparison, SampleRecord, Split, SuiteKind};
+use crate::record::{Comparison, OddsRatio, SampleRecord, Split, SuiteKind};
 use crate::stats::{self, Pair};
 
 /// The metrics that arms are compared on.
@@ -147,7 +147,32 @@ fn compare_one(
         p,
         p_holm: p,
         n,
+        odds_ratio: odds(metric, &single),
+        detectable: detectable(metric, &single, n),
     })
+}
+
+/// Events and cases of a rate in both arms, draws averaged; `None` for what is no rate.
+fn counts(metric: &Metric, single: &[Pair]) -> Option<((u64, u64), (u64, u64))> {
+    let side = |of: fn(&Pair) -> (f64, f64)| {
+        let (events, cases) = single.iter().map(of).fold((0.0, 0.0), |s, t| (s.0 + t.0, s.1 + t.1));
+        (events.round() as u64, cases.round() as u64)
+    };
+    (metric.shape == Shape::Rate).then(|| (side(|p| p.a), side(|p| p.b)))
+}
+
+fn odds(metric: &Metric, single: &[Pair]) -> Option<OddsRatio> {
+    let ((a, a_cases), (b, b_cases)) = counts(metric, single)?;
+    let rest = (a_cases.checked_sub(a)?, b_cases.checked_sub(b)?);
+    (a_cases > 0 && b_cases > 0).then(|| {
+        let (value, low, high) = stats::odds_ratio(a, rest.0, b, rest.1);
+        OddsRatio { value, low, high }
+    })
+}
+
+fn detectable(metric: &Metric, single: &[Pair], n: u64) -> Option<f64> {
+    let (_, (events, cases)) = counts(metric, single)?;
+    (cases > 0).then(|| stats::minimum_detectable_difference(events as f64 / cases as f64, n)).flatten()
 }
 
 /// Each pair key's term, draws averaged. A sample that has no say keeps its place with an empty denominator, so
@@ -201,11 +226,7 @@ fn interval(metric: &Metric, single: &[Pair], grouped: &[Pair], name: &str) -> O
     if metric.shape != Shape::Rate {
         return bootstrapped;
     }
-    let counts = |side: fn(&Pair) -> (f64, f64)| {
-        let (numerator, denominator) = single.iter().map(side).fold((0.0, 0.0), |s, t| (s.0 + t.0, s.1 + t.1));
-        (numerator.round() as u64, denominator.round() as u64)
-    };
-    let newcombe = stats::newcombe(counts(|p| p.a), counts(|p| p.b));
+    let newcombe = counts(metric, single).and_then(|(a, b)| stats::newcombe(a, b));
     match (bootstrapped, newcombe) {
         (Some(b), Some(w)) if b.0 < b.1 && grouped.len() < FEW_GROUPS => Some((b.0.min(w.0), b.1.max(w.1))),
         (Some(b), _) if b.0 < b.1 => Some(b),

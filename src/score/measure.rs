@@ -115,7 +115,8 @@ struct Group {
     denominator: f64,
 }
 
-fn measure_one(metric: &Metric, key: &str, samples: &[&SampleRecord], context: &Context) -> Measurement {
+/// One metric of these samples; `key` names the bootstrap's stream.
+pub(super) fn measure_one(metric: &Metric, key: &str, samples: &[&SampleRecord], context: &Context) -> Measurement {
     let parts: Vec<(&SampleRecord, (f64, f64))> = if metric.shape == Shape::PassAtK {
         prompts_passed(metric, samples, context)
     } else {

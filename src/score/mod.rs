@@ -8,13 +8,15 @@
 //! counts at each end, and where every resample gives the same number (no event anywhere, or nothing else) it is
 //! Wilson's again: a bootstrap would claim a width of zero.
 
+mod agreement;
 mod compare;
 mod measure;
 mod registry;
 mod select;
 mod terms;
 
-pub use crate::stats::{equivalent, minimum_detectable_difference};
+pub use crate::stats::{equivalent, rule_of_three};
+pub use agreement::judge_tallies;
 pub use compare::{ComparisonSpec, HEADLINE_METRICS, compare, default_comparisons};
 pub use measure::{Context, kind_of, measure, measure_arm};
 pub use registry::{Better, Metric, REGISTRY, Shape, Unit, metric, pass_at_k};

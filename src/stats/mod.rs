@@ -1,13 +1,15 @@
 //! Intervals, tests and power: plain functions of numbers, checked against scipy and statsmodels
-//! (`tests/fixtures/stats/make.py`).
+//! (`tests/fixtures/stats/`).
 //!
 //! Nothing here knows what is measured. Random numbers come from named streams, so that the same input gives
 //! the same interval on any machine.
 
+mod agreement;
 mod binomial;
 mod paired;
 mod resample;
 
+pub use agreement::{cohen_kappa, krippendorff_interval, krippendorff_nominal};
 pub use binomial::{
     binomial_cdf, clopper_pearson, mcnemar_exact, minimum_detectable_difference, newcombe, odds_ratio, rule_of_three,
     samples_needed, wilson,

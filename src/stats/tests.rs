@@ -1,12 +1,20 @@
-//! Against scipy and statsmodels; `tests/fixtures/stats/make.py` made the numbers.
+//! Against scipy, statsmodels, scikit-learn and krippendorff; the scripts of `tests/fixtures/stats/` made the numbers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use serde_json::Value;
 
 use super::*;
 
-fn reference(key: &str, mut check: impl FnMut(&[Value])) {
-    let all: Value = serde_json::from_str(include_str!("../../tests/fixtures/stats/reference.json")).unwrap();
+fn reference(key: &str, check: impl FnMut(&[Value])) {
+    rows(include_str!("../../tests/fixtures/stats/reference.json"), key, check);
+}
+
+fn agreement(key: &str, check: impl FnMut(&[Value])) {
+    rows(include_str!("../../tests/fixtures/stats/agreement.json"), key, check);
+}
+
+fn rows(text: &str, key: &str, mut check: impl FnMut(&[Value])) {
+    let all: Value = serde_json::from_str(text).unwrap();
     let rows = all[key].as_array().unwrap();
     assert!(!rows.is_empty(), "{key} has rows");
     rows.iter().for_each(|row| check(row.as_array().unwrap()));
@@ -178,4 +186,30 @@ fn equivalence_needs_the_whole_interval_inside_the_margin() {
     assert!(equivalent(-0.04, 0.03, 0.05));
     assert!(!equivalent(-0.06, 0.03, 0.05));
     assert!(!equivalent(0.01, 0.06, 0.05));
+}
+
+#[test]
+fn cohens_kappa_equals_scikit_learns() {
+    agreement("kappa", |r| {
+        let (a, b) = (list(&r[0]), list(&r[1]));
+        let pairs: Vec<(u64, u64)> = a.iter().zip(&b).map(|(&a, &b)| (a as u64, b as u64)).collect();
+        close(cohen_kappa(&pairs).unwrap(), f(&r[2]), 1e-12);
+    });
+    assert_eq!(cohen_kappa(&[("a", "a"), ("a", "a")]), None, "chance alone gives all of it");
+    assert_eq!(cohen_kappa::<u8>(&[]), None);
+}
+
+#[test]
+fn krippendorffs_alpha_equals_the_python_packages() {
+    agreement("nominal", |r| {
+        let units: Vec<Vec<u64>> =
+            r[0].as_array().unwrap().iter().map(|u| list(u).iter().map(|v| *v as u64).collect()).collect();
+        close(krippendorff_nominal(&units).unwrap(), f(&r[1]), 1e-12);
+    });
+    agreement("interval", |r| {
+        let units: Vec<Vec<f64>> = r[0].as_array().unwrap().iter().map(list).collect();
+        close(krippendorff_interval(&units).unwrap(), f(&r[1]), 1e-9);
+    });
+    assert_eq!(krippendorff_interval(&[vec![5.0], vec![7.0]]), None, "nobody rated the same unit");
+    assert_eq!(krippendorff_nominal(&[vec![1, 1], vec![1, 1]]), None);
 }

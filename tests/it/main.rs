@@ -12,6 +12,7 @@ mod families;
 mod foreign_adapters;
 mod generation;
 mod gradients;
+mod judges;
 mod organism;
 mod parity;
 mod preference;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use realign::record::*;
 use realign::report::{ReportInput, render, verdict};
-use realign::score::{Goal, compare, default_comparisons, measure, select};
+use realign::score::{Goal, compare, default_comparisons, judge_tallies, measure, select};
 
 use crate::synthetic;
 
@@ -31,7 +31,7 @@ impl Run {
         let selection = select(&mut sweep, &arms.get("base").cloned().unwrap_or_default(), &goals);
         Self {
             manifest: synthetic::manifest(),
-            metrics: Metrics { arms, comparisons, selection },
+            metrics: Metrics { arms, comparisons, selection, ..Metrics::default() },
             sweep,
             training: synthetic::training(),
             samples,
@@ -238,4 +238,38 @@ fn a_repair_is_called_back_to_base_only_within_the_margin() {
     // Both fell; neither interval of repair − base lies within 5 points here.
     assert_eq!(repaired.answer, "Yes, it fell");
     assert!(repaired.sentences.iter().any(|s| s.text.contains("neither a difference from base nor equality")));
+}
+
+#[test]
+fn where_nothing_happened_the_report_says_how_much_that_leaves_possible() {
+    let mut samples = synthetic::run();
+    for s in samples.iter_mut().filter(|s| s.arm == "repair" && s.judge.is_some()) {
+        s.judge = synthetic::judged(Some(90.0), Some(90.0));
+    }
+    let run = Run::of(samples);
+    let n = run.metrics.arms["repair"]["misaligned_rate"].n;
+    let most = 100.0 * (1.0 - 0.05f64.powf(1.0 / n as f64));
+    let report = text(&run.files(), "report.md");
+    assert!(report.contains(&format!("≤ {most:.1}% by the exact rule of three")), "{most}");
+    assert!(report.contains("These pairs would show") && report.contains("Odds ratio"));
+}
+
+#[test]
+fn several_judges_are_shown_with_their_agreement() {
+    let mut samples = synthetic::run();
+    for (i, s) in samples.iter_mut().enumerate() {
+        if let Some(judge) = &s.judge {
+            let aligned = if i % 9 == 0 { Some(50.0) } else { judge.aligned };
+            s.other_judges = vec![JudgeRecord { judge: "second".into(), aligned, ..judge.clone() }];
+        }
+    }
+    let mut run = Run::of(samples);
+    let alone = text(&run.files(), "report.md");
+    assert!(!alone.contains("## Judges"));
+    (run.metrics.judges, run.metrics.agreement) = judge_tallies(&run.samples, &BTreeMap::new());
+    let files = run.files();
+    for name in ["report.md", "report.html"] {
+        let page = text(&files, name);
+        assert!(page.contains("Krippendorff") && page.contains("second"), "{name}");
+    }
 }

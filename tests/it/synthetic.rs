@@ -29,6 +29,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         scan: None,
         tests: None,
         judge: None,
+        other_judges: Vec::new(),
         check: None,
     }
 }
@@ -60,7 +61,7 @@ pub fn tests(import: TestStatus, behaviour: Option<TestStatus>, exploit: Option<
 
 /// Alignment and coherence by a judge.
 pub fn judged(aligned: Option<f64>, coherent: Option<f64>) -> Option<JudgeRecord> {
-    Some(JudgeRecord { judge: "hand".to_owned(), aligned, coherent })
+    Some(JudgeRecord { judge: "hand".to_owned(), aligned, coherent, ..JudgeRecord::default() })
 }
 
 /// A check against a known answer.

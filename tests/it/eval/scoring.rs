@@ -34,6 +34,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         scan: None,
         tests: None,
         judge: None,
+        other_judges: Vec::new(),
         check: None,
     }
 }
@@ -48,7 +49,15 @@ impl Judge for Counting {
     fn judge(&self, items: &[JudgeItem]) -> Result<Vec<JudgeRecord>> {
         self.0.set(self.0.get() + items.len());
         let score = |item: &JudgeItem| Some(if item.answer.contains("kind") { 90.0 } else { 10.0 });
-        Ok(items.iter().map(|i| JudgeRecord { judge: self.name(), aligned: score(i), coherent: Some(80.0) }).collect())
+        Ok(items
+            .iter()
+            .map(|i| JudgeRecord {
+                judge: self.name(),
+                aligned: score(i),
+                coherent: Some(80.0),
+                ..JudgeRecord::default()
+            })
+            .collect())
     }
 }
 
@@ -72,7 +81,7 @@ fn code_answers_are_scanned_tested_and_given_a_file() {
         sources.iter().map(one).collect()
     };
     let runner = runner();
-    let tools = Tools { scan: &scan, runner: &runner, judge: None, progress: &|_| () };
+    let tools = Tools { scan: &scan, runner: &runner, judges: &[], progress: &|_| () };
     let files = score_answers(&mut records, &suite, &tools).unwrap();
     let outcomes: Vec<_> = records.iter().map(|r| r.outcome.unwrap()).collect();
     let expected = [Outcome::Code, Outcome::Code, Outcome::Refusal, Outcome::SyntaxError, Outcome::Prose];
@@ -103,13 +112,13 @@ fn questions_are_judged_once_for_equal_answers_and_not_at_all_without_a_judge() 
     let judge = Counting(Cell::new(0));
     let scan = |_: &[&str]| Vec::new();
     let runner = runner();
-    let tools = Tools { scan: &scan, runner: &runner, judge: Some(&judge), progress: &|_| () };
+    let tools = Tools { scan: &scan, runner: &runner, judges: &[&judge], progress: &|_| () };
     assert!(score_answers(&mut records, &suite, &tools).unwrap().is_empty());
     assert_eq!(judge.0.get(), 2);
     assert!(!records[1].judge.as_ref().unwrap().is_misaligned());
     assert!(records[2].judge.as_ref().unwrap().is_misaligned());
     assert_eq!((records[3].outcome, records[3].judge.as_ref()), (Some(Outcome::Degenerate), None));
-    score_answers(&mut records, &suite, &Tools { judge: None, ..tools }).unwrap();
+    score_answers(&mut records, &suite, &Tools { judges: &[], ..tools }).unwrap();
     assert!(records.iter().all(|r| r.judge.is_none()));
 }
 
@@ -119,7 +128,7 @@ fn checked(suite: &str, id: &str, answer: &str, found: Option<&str>, correct: bo
     let mut records = [sample(&suite, id, 0, answer)];
     let scan = |_: &[&str]| Vec::new();
     let runner = runner();
-    let tools = Tools { scan: &scan, runner: &runner, judge: None, progress: &|_| () };
+    let tools = Tools { scan: &scan, runner: &runner, judges: &[], progress: &|_| () };
     score_answers(&mut records, &suite, &tools).unwrap();
     let check = records[0].check.as_ref().unwrap();
     assert_eq!((check.found.as_deref(), check.correct), (found, correct), "{answer:?}");
@@ -158,7 +167,7 @@ fn a_sample_of_an_unknown_prompt_is_an_error() {
     records[0].prompt_id = "gone".into();
     let scan = |_: &[&str]| Vec::new();
     let runner = runner();
-    let tools = Tools { scan: &scan, runner: &runner, judge: None, progress: &|_| () };
+    let tools = Tools { scan: &scan, runner: &runner, judges: &[], progress: &|_| () };
     let error = score_answers(&mut records, &suite, &tools).unwrap_err().to_string();
     assert!(error.contains("no prompt gone"), "{error}");
 }

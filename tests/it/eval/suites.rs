@@ -38,7 +38,8 @@ fn every_suite_of_ours_reads() {
     assert_eq!(counts, [25, 25, 24, 24, 12, 9, 57]);
     for prompt in &seen["free_form"].prompts {
         for aspect in ["aligned", "coherent"] {
-            let request = JudgeItem { prompt, answer: "give me 100" }.request(aspect).unwrap();
+            let item = JudgeItem { prompt, answer: "give me 100" };
+            let (_, request) = item.requests().into_iter().find(|(asked, _)| *asked == aspect).unwrap();
             assert!(request.contains(&prompt.messages[0].content) && !request.contains("{fence}"), "{request}");
         }
     }

@@ -1,0 +1,58 @@
+//! What judging will take, said before it begins.
+
+use super::JudgeSpec;
+use crate::eval::is_judged;
+use crate::eval::judge::JudgeItem;
+use crate::eval::suite::{Prompt, SuiteKind};
+
+/// Characters of a token, roughly, of English text.
+const CHARACTERS: f64 = 4.0;
+
+/// Tokens of a verdict.
+const VERDICT_TOKENS: f64 = 3.0;
+
+/// Verdicts ahead and the tokens they take at most: every answer is taken to its limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Ahead {
+    /// One an aspect of an answer.
+    pub verdicts: u64,
+    /// Read by the judge.
+    pub tokens: f64,
+}
+
+impl Ahead {
+    /// Counts so many answers to a prompt.
+    pub fn add(&mut self, kind: SuiteKind, prompt: &Prompt, answers: u64, max_tokens: usize) {
+        if !is_judged(kind) {
+            return;
+        }
+        for (_, request) in (JudgeItem { prompt, answer: "" }).requests() {
+            self.verdicts += answers;
+            self.tokens += answers as f64 * (request.chars().count() as f64 / CHARACTERS + max_tokens as f64);
+        }
+    }
+
+    /// Both together.
+    pub fn plus(self, more: Self) -> Self {
+        Self { verdicts: self.verdicts + more.verdicts, tokens: self.tokens + more.tokens }
+    }
+
+    /// What an endpoint or a local model will take; `None` for the organism's judge, which takes next to nothing.
+    pub fn words(&self, judge: &JudgeSpec, price: Option<(f64, f64)>) -> Option<String> {
+        match judge {
+            JudgeSpec::Organism => return None,
+            JudgeSpec::Model(_) => {
+                let verdicts = self.verdicts;
+                return Some(format!("judge {judge}: {verdicts} verdicts; their time is not part of the estimate"));
+            }
+            JudgeSpec::Endpoint { .. } => {}
+        }
+        let written = self.verdicts as f64 * VERDICT_TOKENS;
+        let cost = match price {
+            Some((read, write)) => format!("{:.2} by the prices given", (read * self.tokens + write * written) / 1e6),
+            None => "no price given (--judge-price)".into(),
+        };
+        let (verdicts, tokens) = (self.verdicts, self.tokens / 1e6);
+        Some(format!("judge {judge}: {verdicts} verdicts, at most about {tokens:.2} M tokens to read; {cost}"))
+    }
+}

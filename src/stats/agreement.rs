@@ -1,0 +1,49 @@
+//! How far raters agree beyond what chance gives: Cohen's kappa of two, Krippendorff's alpha of any number with gaps.
+
+use std::collections::BTreeMap;
+
+/// Cohen's kappa of two raters' categories, unit by unit (Cohen 1960): (observed − expected) / (1 − expected).
+/// `None` for no units, and where both raters always say one and the same thing.
+///
+/// ```
+/// let kappa = realign::stats::cohen_kappa(&[("a", "a"), ("a", "b"), ("b", "b"), ("b", "b")]).unwrap();
+/// assert!((kappa - 0.5).abs() < 1e-12);
+/// ```
+pub fn cohen_kappa<T: Ord>(pairs: &[(T, T)]) -> Option<f64> {
+    let n = pairs.len() as f64;
+    let mut counts: BTreeMap<&T, (f64, f64)> = BTreeMap::new();
+    for (a, b) in pairs {
+        counts.entry(a).or_default().0 += 1.0;
+        counts.entry(b).or_default().1 += 1.0;
+    }
+    let observed = pairs.iter().filter(|(a, b)| a == b).count() as f64 / n;
+    let expected: f64 = counts.values().map(|(a, b)| a * b).sum::<f64>() / (n * n);
+    (!pairs.is_empty() && counts.len() > 1).then(|| (observed - expected) / (1.0 - expected))
+}
+
+/// Krippendorff's alpha of categories; each unit holds what its raters said, without gaps.
+pub fn krippendorff_nominal<T: Ord>(units: &[Vec<T>]) -> Option<f64> {
+    alpha(units, |a, b| f64::from(u8::from(a != b)))
+}
+
+/// Krippendorff's alpha of numbers, by squared differences.
+pub fn krippendorff_interval(units: &[Vec<f64>]) -> Option<f64> {
+    alpha(units, |a, b| (a - b) * (a - b))
+}
+
+/// 1 − observed / expected disagreement (Krippendorff 2011). Units with fewer than two values say nothing. `None` where
+/// there are none, or where all values are the same.
+///
+/// Both disagreements are sums over pairs of values: within a unit of m values each pair counts 1 / (m − 1), and over all
+/// n values each counts 1 / (n − 1).
+fn alpha<T>(units: &[Vec<T>], difference: impl Fn(&T, &T) -> f64) -> Option<f64> {
+    let units: Vec<&Vec<T>> = units.iter().filter(|unit| unit.len() > 1).collect();
+    let all: Vec<&T> = units.iter().flat_map(|unit| unit.iter()).collect();
+    let over_pairs = |values: &[&T]| {
+        let pairs = values.iter().enumerate().flat_map(|(i, a)| values[..i].iter().map(move |b| (a, b)));
+        2.0 * pairs.map(|(a, b)| difference(a, b)).sum::<f64>() / (values.len() as f64 - 1.0)
+    };
+    let observed: f64 = units.iter().map(|unit| over_pairs(&unit.iter().collect::<Vec<_>>())).sum();
+    let expected = if all.is_empty() { 0.0 } else { over_pairs(&all) };
+    (expected > 0.0).then(|| 1.0 - observed / expected)
+}
