@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::generate::checked_sampling;
 use super::output::{refuse_used, reserved};
+use super::sampling::SamplingArgs;
 use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
 use crate::error::{Error, Result};
@@ -50,9 +50,9 @@ pub struct EvaluateArgs {
     /// Answer k of a prompt is drawn with this seed plus k, the same for every model.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    pub temperature: f64,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Runs the tests of generated code; without a usable one they count as not run.
     #[arg(long, default_value = "python3")]
     pub python: String,
@@ -61,13 +61,11 @@ pub struct EvaluateArgs {
     pub allow_unsandboxed: bool,
 }
 
-/// Rows decoded together by one worker.
-const BATCH: usize = 32;
-
 /// Runs the command.
 pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
-    let sampling = checked_sampling(args.temperature, 1.0)?;
+    let sampling = args.sampling.resolve(&args.subject.model)?;
+    let cache_bytes = args.sampling.cache_bytes()?;
     if args.n == 0 {
         return Err(Error::usage("--n is at least 1"));
     }
@@ -88,7 +86,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     }
     let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
-        let (records, files) = answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, sampling, progress)?;
+        let (records, files) = answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
         let metrics = Metrics { arms: measure(&records, &kinds), ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
             fsio::write_jsonl(&inside.join(format!("samples/{arm}.jsonl")), &records)?;
@@ -113,7 +111,7 @@ fn answer(
     (model, decoder, intervention): (&Model, &Decoder, Option<&dyn Intervention>),
     suites: &[Suite],
     scorer: &Scorer,
-    sampling: Sampling,
+    (sampling, cache_bytes): (&Sampling, usize),
     progress: Progress,
 ) -> Result<Answered> {
     let seeds: Vec<u64> = (0..u64::from(args.n)).map(|k| args.seed + k).collect();
@@ -130,7 +128,7 @@ fn answer(
             suffix: None,
             intervention,
             sampling,
-            batch: BATCH,
+            cache_bytes,
         };
         let bar = progress.bar(&suite.name, (what.prompts().len() * args.n as usize) as u64);
         let mut records = ask(model, decoder, &what, &|_, _, _| false, &mut |_| {
