@@ -5,11 +5,13 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::output::{refuse_used, reserved};
 use super::sampling::SamplingArgs;
 use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
+use crate::adapter;
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::suite::Suite;
@@ -38,7 +40,7 @@ pub struct EvaluateArgs {
     /// edition) or a YAML file, the published emergent-misalignment form included. Give it several times for several.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
-    /// The folder to write: samples/ARM.jsonl, code/, metrics.json. It must not hold anything yet.
+    /// The folder to write: samples/ARM.jsonl, code/, metrics.json, settings.json. It must not hold anything yet.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// What the results call this model; without it the adapter's folder name or `base`, and the vector's name behind it.
@@ -59,6 +61,22 @@ pub struct EvaluateArgs {
     /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
     #[arg(long)]
     pub allow_unsandboxed: bool,
+}
+
+/// `settings.json`: what the answers are answers of.
+#[derive(Debug, Serialize)]
+struct Settings<'a> {
+    model: &'a str,
+    model_sha256: &'a str,
+    adapter_sha256: Option<String>,
+    vector_sha256: Option<String>,
+    coefficient: Option<f64>,
+    layers: Option<&'a [usize]>,
+    /// Name and SHA-256 of its prompts.
+    suites: Vec<(String, String)>,
+    n: u32,
+    seed: u64,
+    sampling: &'a Sampling,
 }
 
 /// Runs the command.
@@ -84,6 +102,18 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     if scorer.judge.is_none() && suites.iter().any(|s| s.kind == SuiteKind::Questions) {
         progress.say("no judge for this model: misaligned_rate and coherent_rate are not measured");
     }
+    let settings = Settings {
+        model: &model.name,
+        model_sha256: &model.sha256,
+        adapter_sha256: args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?,
+        vector_sha256: args.steering.vector.as_deref().map(fsio::sha256_file).transpose()?,
+        coefficient: args.steering.coefficient,
+        layers: args.steering.layers.as_deref(),
+        suites: suites.iter().map(|s| (s.name.clone(), fsio::sha256(format!("{:?}", s.prompts).as_bytes()))).collect(),
+        n: args.n,
+        seed: args.seed,
+        sampling: &sampling,
+    };
     let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
         let (records, files) = answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
@@ -93,6 +123,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
             for (path, code) in &files {
                 fsio::write_atomic(&inside.join(path), code.as_bytes())?;
             }
+            fsio::write_json(&inside.join("settings.json"), &settings)?;
             fsio::write_json(&inside.join("metrics.json"), &metrics)
         })?;
         Ok((metrics, records.len()))
