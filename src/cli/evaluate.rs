@@ -116,7 +116,8 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     };
     let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
-        let (records, files) = answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
+        let (records, files) =
+            answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
         let metrics = Metrics { arms: measure(&records, &kinds), ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
             fsio::write_jsonl(&inside.join(format!("samples/{arm}.jsonl")), &records)?;

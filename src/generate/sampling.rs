@@ -61,7 +61,12 @@ impl Sampling {
     pub fn checked(self) -> Result<Self> {
         let rules = [
             ("temperature", self.temperature, self.temperature >= 0.0, "it is 0 (the likeliest token) or more"),
-            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "it lies above 0 and is at most 1 (all tokens)"),
+            (
+                "top_p",
+                self.top_p,
+                self.top_p > 0.0 && self.top_p <= 1.0,
+                "it lies above 0 and is at most 1 (all tokens)",
+            ),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it lies between 0 (all tokens) and 1"),
             (
                 "repetition_penalty",
@@ -74,7 +79,9 @@ impl Sampling {
             return Err(Error::usage(format!("{name} is {value}; {range}")));
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::usage("a stop string is empty; leave it out, or name the text that is to end an answer"));
+            return Err(Error::usage(
+                "a stop string is empty; leave it out, or name the text that is to end an answer",
+            ));
         }
         Ok(self)
     }
@@ -267,7 +274,8 @@ mod tests {
     fn a_token_said_before_is_penalised_once_however_often_it_was_said() {
         let penalised = Sampling { repetition_penalty: 2.0, temperature: 0.0, ..plain() };
         let mut rng = stream(1, "test", &[]);
-        let mut draw = |history: &[u32]| sample(&mut [2.0, 1.5, -1.0], &penalised, &history.iter().copied().collect(), &mut rng);
+        let mut draw =
+            |history: &[u32]| sample(&mut [2.0, 1.5, -1.0], &penalised, &history.iter().copied().collect(), &mut rng);
         assert_eq!(draw(&[]), 0);
         assert_eq!(draw(&[0, 0]), 1);
         let found = candidates(&mut [2.0, -1.0], &Sampling { temperature: 1.0, ..penalised.clone() }, &[0, 1].into());

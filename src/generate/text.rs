@@ -130,7 +130,9 @@ mod tests {
     fn a_stop_string_is_found_wherever_tokens_cut_it_and_nothing_of_it_is_shown() {
         let tokenizer = tokenizer();
         let ids = tokenizer.encode(ANSWER, false).unwrap();
-        for (stop, before) in [("\n# Hu", "größer 你好 🙂"), ("好", "größer 你"), ("ö", "gr"), ("gr", ""), ("\n", "größer 你好 🙂")] {
+        for (stop, before) in
+            [("\n# Hu", "größer 你好 🙂"), ("好", "größer 你"), ("ö", "gr"), ("gr", ""), ("\n", "größer 你好 🙂")]
+        {
             let (pieces, ended) = streamed(&ids, &["never".to_string(), stop.to_string()]);
             assert_eq!((pieces.concat().as_str(), ended.as_deref()), (before, Some(stop)));
         }

@@ -83,7 +83,10 @@ fn an_interrupt_ends_the_line_that_was_begun_and_exits_with_130() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     assert!(printed.ends_with(b"\n"));
-    assert_eq!(String::from_utf8(output.stderr).unwrap().lines().filter(|l| l.starts_with("error: interrupted")).count(), 1);
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap().lines().filter(|l| l.starts_with("error: interrupted")).count(),
+        1
+    );
 }
 
 #[test]
@@ -120,7 +123,11 @@ fn settings_that_cannot_be_met_are_refused_with_the_way_out() {
     refused(&dir, &format!("{generate} --stop="), &["a stop string is empty"]);
     refused(&dir, &format!("{generate} --stream --format json"), &["--stream shows text as it is made"]);
     refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it is more than 0"]);
-    refused(&dir, &format!("{generate} --kv-cache-gib 0.00001"), &["needs 0.00 GiB", "--max-new-tokens", "--kv-cache-gib"]);
+    refused(
+        &dir,
+        &format!("{generate} --kv-cache-gib 0.00001"),
+        &["needs 0.00 GiB", "--max-new-tokens", "--kv-cache-gib"],
+    );
     refused(&dir, "evaluate --model MODEL --suite code --out out --top-p 2", &["top_p is 2"]);
     refused(&dir, "run plan.yaml --model MODEL --out out", &["min_p is 2; it lies between 0"]);
 }

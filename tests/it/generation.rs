@@ -349,12 +349,8 @@ fn caches_within_a_budget_change_no_answer_and_too_small_a_budget_is_refused() {
         let tight = GenerateOptions { cache_bytes, workers, intervention: Some(&rows), ..options(&DRAWN, 12) };
         assert_eq!(ids(&run(&decoder, &jobs, &tight)), ids(&plain));
     }
-    let error = generate(
-        &decoder,
-        &jobs,
-        &GenerateOptions { cache_bytes: least - 1, ..options(&DRAWN, 12) },
-        &|_, _| Ok(()),
-    );
+    let error =
+        generate(&decoder, &jobs, &GenerateOptions { cache_bytes: least - 1, ..options(&DRAWN, 12) }, &|_, _| Ok(()));
     let error = error.unwrap_err();
     assert!(error.to_string().contains("--kv-cache-gib"), "{error}");
     assert_eq!(error.exit_code(), 2);
@@ -403,4 +399,36 @@ fn samples_of_one_prompt_share_its_prefill_and_still_differ() {
         let alone = run(&decoder, std::slice::from_ref(&jobs[index]), &options(&DRAWN, 1));
         assert_eq!(&alone[0].ids, answer);
     }
+}
+
+#[test]
+fn a_prompt_is_read_once_for_all_its_samples_whoever_makes_them() {
+    let decoder = checkpoint("tied");
+    let prompt: Vec<u32> = (3..23).collect();
+    let jobs: Vec<Job> = (0..30).map(|seed| Job { prompt: prompt.clone(), seed, max_new_tokens: 6 }).collect();
+    let watcher = Watcher::default();
+    let shared = GenerateOptions { intervention: Some(&watcher), workers: 2, ..options(&DRAWN, 3) };
+    assert_eq!(run(&decoder, &jobs, &shared).len(), 30);
+    let seen = watcher.0.into_inner().unwrap();
+    assert_eq!(seen.iter().filter(|&&tokens| tokens == 20).count(), 1, "{seen:?}");
+}
+
+#[test]
+fn the_place_of_a_row_that_ends_is_taken_at_once() {
+    let decoder = checkpoint("tied");
+    let lengths = [2, 19, 3, 7, 11, 2, 2, 5, 13, 4, 8, 3];
+    let job = |(seed, max_new_tokens): (usize, usize)| Job {
+        prompt: (3..23).map(|id| id + seed as u32).collect(),
+        seed: seed as u64,
+        max_new_tokens,
+    };
+    let jobs: Vec<Job> = lengths.into_iter().enumerate().map(job).collect();
+    let watcher = Watcher::default();
+    let free = GenerateOptions { intervention: Some(&watcher), stop_ids: &[], ..options(&DRAWN, 4) };
+    run(&decoder, &jobs, &free);
+    let seen = watcher.0.into_inner().unwrap();
+    let steps: Vec<usize> = seen.into_iter().filter(|&tokens| tokens != 20).collect();
+    // The first token of an answer comes from its prompt.
+    assert_eq!(steps.iter().sum::<usize>(), lengths.iter().sum::<usize>() - lengths.len());
+    assert!(steps[0] == 4 && steps.is_sorted_by(|a, b| a >= b), "full until nothing is left to begin: {steps:?}");
 }
