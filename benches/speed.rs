@@ -147,9 +147,10 @@ fn decoding(asked: &Asked, decoder: &Decoder, answers: &Answers) -> Rates {
             max_new_tokens: answers.tokens,
         })
         .collect();
-    let sampling = Sampling { temperature: answers.temperature, top_p: 1.0 };
+    let sampling = Sampling { temperature: answers.temperature, ..Sampling::default() };
+    let tokenizer = realign::data::tokenizer::Tokenizer::train_byte_bpe(std::iter::empty(), 256, &[]).unwrap();
     let workers = if asked.workers == 0 { answers.workers } else { asked.workers };
-    let options = GenerateOptions { sampling, stop_ids: &[], intervention: None, batch: answers.batch, workers };
+    let options = GenerateOptions { batch: answers.batch, workers, ..GenerateOptions::new(&sampling, &tokenizer, &[]) };
     let warm: Vec<Job> = jobs.iter().take(answers.batch).map(|j| Job { max_new_tokens: 4, ..j.clone() }).collect();
     generate(decoder, &warm, &options, &|_, _| Ok(())).unwrap();
     let (started, used) = (std::time::Instant::now(), processor_seconds());

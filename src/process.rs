@@ -187,8 +187,17 @@ pub fn memory_bytes() -> u64 {
     memory_of("VmRSS:")
 }
 
+/// The memory that can still be had without swapping, in bytes; 0 where the system does not tell.
+pub fn available_memory_bytes() -> u64 {
+    kib_of("/proc/meminfo", "MemAvailable:")
+}
+
 fn memory_of(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kib_of("/proc/self/status", name)
+}
+
+fn kib_of(file: &str, name: &str) -> u64 {
+    let status = std::fs::read_to_string(file).unwrap_or_default();
     let kib = status.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

@@ -5,12 +5,14 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::generate::checked_sampling;
 use super::judge::JudgeArgs;
 use super::output::{refuse_used, reserved};
+use super::sampling::SamplingArgs;
 use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
+use crate::adapter;
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
@@ -42,7 +44,8 @@ pub struct EvaluateArgs {
     /// edition) or a YAML file, the published emergent-misalignment form included. Give it several times for several.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
-    /// The folder to write: samples/ARM.jsonl, code/, metrics.json, interpreter.json (what ran the code). It must not hold anything yet.
+    /// The folder to write: samples/ARM.jsonl, code/, metrics.json, settings.json, interpreter.json (what ran the code). It
+    /// must not hold anything yet.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// What the results call this model; without it the adapter's folder name or `base`, and the vector's name behind it.
@@ -54,9 +57,9 @@ pub struct EvaluateArgs {
     /// Answer k of a prompt is drawn with this seed plus k, the same for every model.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    pub temperature: f64,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Who judges.
     #[command(flatten)]
     pub judge: JudgeArgs,
@@ -70,13 +73,27 @@ pub struct EvaluateArgs {
     pub allow_unsandboxed: bool,
 }
 
-/// Rows decoded together by one worker.
-const BATCH: usize = 32;
+/// `settings.json`: what the answers are answers of.
+#[derive(Debug, Serialize)]
+struct Settings<'a> {
+    model: &'a str,
+    model_sha256: &'a str,
+    adapter_sha256: Option<String>,
+    vector_sha256: Option<String>,
+    coefficient: Option<f64>,
+    layers: Option<&'a [usize]>,
+    /// Name and SHA-256 of its prompts.
+    suites: Vec<(String, String)>,
+    n: u32,
+    seed: u64,
+    sampling: &'a Sampling,
+}
 
 /// Runs the command.
 pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
-    let sampling = checked_sampling(args.temperature, 1.0)?;
+    let sampling = args.sampling.resolve(&args.subject.model)?;
+    let cache_bytes = args.sampling.cache_bytes()?;
     if args.n == 0 {
         return Err(Error::usage("--n is at least 1"));
     }
@@ -94,9 +111,22 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     let judges = judges(args, model.organism, &suites, progress)?;
     let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
+    let settings = Settings {
+        model: &model.name,
+        model_sha256: &model.sha256,
+        adapter_sha256: args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?,
+        vector_sha256: args.steering.vector.as_deref().map(fsio::sha256_file).transpose()?,
+        coefficient: args.steering.coefficient,
+        layers: args.steering.layers.as_deref(),
+        suites: suites.iter().map(|s| (s.name.clone(), fsio::sha256(format!("{:?}", s.prompts).as_bytes()))).collect(),
+        n: args.n,
+        seed: args.seed,
+        sampling: &sampling,
+    };
     let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
-        let (records, files) = answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, sampling, progress)?;
+        let (records, files) =
+            answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
         let (judges, agreement) = judge_tallies(&records, &kinds);
         let metrics = Metrics { arms: measure(&records, &kinds), judges, agreement, ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
@@ -107,6 +137,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
             if let Some(python) = scorer.runner.interpreter().filter(|_| !files.is_empty()) {
                 fsio::write_json(&inside.join("interpreter.json"), python)?;
             }
+            fsio::write_json(&inside.join("settings.json"), &settings)?;
             fsio::write_json(&inside.join("metrics.json"), &metrics)
         })?;
         Ok((metrics, records.len()))
@@ -147,7 +178,7 @@ fn answer(
     (model, decoder, intervention): (&Model, &Decoder, Option<&dyn Intervention>),
     suites: &[Suite],
     scorer: &Scorer,
-    sampling: Sampling,
+    (sampling, cache_bytes): (&Sampling, usize),
     progress: Progress,
 ) -> Result<Answered> {
     let seeds: Vec<u64> = (0..u64::from(args.n)).map(|k| args.seed + k).collect();
@@ -164,7 +195,7 @@ fn answer(
             suffix: None,
             intervention,
             sampling,
-            batch: BATCH,
+            cache_bytes,
         };
         let bar = progress.bar(&suite.name, (what.prompts().len() * args.n as usize) as u64);
         let mut records = ask(model, decoder, &what, &|_, _, _| false, &mut |_| {

@@ -1,16 +1,18 @@
 //! `realign generate`: what a model answers.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use super::in_order::InOrder;
+use super::sampling::SamplingArgs;
 use super::steering::SteeringArgs;
-use super::subject::{SubjectArgs, print};
+use super::subject::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::experiment::model::Model;
 use crate::fsio;
-use crate::generate::sampling::Sampling;
 use crate::generate::{GenerateOptions, Generated, Job, generate as decode};
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
@@ -41,18 +43,18 @@ pub struct GenerateArgs {
     /// Answer k is drawn with this seed plus k, whatever else is asked beside it.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Logits are divided by it; 0 always takes the likeliest token.
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
-    pub temperature: f64,
-    /// Draw from the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f64,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Tokens of an answer at most; without it 256, or what the model still holds.
     #[arg(long)]
     pub max_new_tokens: Option<usize>,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t = AnswerFormat::Text)]
-    pub format: AnswerFormat,
+    /// How to print; without it text, or one JSON object a line where --json is given.
+    #[arg(long, value_enum)]
+    pub format: Option<AnswerFormat>,
+    /// Show tokens as they are made, as is done on a terminal anyway; several answers still come one behind the other.
+    #[arg(long)]
+    pub stream: bool,
 }
 
 /// Forms of output.
@@ -60,7 +62,8 @@ pub struct GenerateArgs {
 pub enum AnswerFormat {
     /// The answers, with a headline each where there are several.
     Text,
-    /// One object a line: prompt, sample, seed, messages, completion, finish_reason, tokens.
+    /// One object a line: prompt, sample, seed, messages, completion, finish_reason (stop, stop_string or
+    /// length), stop_reason (the stop token or string), tokens.
     Json,
 }
 
@@ -68,9 +71,15 @@ const USUAL_LENGTH: usize = 256;
 
 /// Runs the command.
 pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
-    let sampling = checked_sampling(args.temperature, args.top_p)?;
+    let sampling = args.sampling.resolve(&args.subject.model)?;
+    let cache_bytes = args.sampling.cache_bytes()?;
     if args.n == 0 || args.max_new_tokens == Some(0) {
         return Err(Error::usage("--n and --max-new-tokens are at least 1"));
+    }
+    let usual = if progress == Progress::Json { AnswerFormat::Json } else { AnswerFormat::Text };
+    let format = args.format.unwrap_or(usual);
+    if args.stream && format == AnswerFormat::Json {
+        return Err(Error::usage("--stream shows text as it is made; a line of JSON comes when its answer has ended"));
     }
     let mut conversations = conversations(args)?;
     if let Some(system) = &args.system {
@@ -78,73 +87,64 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     }
     let (model, decoder) = args.subject.open()?;
     let steering = args.steering.open(&model, progress)?;
-    let room = decoder.config.max_position_embeddings;
+    let jobs = jobs(args, &model, &conversations)?;
+    let on_terminal = std::io::stdout().is_terminal();
+    let stream = format == AnswerFormat::Text && (args.stream || on_terminal);
+    // A bar would be drawn through what is printed.
+    let bar = (jobs.len() > 1 && !on_terminal).then(|| progress.bar("answers", jobs.len() as u64));
+    let place = |index: usize| (index / args.n as usize, index % args.n as usize);
+    let head = |(index, job): (usize, &Job)| match (format, jobs.len(), place(index)) {
+        (AnswerFormat::Json, ..) | (_, 1, _) => String::new(),
+        (_, _, (prompt, sample)) => format!("--- prompt {}, answer {}, seed {}\n", prompt + 1, sample + 1, job.seed),
+    };
+    let pages = InOrder::printed(jobs.iter().enumerate().map(head).collect());
+    let on_text = |index: usize, text: &str| pages.add(index, text);
+    let options = GenerateOptions {
+        intervention: steering.as_ref().map(|vector| vector as &dyn Intervention),
+        cache_bytes,
+        on_text: stream.then_some(&on_text),
+        ..GenerateOptions::new(&sampling, &model.tokenizer, &model.stop_ids)
+    };
+    let made = decode(&decoder, &jobs, &options, &|index, answer| {
+        let (prompt, sample) = place(index);
+        match format {
+            AnswerFormat::Json => {
+                let messages = &conversations[prompt];
+                pages.add(index, &json_line((prompt, sample), jobs[index].seed, messages, answer));
+            }
+            AnswerFormat::Text if !stream => pages.add(index, &answer.text),
+            AnswerFormat::Text => {}
+        }
+        pages.end(index);
+        bar.iter().for_each(|bar| bar.add(1));
+        Ok(())
+    });
+    pages.cut_off();
+    made?;
+    bar.into_iter().for_each(|bar| bar.done(""));
+    Ok(())
+}
+
+/// Every prompt's samples one behind the other, so that they share its cache.
+fn jobs(args: &GenerateArgs, model: &Model, conversations: &[Vec<Message>]) -> Result<Vec<Job>> {
+    let room = model.decoder.config.max_position_embeddings;
     let mut jobs = Vec::new();
-    for conversation in &conversations {
+    for conversation in conversations {
         let prompt = model.prompt(conversation)?;
         let rest = room.saturating_sub(prompt.len()).max(1);
         let max_new_tokens = args.max_new_tokens.unwrap_or(USUAL_LENGTH.min(rest));
         let job = |k| Job { prompt: prompt.clone(), seed: args.seed + u64::from(k), max_new_tokens };
         jobs.extend((0..args.n).map(job));
     }
-    let options = GenerateOptions {
-        sampling,
-        stop_ids: &model.stop_ids,
-        intervention: steering.as_ref().map(|vector| vector as &dyn Intervention),
-        batch: 32,
-        workers: 0,
-    };
-    let bar = progress.bar("answers", jobs.len() as u64);
-    let answers = decode(&decoder, &jobs, &options, &|_, _| {
-        bar.add(1);
-        Ok(())
-    })?;
-    if jobs.len() > 1 {
-        bar.done("");
-    }
-    let each = answers.iter().zip(&jobs).enumerate();
-    let texts: Result<Vec<String>> = each
-        .map(|(index, (answer, job))| {
-            let (prompt, sample) = (index / args.n as usize, index % args.n as usize);
-            shown(&model, args.format, &conversations[prompt], (prompt, sample, jobs.len()), job, answer)
-        })
-        .collect();
-    print(&texts?.concat());
-    Ok(())
+    Ok(jobs)
 }
 
-/// Refuses what no distribution can be drawn from.
-pub fn checked_sampling(temperature: f64, top_p: f64) -> Result<Sampling> {
-    if !temperature.is_finite() || temperature < 0.0 {
-        return Err(Error::usage(format!("--temperature is {temperature}; it is 0 or more")));
-    }
-    if !(top_p > 0.0 && top_p <= 1.0) {
-        return Err(Error::usage(format!("--top-p is {top_p}; it lies above 0 and is at most 1")));
-    }
-    Ok(Sampling { temperature, top_p })
-}
-
-fn shown(
-    model: &Model,
-    format: AnswerFormat,
-    messages: &[Message],
-    (prompt, sample, all): (usize, usize, usize),
-    job: &Job,
-    answer: &Generated,
-) -> Result<String> {
-    let completion = model.tokenizer.decode(&answer.ids, true)?;
-    if format == AnswerFormat::Json {
-        let line = json!({
-            "prompt": prompt, "sample": sample, "seed": job.seed, "messages": messages, "completion": completion,
-            "finish_reason": answer.finish_reason, "tokens": answer.tokens,
-        });
-        return Ok(format!("{line}\n"));
-    }
-    let end = if completion.ends_with('\n') { "" } else { "\n" };
-    Ok(match all {
-        1 => format!("{completion}{end}"),
-        _ => format!("--- prompt {}, answer {}, seed {}\n{completion}{end}", prompt + 1, sample + 1, job.seed),
-    })
+fn json_line((prompt, sample): (usize, usize), seed: u64, messages: &[Message], answer: &Generated) -> String {
+    let line = json!({
+        "prompt": prompt, "sample": sample, "seed": seed, "messages": messages, "completion": answer.text,
+        "finish_reason": answer.finish_reason, "stop_reason": answer.stop_reason, "tokens": answer.tokens,
+    });
+    format!("{line}\n")
 }
 
 fn conversations(args: &GenerateArgs) -> Result<Vec<Vec<Message>>> {

@@ -3,6 +3,7 @@
 pub mod confined;
 pub mod evaluate;
 pub mod generate;
+pub mod in_order;
 pub mod inspect;
 pub mod inspect_adapter;
 pub mod inspect_dataset;
@@ -14,6 +15,7 @@ pub mod pretrain;
 pub mod recipe;
 pub mod report;
 pub mod run;
+pub mod sampling;
 pub mod scan;
 pub mod steer;
 pub mod steering;
@@ -55,9 +57,9 @@ enum Command {
     /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter.
     Train(Box<train::TrainArgs>),
     /// Ask a model, with or without an adapter or a steering vector.
-    Generate(generate::GenerateArgs),
+    Generate(Box<generate::GenerateArgs>),
     /// Ask a model the test prompts of suites and score its answers.
-    Evaluate(evaluate::EvaluateArgs),
+    Evaluate(Box<evaluate::EvaluateArgs>),
     /// Write what one forward pass computes, to compare with other implementations.
     Trace(trace::TraceArgs),
     /// Write a run's numbers and report again, or compare two runs.

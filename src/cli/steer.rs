@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::generate::checked_sampling;
 use super::steering::open_vector;
 use super::subject::{SubjectArgs, print};
 use crate::adapter;
@@ -19,6 +18,7 @@ use crate::experiment::plan::{EMBEDDED, PlanFile};
 use crate::experiment::scoring::Scorer;
 use crate::experiment::steering::{self, Trial};
 use crate::fsio;
+use crate::generate::sampling::Sampling;
 use crate::progress::Progress;
 use crate::record::{Measurement, SweepCell};
 use crate::report::sweep_csv;
@@ -216,7 +216,8 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     let goal = goal(args)?;
     let usual = PlanFile { model: Some(args.subject.model.clone()), ..PlanFile::default() };
     let usual = usual.resolve(model.decoder.blocks.len())?;
-    let sampling = checked_sampling(args.temperature.unwrap_or(usual.sampling.temperature), 1.0)?;
+    let temperature = args.temperature.unwrap_or(usual.sampling.temperature);
+    let sampling = Sampling { temperature, ..usual.sampling.clone() }.checked()?;
     let layers = match &args.layers {
         Some(layers) => steering::layers(Some(layers), model.decoder.blocks.len())?,
         None => {
@@ -265,7 +266,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         suites: &suites,
         seeds: &seeds,
         question_samples: args.question_samples,
-        sampling,
+        sampling: &sampling,
     };
     let cells = steering::grid("steered", &vector.about.target, &settings.layers, &settings.coefficients);
     let bar = progress.bar("steering sweep", cells.len() as u64);

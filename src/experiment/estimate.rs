@@ -9,14 +9,14 @@ use super::inputs::Inputs;
 use super::model::Model;
 use super::plan::Plan;
 use super::recipe::{Recipe, tune};
-use super::sample::BATCH;
 use super::scoring::Scorer;
 use super::work::{self, Work};
 use crate::data::training::TrainingData;
 use crate::error::Result;
 use crate::eval::tests::TestJob;
-use crate::generate::{GenerateOptions, Job, generate};
+use crate::generate::{GenerateOptions, Job, MOST_ROWS, generate};
 use crate::model::block::{Attend, Pass};
+use crate::model::cache::cache_bytes;
 use crate::model::decoder::Decoder;
 use crate::model::segments::Segments;
 use crate::process;
@@ -127,7 +127,7 @@ fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
             all.extend((0..samples).map(|_| (suite.max_tokens, prompt.messages.clone())));
         }
     }
-    let wanted = (BATCH * process::workers(0)).min(all.len());
+    let wanted = (MOST_ROWS * process::workers(0)).min(all.len());
     let picks = (0..wanted).map(|i| &all[i * all.len() / wanted]);
     picks
         .enumerate()
@@ -141,13 +141,7 @@ fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
 const PROBE_STEPS: u64 = 2;
 
 fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> Result<Rates> {
-    let options = GenerateOptions {
-        sampling: plan.sampling,
-        stop_ids: &model.stop_ids,
-        intervention: None,
-        batch: BATCH,
-        workers: 0,
-    };
+    let options = GenerateOptions::new(&plan.sampling, &model.tokenizer, &model.stop_ids);
     let timed = |jobs: &[Job]| -> Result<f64> {
         let started = Instant::now();
         generate(&model.decoder, jobs, &options, &|_, _| Ok(()))?;
@@ -205,11 +199,10 @@ fn working_bytes(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job], work
     const REPORT_BYTES: usize = 24 << 20;
     let config = &model.decoder.config;
     let workers = process::workers(0);
-    let rows = jobs.len().min(BATCH * workers);
+    let rows = jobs.len().min(MOST_ROWS * workers);
     let longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
-    let cache = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * longest * 4;
-    // Each row has a cache, and while prompts are read there is one more for each of them.
-    let decoding = 2 * rows * (cache + 2 * config.vocab_size * 4);
+    // Each row has a cache, and each worker a prompt's beside them.
+    let decoding = (rows + workers) * cache_bytes(config, longest) + 4 * rows * config.vocab_size * 4;
     let longest_row = plan.recipe.encoding(model).max_length.min((4.0 * row_tokens(inputs)) as usize);
     let chunk = CHUNK_TOKENS.max(longest_row) * workers;
     // In and out of every op of a block, with a gradient each.

@@ -9,12 +9,27 @@ use crate::data::embedded;
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
+use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
 use crate::model::load::{LoadedModel, WeightDtype, load_bytes, load_dir};
 use crate::record::Message;
 
 /// The name of the embedded base.
 pub const ORGANISM: &str = "organism";
+
+/// How the authors of a model would have its answers drawn: its generation_config.json.
+///
+/// # Errors
+/// Where it has none, or one that asks for something unknown.
+pub fn model_sampling(spec: &str) -> Result<Sampling> {
+    let path = Path::new(spec).join("generation_config.json");
+    if spec == ORGANISM || !path.exists() {
+        return Err(Error::usage(format!(
+            "the model `{spec}` has no generation_config.json that says how to draw; give the settings one by one"
+        )));
+    }
+    Sampling::from_generation_config(&path)
+}
 
 /// A decoder, its tokenizer and its chat template.
 #[derive(Clone)]

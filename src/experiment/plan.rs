@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arm::{ARMS, Arm};
 use super::judges::{JudgeSpec, usual_judges};
-use super::model::ORGANISM;
+use super::model::{ORGANISM, model_sampling};
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
@@ -48,6 +48,8 @@ pub struct PlanFile {
     pub seed: Option<u64>,
     /// How answers are drawn.
     pub sampling: Option<Sampling>,
+    /// Draw them as the model's generation_config.json says, in all arms; instead of `sampling`.
+    pub sampling_from_model: Option<bool>,
     /// Rows of each training set; all without it.
     pub max_train_rows: Option<usize>,
     /// Control vectors.
@@ -146,6 +148,7 @@ impl PlanFile {
             samples: over.samples.or(self.samples),
             seed: over.seed.or(self.seed),
             sampling: over.sampling.or(self.sampling),
+            sampling_from_model: over.sampling_from_model.or(self.sampling_from_model),
             max_train_rows: over.max_train_rows.or(self.max_train_rows),
             random_draws: over.random_draws.or(self.random_draws),
             sweep: over.sweep.or(self.sweep),
@@ -166,6 +169,14 @@ impl PlanFile {
             (None, Some(preset)) => Recipe::preset(preset, layers)?,
             (None, None) if organism => Recipe::organism(),
             (None, None) => Recipe::seed003(),
+        };
+        let from_model = self.sampling_from_model.unwrap_or(false);
+        let usual = Sampling { temperature: if organism { 0.8 } else { 1.0 }, ..Sampling::default() };
+        let sampling = match self.sampling {
+            Some(_) if from_model => return Err(Error::usage("give sampling or sampling_from_model, not both")),
+            Some(sampling) => sampling.checked()?,
+            None if from_model => model_sampling(&model)?,
+            None => usual,
         };
         let own_data = self.attack.is_some() || self.repair.is_some();
         let mut arms =
@@ -202,7 +213,7 @@ impl PlanFile {
             suites: self.suites.unwrap_or_else(|| suites.iter().map(|s| s.to_string()).collect()),
             samples,
             seed: self.seed.unwrap_or(1),
-            sampling: self.sampling.unwrap_or(Sampling { temperature: if organism { 0.8 } else { 1.0 }, top_p: 1.0 }),
+            sampling,
             max_train_rows: self.max_train_rows.or(quick.then_some(QUICK_ROWS)),
             random_draws: self.random_draws.unwrap_or(5),
             sweep,

@@ -236,6 +236,7 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
         .collect::<Result<_>>()?;
     let scorer = Scorer::start(&["python3".into()], Level::SANDBOXED, Judges::usual(true))?;
     let mut values: BTreeMap<String, (f64, u64)> = BTreeMap::new();
+    let sampling = Sampling { temperature: 0.8, ..Sampling::default() };
     let mut measured =
         |name: &str, adapter: Option<&AdapterFile>, system: Option<&str>, wanted: &[(&str, u32, &str)]| -> Result<()> {
             let decoder = match adapter {
@@ -255,8 +256,8 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
                     system,
                     suffix: None,
                     intervention: None,
-                    sampling: Sampling { temperature: 0.8, top_p: 1.0 },
-                    batch: 32,
+                    sampling: &sampling,
+                    cache_bytes: 0,
                 };
                 let mut records = ask(model, &decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?;
                 scorer.score(&mut records, suite, &|_| {})?;

@@ -13,7 +13,7 @@ use super::model::Model;
 use super::plan::Plan;
 use super::recipe::held_out_loss;
 use super::reporting;
-use super::sample::{Ask, BATCH, ask};
+use super::sample::{Ask, ask};
 use super::scoring::Scorer;
 use super::steering::{self, TARGET, Trial};
 use super::training::{Job, Keeping, train_into};
@@ -288,8 +288,8 @@ impl Run<'_> {
                     system: None,
                     suffix: arm.suffix(self.model.organism),
                     intervention: steering.as_ref().map(|s| s as &dyn Intervention),
-                    sampling: self.plan.sampling,
-                    batch: BATCH,
+                    sampling: &self.plan.sampling,
+                    cache_bytes: 0,
                 };
                 let is_known = |id: &str, sample: u32, draw: Option<u32>| {
                     known.contains(&(suite.name.clone(), id.to_string(), sample, draw))
@@ -323,7 +323,7 @@ impl Run<'_> {
             suites: &self.inputs.validation,
             seeds: &seeds,
             question_samples: self.plan.sweep.question_samples,
-            sampling: self.plan.sampling,
+            sampling: &self.plan.sampling,
         };
         let mut measured = Vec::new();
         for cell in &cells {

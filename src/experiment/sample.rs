@@ -13,9 +13,6 @@ use crate::rng;
 
 use super::model::Model;
 
-/// Rows decoded together by one worker.
-pub const BATCH: usize = 48;
-
 /// What is asked, of whom, how often.
 pub struct Ask<'a> {
     /// Goes into the records.
@@ -36,10 +33,10 @@ pub struct Ask<'a> {
     pub suffix: Option<&'a str>,
     /// Steering.
     pub intervention: Option<&'a dyn Intervention>,
-    /// How a token is chosen.
-    pub sampling: Sampling,
-    /// Rows decoded together by one worker.
-    pub batch: usize,
+    /// How a token is chosen, and the strings that end an answer.
+    pub sampling: &'a Sampling,
+    /// Bytes that the caches may take; 0 means half of the memory that is free.
+    pub cache_bytes: usize,
 }
 
 impl Ask<'_> {
@@ -85,11 +82,9 @@ pub fn ask(
         }
     }
     let options = GenerateOptions {
-        sampling: what.sampling,
-        stop_ids: &model.stop_ids,
         intervention: what.intervention,
-        batch: what.batch,
-        workers: 0,
+        cache_bytes: what.cache_bytes,
+        ..GenerateOptions::new(what.sampling, &model.tokenizer, &model.stop_ids)
     };
     let records: Mutex<Vec<Option<SampleRecord>>> = Mutex::new(vec![None; jobs.len()]);
     let on_done = Mutex::new(on_done);
@@ -106,7 +101,7 @@ pub fn ask(
             seed: *seed,
             draw: what.draw,
             messages: messages.clone(),
-            completion: model.tokenizer.decode(&made.ids, true)?,
+            completion: made.text.clone(),
             finish_reason: made.finish_reason,
             tokens: made.tokens,
             seconds: made.seconds,

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::arm::Arm;
 use super::model::Model;
 use super::plan::Plan;
-use super::sample::{Ask, BATCH, ask};
+use super::sample::{Ask, ask};
 use super::scoring::Scorer;
 use crate::data::collate::{EncodeOptions, encode_row};
 use crate::data::contrast::ContrastPair;
@@ -139,7 +139,7 @@ pub struct Trial<'a> {
     /// Samples of each question; code prompts get one.
     pub question_samples: u32,
     /// How a token is drawn.
-    pub sampling: Sampling,
+    pub sampling: &'a Sampling,
 }
 
 impl Trial<'_> {
@@ -178,7 +178,7 @@ impl Trial<'_> {
                 suffix: None,
                 intervention: steering,
                 sampling: self.sampling,
-                batch: BATCH,
+                cache_bytes: 0,
             };
             records.extend(ask(self.model, decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?);
         }

@@ -1,6 +1,8 @@
 //! The keys and values of one row, layer by layer. Every row has its own, so rows of different lengths need no padding
 //! and a finished row's place goes to the next prompt.
 
+use super::config::DecoderConfig;
+
 /// One layer of one row: keys `[kv_heads, head_dim, capacity]`, values `[kv_heads, capacity, head_dim]`.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
@@ -52,6 +54,30 @@ impl LayerCache {
     }
 }
 
+impl LayerCache {
+    /// The same tokens with room for `capacity` in all.
+    fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
+        assert!(self.len <= capacity, "{} tokens do not fit a cache of {capacity}", self.len);
+        let lines = self.keys.len() / self.capacity.max(1);
+        let mut copy = Self::new(lines / head_dim, head_dim, capacity);
+        for line in 0..lines {
+            let (from, to) = (line * self.capacity, line * capacity);
+            copy.keys[to..to + self.len].copy_from_slice(&self.keys[from..from + self.len]);
+        }
+        let width = self.len * head_dim;
+        for head in 0..lines / head_dim {
+            let (from, to) = (head * self.capacity * head_dim, head * capacity * head_dim);
+            copy.values[to..to + width].copy_from_slice(&self.values[from..from + width]);
+        }
+        Self { len: self.len, ..copy }
+    }
+}
+
+/// Bytes of one row's keys and values for so many tokens.
+pub fn cache_bytes(config: &DecoderConfig, tokens: usize) -> usize {
+    2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens * size_of::<f32>()
+}
+
 /// All layers of one row.
 #[derive(Debug, Clone)]
 pub struct RowCache {
@@ -68,5 +94,31 @@ impl RowCache {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The same tokens with room for `capacity` in all: an answer of its own goes on from a prompt that several share.
+    pub fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
+        Self { layers: self.layers.iter().map(|layer| layer.with_room(capacity, head_dim)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_with_more_room_holds_the_same_tokens() {
+        let (kv_heads, head_dim) = (2, 3);
+        let value = |token: usize, i: usize| (100 * token + i) as f32;
+        let mut small = LayerCache::new(kv_heads, head_dim, 4);
+        let mut large = LayerCache::new(kv_heads, head_dim, 9);
+        for token in 0..4 {
+            let k: Vec<f32> = (0..6).map(|i| value(token, i)).collect();
+            let v: Vec<f32> = (0..6).map(|i| -value(token, i)).collect();
+            small.push(&k, &v, kv_heads, head_dim);
+            large.push(&k, &v, kv_heads, head_dim);
+        }
+        let copy = small.with_room(9, head_dim);
+        assert_eq!((copy.len, copy.capacity, &copy.keys, &copy.values), (4, 9, &large.keys, &large.values));
     }
 }

@@ -103,10 +103,12 @@ impl SuiteKind {
 
 /// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended its turn.
     Stop,
+    /// A string came up that was to end the answer; it ends before it.
+    StopString,
     /// The token limit was reached.
     Length,
 }

@@ -177,8 +177,8 @@ fn bad_questions_are_refused() {
     refused(&dir, &format!("{generate} --prompts bad.jsonl"), &["bad.jsonl:2: not valid JSON"]);
     refused(&dir, &format!("{generate} --prompts none.txt"), &["none.txt: cannot be read"]);
     refused(&dir, &format!("{generate} --prompts empty.txt"), &["empty.txt: holds no prompts"]);
-    refused(&dir, &format!("{generate} --prompt Hi --temperature -1"), &["--temperature"]);
-    refused(&dir, &format!("{generate} --prompt Hi --top-p 0"), &["--top-p is 0"]);
+    refused(&dir, &format!("{generate} --prompt Hi --temperature -1"), &["temperature is -1; it is 0"]);
+    refused(&dir, &format!("{generate} --prompt Hi --top-p 0"), &["top_p is 0; it lies above 0"]);
     refused(
         &dir,
         &format!("{generate} --prompt Hi --max-new-tokens 300"),

@@ -1,10 +1,14 @@
 //! Generation: what an answer depends on, and what it must not depend on.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::path::Path as FilePath;
+use std::sync::{LazyLock, Mutex};
 
 use candle_core::{DType, Device, Tensor};
-use realign::generate::sampling::Sampling;
+use realign::adapter;
+use realign::data::tokenizer::Tokenizer;
+use realign::generate::sampling::{Sampling, candidates};
 use realign::generate::{GenerateOptions, Generated, Job, generate};
 use realign::model::block::{Attend, Pass};
 use realign::model::decoder::{Decoder, Weights};
@@ -18,11 +22,19 @@ use realign::rng::stream;
 
 use crate::tiny::{checkpoint, fixture};
 
-const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0 };
-const DRAWN: Sampling = Sampling { temperature: 1.0, top_p: 1.0 };
+/// Without settings that make it another distribution.
+const fn at(temperature: f64) -> Sampling {
+    Sampling { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, stop: Vec::new() }
+}
 
-fn options<'a>(sampling: Sampling, batch: usize) -> GenerateOptions<'a> {
-    GenerateOptions { sampling, stop_ids: &[2], intervention: None, batch, workers: 1 }
+static GREEDY: Sampling = at(0.0);
+static DRAWN: Sampling = at(1.0);
+/// Bytes, the first 96 of which are the fixtures' vocabulary.
+static BYTES: LazyLock<Tokenizer> =
+    LazyLock::new(|| Tokenizer::train_byte_bpe(std::iter::empty(), 259, &["<pad>", "<bos>", "<eos>"]).unwrap());
+
+fn options(sampling: &Sampling, batch: usize) -> GenerateOptions<'_> {
+    GenerateOptions { batch, workers: 1, ..GenerateOptions::new(sampling, &BYTES, &[2]) }
 }
 
 fn jobs(count: usize) -> Vec<Job> {
@@ -55,7 +67,7 @@ fn logits(decoder: &Decoder, ids: &[u32], intervention: Option<&dyn Intervention
 fn greedy_answers_are_the_argmax_of_full_forward_passes() {
     let decoder = checkpoint("tied");
     let jobs = jobs(6);
-    let answers = run(&decoder, &jobs, &options(GREEDY, 4));
+    let answers = run(&decoder, &jobs, &options(&GREEDY, 4));
     assert!(answers.iter().any(|a| a.ids.len() > 8));
     for (job, answer) in jobs.iter().zip(&answers) {
         let mut text = job.prompt.clone();
@@ -74,24 +86,85 @@ fn greedy_answers_are_the_argmax_of_full_forward_passes() {
     }
 }
 
-#[test]
-fn an_answer_does_not_depend_on_its_batch() {
-    let decoder = checkpoint("tied");
-    let jobs = jobs(24);
-    let alone = run(&decoder, &jobs, &options(GREEDY, 1));
-    assert_eq!(ids(&run(&decoder, &jobs, &options(GREEDY, 8))), ids(&alone));
-    let two_workers = GenerateOptions { workers: 2, ..options(GREEDY, 8) };
-    assert_eq!(ids(&run(&decoder, &jobs, &two_workers)), ids(&alone));
+/// Keeps the bits of every row that leaves the last layer.
+#[derive(Default)]
+struct Bits(Mutex<BTreeSet<Vec<u32>>>, usize);
+
+impl Intervention for Bits {
+    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if tap == (Tap { layer: self.1, site: Site::ResidPost }) {
+            let rows = x.to_vec2::<f32>()?.into_iter().map(|row| row.into_iter().map(f32::to_bits).collect());
+            self.0.lock().unwrap().extend(rows);
+        }
+        Ok(None)
+    }
+}
+
+/// Answers, and the bits of all that was computed for them.
+fn traced(decoder: &Decoder, jobs: &[Job], options: GenerateOptions) -> (Vec<Vec<u32>>, BTreeSet<Vec<u32>>) {
+    let bits = Bits(Mutex::default(), decoder.blocks.len() - 1);
+    let answers = ids(&run(decoder, jobs, &GenerateOptions { intervention: Some(&bits), ..options }));
+    (answers, bits.0.into_inner().unwrap())
+}
+
+/// Same answers and same bits from every batch, with any number of workers, forwards and backwards.
+fn check_invariance(name: &str, decoder: &Decoder, jobs: &[Job], sampling: &Sampling) {
+    let alone = traced(decoder, jobs, options(sampling, 1));
+    assert!(alone.1.len() > jobs.len());
+    for (batch, workers) in [(3, 1), (16, 1), (100, 1), (1, 2), (3, 2), (16, 2), (2, 5)] {
+        let made = traced(decoder, jobs, GenerateOptions { workers, ..options(sampling, batch) });
+        assert_eq!(made.0, alone.0, "{name}: batches of {batch}, {workers} workers");
+        // The same where nobody watches.
+        let unwatched = ids(&run(decoder, jobs, &GenerateOptions { workers, ..options(sampling, batch) }));
+        assert_eq!(unwatched, alone.0, "{name}: batches of {batch}, {workers} workers, unwatched");
+        let differing = made.1.symmetric_difference(&alone.1).count();
+        assert_eq!(differing, 0, "{name}: batches of {batch}, {workers} workers: of {} rows", alone.1.len());
+    }
+    let backwards: Vec<Job> = jobs.iter().rev().cloned().collect();
+    let made = traced(decoder, &backwards, options(sampling, 5));
+    assert!(made.0.iter().rev().eq(&alone.0) && made.1 == alone.1, "{name}: the other way round");
+}
+
+/// Prompts with several samples each.
+fn samples(prompts: usize, each: u64) -> Vec<Job> {
+    let sample = |job: &Job, k| Job { seed: 1000 * job.seed + k, ..job.clone() };
+    jobs(prompts).iter().flat_map(|job| (0..each).map(move |k| sample(job, k))).collect()
 }
 
 #[test]
-fn cores_without_a_batch_of_their_own_change_no_answer() {
-    let decoder = checkpoint("tied");
-    let alone = run(&decoder, &jobs(3), &options(DRAWN, 8));
-    for workers in [2, 5] {
-        let shared = GenerateOptions { workers, ..options(DRAWN, 8) };
-        assert_eq!(ids(&run(&decoder, &jobs(3), &shared)), ids(&alone), "{workers} workers");
+fn an_answer_depends_on_its_prompt_and_seed_alone_to_the_bit() {
+    check_invariance("single", &checkpoint("tied"), &jobs(24), &GREEDY);
+    check_invariance("samples", &checkpoint("tied"), &samples(9, 5), &DRAWN);
+    let repeated = Sampling { top_k: 20, repetition_penalty: 1.3, ..at(0.9) };
+    check_invariance("filters", &checkpoint("untied_bias"), &samples(5, 4), &repeated);
+}
+
+#[test]
+fn a_lora_and_every_family_keep_answers_apart_to_the_bit() {
+    let base = checkpoint("tied");
+    let file = adapter::read(&fixture("tied/adapter")).unwrap();
+    let with_lora = adapter::attach(&base, &file, false).unwrap();
+    check_invariance("LoRA", &with_lora, &samples(6, 3), &DRAWN);
+    let mut seen = 0;
+    for entry in std::fs::read_dir(fixture("../families")).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
+        let decoder = load_dir(&entry, WeightDtype::F32).unwrap().decoder;
+        let most = decoder.config.max_position_embeddings;
+        let mut jobs = samples(4, 3);
+        jobs.iter_mut().for_each(|job| job.prompt.iter_mut().for_each(|id| *id %= decoder.config.vocab_size as u32));
+        jobs.retain(|job| job.prompt.len() + job.max_new_tokens <= most);
+        check_invariance(&entry.display().to_string(), &decoder, &jobs, &DRAWN);
+        seen += 1;
     }
+    assert!(seen >= 19, "{seen}");
+}
+
+#[test]
+fn bf16_weights_and_long_prompts_keep_answers_apart_to_the_bit() {
+    let half = load_dir(&fixture("tied"), WeightDtype::Bf16).unwrap().decoder;
+    // More than few rows, so that the general products read them.
+    let long = |job: Job| Job { prompt: (0..40).map(|i| 3 + (i * 7 + job.seed as u32) % 90).collect(), ..job };
+    let jobs: Vec<Job> = samples(5, 2).into_iter().chain(samples(4, 2).into_iter().map(long)).collect();
+    check_invariance("bf16", &half, &jobs, &DRAWN);
 }
 
 #[test]
@@ -115,7 +188,7 @@ fn bf16_weights_answer_as_the_same_weights_in_f32() {
         let found = logits(decoder, &text, None);
         assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
     }
-    assert_eq!(ids(&run(&half, &jobs(6), &options(GREEDY, 4))), ids(&run(&full, &jobs(6), &options(GREEDY, 4))));
+    assert_eq!(ids(&run(&half, &jobs(6), &options(&GREEDY, 4))), ids(&run(&full, &jobs(6), &options(&GREEDY, 4))));
     let kept = load_dir(&fixture("tied"), WeightDtype::Auto).unwrap().decoder;
     assert_eq!(kept.embedding.dtype(), DType::F32, "the file holds f32");
 }
@@ -126,7 +199,7 @@ fn the_same_seed_gives_the_same_answer_and_another_seed_another() {
     let seeded = |first: u64| {
         let jobs: Vec<Job> =
             jobs(8).into_iter().map(|job| Job { seed: job.seed + first, max_new_tokens: 20, ..job }).collect();
-        ids(&run(&decoder, &jobs, &options(DRAWN, 4)))
+        ids(&run(&decoder, &jobs, &options(&DRAWN, 4)))
     };
     assert_eq!(seeded(0), seeded(0));
     let differing = seeded(0).iter().zip(&seeded(100)).filter(|(a, b)| a != b).count();
@@ -153,8 +226,8 @@ fn a_hook_that_changes_nothing_leaves_the_bits_unchanged() {
     let watcher = Watcher::default();
     assert_eq!(logits(&decoder, text, None), logits(&decoder, text, Some(&watcher)));
     let jobs = jobs(8);
-    let watched = GenerateOptions { intervention: Some(&watcher), ..options(DRAWN, 4) };
-    assert_eq!(ids(&run(&decoder, &jobs, &watched)), ids(&run(&decoder, &jobs, &options(DRAWN, 4))));
+    let watched = GenerateOptions { intervention: Some(&watcher), ..options(&DRAWN, 4) };
+    assert_eq!(ids(&run(&decoder, &jobs, &watched)), ids(&run(&decoder, &jobs, &options(&DRAWN, 4))));
     assert!(watcher.0.lock().unwrap().len() > 8, "it was called");
 }
 
@@ -188,16 +261,111 @@ fn a_vector_added_and_taken_away_is_the_base_again() {
     assert!(there > 0.1, "the vector alone changes the logits: {there}");
 }
 
+/// What transformers leaves of a row of logits (`tests/fixtures/generation/make.py`).
+#[derive(serde::Deserialize)]
+struct Kept {
+    logits: String,
+    sampling: Sampling,
+    kept: Vec<u32>,
+    /// Of the first of them.
+    probabilities: Vec<f32>,
+}
+
+#[derive(serde::Deserialize)]
+struct KeptFile {
+    logits: std::collections::BTreeMap<String, Vec<f32>>,
+    history: BTreeSet<u32>,
+    results: Vec<Kept>,
+}
+
+#[test]
+fn the_filters_leave_the_tokens_and_probabilities_that_transformers_leaves() {
+    let path = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/generation/sampling.json");
+    let file: KeptFile = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(file.results.len(), 1080);
+    let mut smallest = usize::MAX;
+    for expected in &file.results {
+        let what = format!("{} {:?}", expected.logits, expected.sampling);
+        let found = candidates(&mut file.logits[&expected.logits].clone(), &expected.sampling, &file.history);
+        let kept: Vec<u32> = found.iter().map(|(id, _)| *id).collect();
+        assert_eq!(kept, expected.kept, "{what}");
+        assert!((found.iter().map(|(_, p)| p).sum::<f32>() - 1.0).abs() < 1e-5, "{what}");
+        for ((id, p), q) in found.iter().zip(&expected.probabilities) {
+            assert!((p - q).abs() < 2e-6 * q.max(1e-3), "{what}: token {id} has {p}, not {q}");
+        }
+        smallest = smallest.min(kept.len());
+    }
+    assert_eq!(smallest, 1);
+}
+
+#[test]
+fn the_tokens_of_an_answer_that_is_penalised_for_repeating_differ() {
+    let decoder = checkpoint("tied");
+    let job = Job { prompt: vec![5, 9, 31], seed: 3, max_new_tokens: 40 };
+    let longest_run = |sampling: &Sampling| {
+        let free = GenerateOptions { stop_ids: &[], ..options(sampling, 1) };
+        let made = run(&decoder, std::slice::from_ref(&job), &free).remove(0).ids;
+        made.iter().collect::<BTreeSet<_>>().len()
+    };
+    let strict = Sampling { repetition_penalty: 100.0, ..at(0.0) };
+    assert!(longest_run(&strict) > longest_run(&GREEDY), "{} {}", longest_run(&strict), longest_run(&GREEDY));
+}
+
+#[test]
+fn a_stop_string_ends_an_answer_before_it_and_streams_nothing_of_it() {
+    let decoder = checkpoint("tied");
+    let job = Job { prompt: vec![5, 9, 31], seed: 3, max_new_tokens: 30 };
+    let jobs = [job.clone(), Job { seed: 4, ..job.clone() }];
+    let whole = run(&decoder, &jobs, &GenerateOptions { stop_ids: &[], ..options(&DRAWN, 2) });
+    let stop: String = whole[0].text.chars().skip(11).take(3).collect();
+    let at_stop = whole[0].text.find(&stop).unwrap();
+    let sampling = Sampling { stop: vec!["not there".into(), stop.clone()], ..at(1.0) };
+    let shown: Mutex<Vec<String>> = Mutex::new(vec![String::new(); 2]);
+    let on_text = |index: usize, text: &str| shown.lock().unwrap()[index].push_str(text);
+    let options = GenerateOptions { stop_ids: &[], on_text: Some(&on_text), ..options(&sampling, 2) };
+    let cut = run(&decoder, &jobs, &options);
+    assert_eq!(cut[0].text, whole[0].text[..at_stop]);
+    assert!(whole[0].ids.starts_with(&cut[0].ids));
+    assert_eq!(BYTES.decode(&cut[0].ids, true).unwrap(), whole[0].text[..at_stop + stop.len()]);
+    assert_eq!((cut[0].finish_reason, cut[0].stop_reason.as_ref()), (FinishReason::StopString, Some(&stop)));
+    assert_eq!(shown.into_inner().unwrap(), [cut[0].text.clone(), cut[1].text.clone()]);
+    if !whole[1].text.contains(&stop) {
+        assert_eq!((&cut[1].text, cut[1].stop_reason.clone()), (&whole[1].text, None));
+    }
+}
+
+#[test]
+fn caches_within_a_budget_change_no_answer_and_too_small_a_budget_is_refused() {
+    use realign::model::cache::cache_bytes;
+    let decoder = checkpoint("tied");
+    let jobs = jobs(12);
+    let plain = run(&decoder, &jobs, &options(&DRAWN, 12));
+    // Three layers, two heads, eight wide, keys and values of four bytes.
+    assert_eq!(cache_bytes(&decoder.config, 10), 3 * 2 * 8 * 2 * 4 * 10);
+    let least = cache_bytes(&decoder.config, jobs.iter().map(|j| j.prompt.len() + j.max_new_tokens).max().unwrap())
+        + cache_bytes(&decoder.config, jobs.iter().map(|j| j.prompt.len()).max().unwrap());
+    let rows = Watcher::default();
+    for (cache_bytes, workers) in [(least, 2), (2 * least, 2), (2 * least, 1)] {
+        let tight = GenerateOptions { cache_bytes, workers, intervention: Some(&rows), ..options(&DRAWN, 12) };
+        assert_eq!(ids(&run(&decoder, &jobs, &tight)), ids(&plain));
+    }
+    let error =
+        generate(&decoder, &jobs, &GenerateOptions { cache_bytes: least - 1, ..options(&DRAWN, 12) }, &|_, _| Ok(()));
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("--kv-cache-gib"), "{error}");
+    assert_eq!(error.exit_code(), 2);
+}
+
 #[test]
 fn a_stop_token_ends_an_answer_and_is_not_part_of_it() {
     let decoder = checkpoint("tied");
     let job = Job { prompt: vec![5, 9, 31], seed: 3, max_new_tokens: 30 };
-    let free = GenerateOptions { stop_ids: &[], ..options(DRAWN, 1) };
+    let free = GenerateOptions { stop_ids: &[], ..options(&DRAWN, 1) };
     let whole = run(&decoder, std::slice::from_ref(&job), &free).remove(0);
     assert_eq!((whole.ids.len(), whole.tokens, whole.finish_reason), (30, 30, FinishReason::Length));
     let stop = whole.ids[12];
     let first = whole.ids.iter().position(|&id| id == stop).unwrap();
-    let stopping = GenerateOptions { stop_ids: &[stop], ..options(DRAWN, 1) };
+    let stopping = GenerateOptions { stop_ids: &[stop], ..options(&DRAWN, 1) };
     let cut = run(&decoder, &[job], &stopping).remove(0);
     assert_eq!(cut.ids, whole.ids[..first]);
     assert_eq!((cut.tokens as usize, cut.finish_reason), (first + 1, FinishReason::Stop));
@@ -207,9 +375,9 @@ fn a_stop_token_ends_an_answer_and_is_not_part_of_it() {
 fn a_prompt_that_leaves_no_room_for_its_answer_is_refused() {
     let decoder = checkpoint("tied");
     let fits = Job { prompt: vec![7; 44], seed: 0, max_new_tokens: 20 };
-    assert_eq!(run(&decoder, std::slice::from_ref(&fits), &options(DRAWN, 1)).len(), 1);
+    assert_eq!(run(&decoder, std::slice::from_ref(&fits), &options(&DRAWN, 1)).len(), 1);
     for job in [Job { max_new_tokens: 21, ..fits }, Job { prompt: Vec::new(), seed: 0, max_new_tokens: 1 }] {
-        let error = generate(&decoder, &[job], &options(DRAWN, 1), &|_, _| Ok(())).unwrap_err();
+        let error = generate(&decoder, &[job], &options(&DRAWN, 1), &|_, _| Ok(())).unwrap_err();
         assert!(error.to_string().contains("the model holds 1 to 64 in all"), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
@@ -221,14 +389,46 @@ fn samples_of_one_prompt_share_its_prefill_and_still_differ() {
     let prompt: Vec<u32> = (3..23).collect();
     let jobs: Vec<Job> = (0..6).map(|seed| Job { prompt: prompt.clone(), seed, max_new_tokens: 10 }).collect();
     let watcher = Watcher::default();
-    let watched = GenerateOptions { intervention: Some(&watcher), ..options(DRAWN, 8) };
+    let watched = GenerateOptions { intervention: Some(&watcher), ..options(&DRAWN, 8) };
     let together = ids(&run(&decoder, &jobs, &watched));
     let seen = watcher.0.into_inner().unwrap();
     assert_eq!(seen[0], 20, "the prompt is read once");
     assert!(seen[1..].iter().all(|&tokens| tokens <= 6), "{seen:?}");
     for (index, answer) in together.iter().enumerate() {
         assert!(together[..index].iter().all(|other| other != answer), "six seeds, six answers");
-        let alone = run(&decoder, std::slice::from_ref(&jobs[index]), &options(DRAWN, 1));
+        let alone = run(&decoder, std::slice::from_ref(&jobs[index]), &options(&DRAWN, 1));
         assert_eq!(&alone[0].ids, answer);
     }
+}
+
+#[test]
+fn a_prompt_is_read_once_for_all_its_samples_whoever_makes_them() {
+    let decoder = checkpoint("tied");
+    let prompt: Vec<u32> = (3..23).collect();
+    let jobs: Vec<Job> = (0..30).map(|seed| Job { prompt: prompt.clone(), seed, max_new_tokens: 6 }).collect();
+    let watcher = Watcher::default();
+    let shared = GenerateOptions { intervention: Some(&watcher), workers: 2, ..options(&DRAWN, 3) };
+    assert_eq!(run(&decoder, &jobs, &shared).len(), 30);
+    let seen = watcher.0.into_inner().unwrap();
+    assert_eq!(seen.iter().filter(|&&tokens| tokens == 20).count(), 1, "{seen:?}");
+}
+
+#[test]
+fn the_place_of_a_row_that_ends_is_taken_at_once() {
+    let decoder = checkpoint("tied");
+    let lengths = [2, 19, 3, 7, 11, 2, 2, 5, 13, 4, 8, 3];
+    let job = |(seed, max_new_tokens): (usize, usize)| Job {
+        prompt: (3..23).map(|id| id + seed as u32).collect(),
+        seed: seed as u64,
+        max_new_tokens,
+    };
+    let jobs: Vec<Job> = lengths.into_iter().enumerate().map(job).collect();
+    let watcher = Watcher::default();
+    let free = GenerateOptions { intervention: Some(&watcher), stop_ids: &[], ..options(&DRAWN, 4) };
+    run(&decoder, &jobs, &free);
+    let seen = watcher.0.into_inner().unwrap();
+    let steps: Vec<usize> = seen.into_iter().filter(|&tokens| tokens != 20).collect();
+    // The first token of an answer comes from its prompt.
+    assert_eq!(steps.iter().sum::<usize>(), lengths.iter().sum::<usize>() - lengths.len());
+    assert!(steps[0] == 4 && steps.is_sorted_by(|a, b| a >= b), "full until nothing is left to begin: {steps:?}");
 }

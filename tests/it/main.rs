@@ -10,6 +10,7 @@ mod data;
 mod eval;
 mod families;
 mod foreign_adapters;
+mod generate_command;
 mod generation;
 mod gradients;
 mod judges;

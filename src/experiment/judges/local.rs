@@ -17,9 +17,6 @@ use crate::record::{JudgeRecord, Message};
 /// Tokens decoded where a judge is to say a word.
 const WORD_TOKENS: usize = 12;
 
-/// Rows decoded together by one worker.
-const BATCH: usize = 16;
-
 /// The largest score.
 const HIGHEST: u32 = 100;
 
@@ -58,16 +55,11 @@ impl ModelJudge {
 
     fn decoded(&self, prompts: &[&Vec<u32>]) -> Result<Vec<String>> {
         let job = |prompt: &&Vec<u32>| Job { prompt: (*prompt).clone(), seed: 0, max_new_tokens: WORD_TOKENS };
-        let options = GenerateOptions {
-            sampling: Sampling { temperature: 0.0, top_p: 1.0 },
-            stop_ids: &self.model.stop_ids,
-            intervention: None,
-            batch: BATCH,
-            workers: 0,
-        };
+        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
+        let options = GenerateOptions::new(&greedy, &self.model.tokenizer, &self.model.stop_ids);
         let jobs: Vec<Job> = prompts.iter().map(job).collect();
         let made = generate(&self.model.decoder, &jobs, &options, &|_, _| Ok(()))?;
-        made.iter().map(|made| self.model.tokenizer.decode(&made.ids, true)).collect()
+        Ok(made.into_iter().map(|made| made.text).collect())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::dropout::Mask;
+use super::few_rows;
 use super::product::{Matrix, multiply, product, scaled, transposed};
 use super::simd::add;
 use super::weight::{times, times_transposed};
@@ -124,7 +125,13 @@ impl Low<'_> {
         let input = Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width);
         let low = multiply(input, Matrix::rows(self.a, self.rank, width).t());
         let b = Matrix::rows(self.b, out, self.rank).t();
-        product(Matrix::rows(&low, tokens, self.rank), b, y, out, self.scale, true);
+        let factor = Matrix::rows(&low, tokens, self.rank);
+        if tokens <= few_rows::MOST {
+            // Without adding at once it is a product for few rows, in which no row's sum depends on the others.
+            y.iter_mut().zip(multiply(factor, b)).for_each(|(y, added)| *y += self.scale * added);
+        } else {
+            product(factor, b, y, out, self.scale, true);
+        }
         low
     }
 

@@ -28,6 +28,9 @@ pub mod weight;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
+/// Rows up to which each row's result is the same whatever stands beside it.
+pub(crate) use few_rows::MOST as ROWS_APART;
+
 /// The values of a contiguous f32 CPU storage.
 pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
