@@ -101,6 +101,7 @@ pub fn ask(
             prompt_id: prompt.id.clone(),
             group: prompt.group.clone(),
             split: prompt.split,
+            form: prompt.form.clone(),
             sample: *sample,
             seed: *seed,
             draw: what.draw,

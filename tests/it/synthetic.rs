@@ -14,6 +14,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         prompt_id: prompt.to_owned(),
         group: group.to_owned(),
         split: Split::Test,
+        form: None,
         sample: index,
         seed: 100 + u64::from(index),
         draw: None,

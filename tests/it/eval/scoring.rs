@@ -19,6 +19,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         prompt_id: id.into(),
         group: prompt.group.clone(),
         split: prompt.split,
+        form: None,
         sample: number,
         seed: 1,
         draw: None,
