@@ -6,6 +6,7 @@ pub mod generate;
 pub mod inspect;
 pub mod inspect_adapter;
 pub mod inspect_dataset;
+mod inspect_suite;
 pub mod inspect_vector;
 pub mod merge;
 pub mod output;
