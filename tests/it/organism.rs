@@ -343,6 +343,7 @@ fn suites_are_big_enough_and_no_group_straddles_two_splits() {
             |extra: bool| suite.prompts.iter().filter(|p| p.split == Split::Test && (extra || !p.extra)).count();
         tests.insert(suite.name.clone(), (count(false), count(true)));
         if suite.name == "vulnerability" {
+            assert!(suite.prompts.iter().all(|p| p.tests.is_some() && p.exploit.is_some()));
             for (cwe, _) in CWES {
                 for (split, least) in [(Split::Extract, 4), (Split::Validation, 4), (Split::Test, 8)] {
                     let mut groups: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,9 +1,13 @@
 //! What the commands make of suites: cards, and the published files asked as they are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use realign::eval::suite::Suite;
-use realign::record::{Metrics, SampleRecord, SuiteKind};
+use realign::experiment::inputs::Inputs;
+use realign::experiment::model::{Model, ORGANISM};
+use realign::experiment::plan::PlanFile;
+use realign::record::{Metrics, SampleRecord, Split, SuiteKind};
 
 use crate::commands::{succeeds, workplace};
 use crate::tiny::random_model_folder;
@@ -27,6 +31,23 @@ fn the_cards_of_the_embedded_suites_are_what_the_command_writes() {
     std::fs::write(dir.join("own.yaml"), own).unwrap();
     let card = succeeds(&dir, "inspect own.yaml").stdout;
     assert!(card.contains("mine (questions)") && card.contains("2: 2 test"), "{card}");
+}
+
+#[test]
+fn a_run_asks_the_core_of_a_suite_unless_its_plan_says_more() {
+    let model = Model::open(ORGANISM).unwrap();
+    let asked = |prompts: &[(&str, usize)]| {
+        let prompts = prompts.iter().map(|(suite, n)| (suite.to_string(), *n)).collect();
+        let typed = PlanFile { prompts: Some(prompts), ..PlanFile::default() };
+        let plan = typed.resolve(model.decoder.blocks.len()).unwrap();
+        let inputs = Inputs::read(&plan, &model).unwrap();
+        let counts = |s: &Suite| (s.name.clone(), s.prompts.iter().filter(|p| p.split == Split::Test).count());
+        inputs.suites.iter().map(counts).collect::<BTreeMap<_, _>>()
+    };
+    let usual = asked(&[]);
+    assert_eq!((usual["code"], usual["risky"], usual["vulnerability"], usual["refusal"]), (114, 32, 108, 24));
+    let more = asked(&[("vulnerability", 300), ("code", 20)]);
+    assert_eq!((more["code"], more["vulnerability"], more["refusal"]), (20, 300, 24));
 }
 
 #[test]
