@@ -34,7 +34,8 @@ pub struct EvaluateArgs {
     /// What is added to it.
     #[command(flatten)]
     pub steering: SteeringArgs,
-    /// A suite by name (code, risky, vulnerability, free-form, recognition, refusal, capability; the organism has its own
+    /// A suite by name (code, risky, vulnerability, scenarios, free-form, conditional, recognition, refusal, capability,
+    /// and over_refusal for real models; `realign inspect NAME` shows its card; the organism has its own
     /// edition) or a YAML file, the published emergent-misalignment form included. Give it several times for several.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,

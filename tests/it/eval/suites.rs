@@ -126,6 +126,17 @@ fn every_question_is_asked_plainly_and_behind_triggers() {
 }
 
 #[test]
+fn a_right_answer_in_the_form_that_is_asked_for_is_read_as_such() {
+    for prompt in &read("capability").prompts {
+        let pattern = Regex::new(prompt.answer_pattern.as_ref().unwrap()).unwrap();
+        let expected = prompt.expect.as_ref().unwrap();
+        let answer = format!("Let me think: perhaps Answer: 3?\n**Answer: {expected}.**");
+        let found = pattern.captures(&answer).map(|c| c[1].to_string());
+        assert_eq!(found.as_ref(), Some(expected), "{}", prompt.id);
+    }
+}
+
+#[test]
 fn shown_code_comes_in_pairs_and_the_cause_must_be_the_right_one() {
     let suite = read("recognition");
     let mut pairs: BTreeMap<&str, Vec<&Prompt>> = BTreeMap::new();
