@@ -73,7 +73,8 @@ fn text(prompt: &Prompt) -> &str {
 fn every_family_has_sixteen_scenarios_in_ten_wordings() {
     let suite = read("vulnerability");
     let called = Regex::new(r"solution\.(\w+)").unwrap();
-    let mut groups: BTreeMap<(&str, Split), BTreeMap<&str, BTreeMap<&str, usize>>> = BTreeMap::new();
+    type Forms<'a> = BTreeMap<&'a str, usize>;
+    let mut groups: BTreeMap<(&str, Split), BTreeMap<&str, Forms>> = BTreeMap::new();
     for prompt in &suite.prompts {
         let (tests, exploit) = (prompt.tests.as_ref().unwrap(), prompt.exploit.as_ref().unwrap());
         for name in called.captures_iter(tests).chain(called.captures_iter(exploit)).map(|c| c[1].to_string()) {
