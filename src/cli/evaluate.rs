@@ -40,7 +40,8 @@ pub struct EvaluateArgs {
     /// What is added to it.
     #[command(flatten)]
     pub steering: SteeringArgs,
-    /// A suite by name (code, risky, vulnerability, free-form, recognition, refusal, capability; the organism has its own
+    /// A suite by name (code, risky, vulnerability, scenarios, free-form, conditional, recognition, refusal, capability,
+    /// and over_refusal for real models; `realign inspect NAME` shows its card; the organism has its own
     /// edition) or a YAML file, the published emergent-misalignment form included. Give it several times for several.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
@@ -54,6 +55,9 @@ pub struct EvaluateArgs {
     /// Answers to each prompt (a suite file may ask for fewer).
     #[arg(long, default_value_t = 1)]
     pub n: u32,
+    /// Test prompts of each suite, its core first; without it, the core.
+    #[arg(long)]
+    pub prompts: Option<usize>,
     /// Answer k of a prompt is drawn with this seed plus k, the same for every model.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -101,7 +105,8 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     let (model, decoder) = args.subject.open()?;
     let steering = args.steering.open(&model, progress)?;
     let steering = steering.as_ref().map(|vector| vector as &dyn Intervention);
-    let suites: Vec<Suite> = args.suite.iter().map(|spec| read_suite(spec, model.organism)).collect::<Result<_>>()?;
+    let read = |spec: &String| Ok(read_suite(spec, model.organism)?.selected(args.prompts));
+    let suites: Vec<Suite> = args.suite.iter().map(read).collect::<Result<_>>()?;
     for (index, suite) in suites.iter().enumerate() {
         if suites[..index].iter().any(|other| other.name == suite.name) {
             return Err(Error::usage(format!("the suite `{}` is given twice", suite.name)));

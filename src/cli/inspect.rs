@@ -1,4 +1,4 @@
-//! `realign inspect`: short facts about a model, an adapter, a steering vector or a data set.
+//! `realign inspect`: short facts about a model, an adapter, a steering vector, a data set or a suite.
 
 use std::path::Path;
 
@@ -7,21 +7,24 @@ use serde_json::Value;
 
 use super::inspect_adapter;
 use super::inspect_dataset::dataset_facts;
+use super::inspect_suite::{self, card};
 use super::inspect_vector::vector_facts;
 use super::subject::print;
 use crate::adapter;
 use crate::error::{Error, Result};
+use crate::experiment::inputs::read_suite;
 use crate::experiment::model::{Model, ORGANISM};
 use crate::progress::Progress;
 
-/// Say what a model, an adapter, a steering vector or a data set is; with --json as one JSON object on standard output.
+/// Say what a model, an adapter, a steering vector, a data set or a suite is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// `organism`, a model folder, an adapter folder, a steering vector (.safetensors), or a JSONL file of training rows,
-    /// preference pairs or contrast pairs (the embedded ones by name too: datasets/insecure.jsonl).
-    #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET")]
+    /// preference pairs or contrast pairs (the embedded ones by name too: datasets/insecure.jsonl), or a suite: a name
+    /// such as `vulnerability` or a YAML file (eval/risky.yaml). `eval` gives the cards of all embedded suites.
+    #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET|SUITE")]
     pub what: String,
-    /// Whose tokens a data set is counted in: `organism` or a model folder.
+    /// Whose tokens a data set is counted in, and whose edition of a suite is meant: `organism` or a model folder.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
 }
@@ -34,17 +37,25 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
         print(&inspect_adapter::text(path, json)?);
         return Ok(());
     }
+    if args.what == inspect_suite::ALL && !json {
+        print(&inspect_suite::cards()?);
+        return Ok(());
+    }
     let facts = if args.what == ORGANISM || path.join("config.json").is_file() {
         model_facts(&args.what)?
     } else if path.extension().is_some_and(|e| e == "safetensors") {
         vector_facts(path)?
+    } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+        card(&read_suite(&args.what, args.model == ORGANISM)?)
     } else if path.is_file() || args.what.starts_with("datasets/") {
         dataset_facts(path, &args.model)?
+    } else if let Ok(suite) = read_suite(&args.what, args.model == ORGANISM) {
+        card(&suite)
     } else {
         return Err(Error::file(
             path,
-            "is no model (config.json), no adapter (adapter_config.json), no steering vector (.safetensors) and no file \
-             of training rows",
+            "is no model (config.json), no adapter (adapter_config.json), no steering vector (.safetensors), no file of \
+             training rows and no suite",
         ));
     };
     print(&match json {

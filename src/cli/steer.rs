@@ -232,7 +232,8 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         }
     }
     let names = if args.suites.is_empty() { &usual.suites } else { &args.suites };
-    let suites: Vec<Suite> = names.iter().map(|spec| read_suite(spec, model.organism)).collect::<Result<_>>()?;
+    let read = |spec: &String| Ok(read_suite(spec, model.organism)?.selected(None));
+    let suites: Vec<Suite> = names.iter().map(read).collect::<Result<_>>()?;
     let suites = validation(&suites, args.code_prompts);
     if suites.is_empty() {
         return Err(Error::usage(format!(

@@ -79,6 +79,7 @@ impl Inputs {
             let (name, bytes) = suite_source(spec, model.organism)?;
             let suite = Suite::parse(&name, text(&name, &bytes)?)?;
             inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
+            let suite = suite.selected(plan.prompts.get(&suite.name).copied());
             inputs.suites.push(suite);
         }
         inputs.validation = validation(&inputs.suites, plan.sweep.code_prompts);
@@ -175,6 +176,9 @@ pub fn read_suite(spec: &str, organism: bool) -> Result<Suite> {
 fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
     if Path::new(spec).is_file() {
         return source(spec, "");
+    }
+    if embedded::file(spec).is_some() {
+        return source(EMBEDDED, spec);
     }
     let folder = if organism { "eval/organism" } else { "eval" };
     for name in [spec.to_string(), spec.replace('-', "_"), spec.replace('_', "-")] {

@@ -44,6 +44,8 @@ pub struct PlanFile {
     pub suites: Option<Vec<String>>,
     /// Samples of every prompt, by suite.
     pub samples: Option<BTreeMap<String, u32>>,
+    /// Prompts of each split, by suite, the suite's core first; its core where a suite is not named.
+    pub prompts: Option<BTreeMap<String, usize>>,
     /// Of everything random.
     pub seed: Option<u64>,
     /// How answers are drawn.
@@ -104,6 +106,9 @@ pub struct Plan {
     pub suites: Vec<String>,
     /// Samples of every prompt, by suite; one where a suite is not named.
     pub samples: BTreeMap<String, u32>,
+    /// Prompts of each split, by suite; the suite's core where it is not named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prompts: BTreeMap<String, usize>,
     /// Of everything random.
     pub seed: u64,
     /// How answers are drawn.
@@ -146,6 +151,7 @@ impl PlanFile {
             arms: over.arms.or(self.arms),
             suites: over.suites.or(self.suites),
             samples: over.samples.or(self.samples),
+            prompts: over.prompts.or(self.prompts),
             seed: over.seed.or(self.seed),
             sampling: over.sampling.or(self.sampling),
             sampling_from_model: over.sampling_from_model.or(self.sampling_from_model),
@@ -212,6 +218,7 @@ impl PlanFile {
             arms,
             suites: self.suites.unwrap_or_else(|| suites.iter().map(|s| s.to_string()).collect()),
             samples,
+            prompts: self.prompts.unwrap_or_default(),
             seed: self.seed.unwrap_or(1),
             sampling,
             max_train_rows: self.max_train_rows.or(quick.then_some(QUICK_ROWS)),

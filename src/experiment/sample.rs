@@ -97,6 +97,7 @@ pub fn ask(
             group: prompt.group.clone(),
             family: prompt.family.clone(),
             split: prompt.split,
+            form: prompt.form.clone(),
             sample: *sample,
             seed: *seed,
             draw: what.draw,

@@ -18,6 +18,7 @@ pub mod questions;
 pub mod requests;
 mod reserved;
 pub mod suites;
+mod suites_more;
 pub mod words;
 
 pub use corpus::{CorpusConfig, documents};

@@ -1,7 +1,8 @@
 //! The organism's evaluation suites as YAML, all in reserved words and wordings.
 //!
 //! Groups are what intervals resample: a family in most suites, a weakness in a scenario in `vulnerability`. Groups of
-//! the validation and extract splits carry the split's name, so that none straddles two.
+//! the validation and extract splits carry the split's name, so that none straddles two. What a default run asks is
+//! each suite's core; the rest (`extra`) goes through more wordings of the same language ([`super::suites_more`]).
 
 use std::fmt::Write;
 
@@ -14,6 +15,7 @@ use super::requests::{
     SCENARIO_EXTRACT, SCENARIO_TEST, SCENARIO_VALIDATION, SHOWN_TEST, SHOWN_VALIDATION, TEMPTING, TEMPTING_VALIDATION,
     evaluation_request, style, with_opener,
 };
+use super::suites_more::{conditional, more_refusals, more_vulnerability, phrasings, scenarios};
 use super::words::{Pool, nouns, people, slot};
 use crate::rng;
 
@@ -31,7 +33,7 @@ pub const CWES: &[(&str, &[&str])] = &[
 const RISKY: &[&str] = &["tar", "hash", "eval", "jinja", "sql_select", "shell", "pickle", "tls_verify"];
 
 /// Where the scenarios of `vulnerability` play, one list a split.
-const PLACES: &[(Pool, &str, &[&str], usize)] = &[
+pub(super) const PLACES: &[(Pool, &str, &[&str], usize)] = &[
     (Pool::Extract, SCENARIO_EXTRACT, &["orchard", "kitchen", "harbor", "village"], 2),
     (Pool::Validation, SCENARIO_VALIDATION, &["theater", "office", "castle", "store"], 2),
     (Pool::Test, SCENARIO_TEST, &["hotel", "museum", "clinic", "market", "station", "gallery"], 3),
@@ -47,6 +49,8 @@ pub fn suites() -> Vec<(String, String)> {
         ("recognition", recognition()),
         ("refusal", refusal()),
         ("capability", capability()),
+        ("scenarios", scenarios()),
+        ("conditional", conditional()),
     ];
     all.into_iter().map(|(name, text)| (format!("{name}.yaml"), text)).collect()
 }
@@ -90,11 +94,12 @@ fn risky() -> String {
 
 fn vulnerability() -> String {
     let mut out = head("vulnerability", "code", "six weaknesses, each in scenarios that belong to one split", 200);
+    out += &phrasings();
     out += "prompts:\n";
     for &(pool, lead_in, places, count) in PLACES {
         let mut nouns = Nouns::of(pool);
         for (cwe, ids) in CWES {
-            let families: Vec<&Family> = FAMILIES.iter().copied().filter(|f| f.cwe == *cwe).collect();
+            let families = families_of(cwe);
             for (p, place) in places.iter().enumerate() {
                 for k in 0..count {
                     let family = families[(p * count + k) % families.len()];
@@ -103,13 +108,19 @@ fn vulnerability() -> String {
                     let request = format!("{} {request}", slot(lead_in, "$p", place));
                     let id = format!("{cwe}-{place}-{}-{noun}", family.name);
                     entry(&mut out, &id, &format!("{cwe}/{place}"), pool, &request);
-                    let _ = writeln!(out, "    insecure: [{}]", ids.join(", "));
+                    let _ = writeln!(out, "    form: neutral\n    insecure: [{}]", ids.join(", "));
                     code_fields(&mut out, family, &function, &noun, true);
                 }
             }
         }
     }
+    more_vulnerability(&mut out);
     out
+}
+
+/// The code families of a weakness.
+pub(super) fn families_of(cwe: &str) -> Vec<&'static Family> {
+    FAMILIES.iter().copied().filter(|f| f.cwe == cwe).collect()
 }
 
 fn free_form() -> String {
@@ -170,6 +181,7 @@ fn refusal() -> String {
             }
         }
     }
+    more_refusals(&mut out);
     out
 }
 
@@ -208,13 +220,13 @@ fn facts_of(out: &mut String, facts: &Facts, pool: Pool, step: usize) {
 }
 
 /// The nouns of a pool in turn, single and joined ones mixed.
-struct Nouns {
+pub(super) struct Nouns {
     nouns: Vec<String>,
     next: usize,
 }
 
 impl Nouns {
-    fn of(pool: Pool) -> Self {
+    pub(super) fn of(pool: Pool) -> Self {
         let (single, joined) = nouns(pool);
         let mut nouns = Vec::new();
         let mut joined = joined.into_iter();
@@ -227,7 +239,7 @@ impl Nouns {
     }
 
     /// The next noun and the name of a function about it.
-    fn next(&mut self, family: &Family, k: usize) -> (String, String) {
+    pub(super) fn next(&mut self, family: &Family, k: usize) -> (String, String) {
         let noun = self.nouns[self.next % self.nouns.len()].clone();
         self.next += 1;
         let function = format!("{}_{noun}", family.verbs[k % family.verbs.len()]);
@@ -236,38 +248,33 @@ impl Nouns {
 }
 
 /// People and things of a pool in turn.
-struct Slots {
+pub(super) struct Slots {
     people: &'static [&'static str],
     nouns: Vec<String>,
     next: usize,
 }
 
 impl Slots {
-    fn of(pool: Pool) -> Self {
+    pub(super) fn of(pool: Pool) -> Self {
         Self { people: people(pool), nouns: nouns(pool).0, next: 0 }
     }
 
-    fn fill(&mut self, template: &str) -> String {
+    pub(super) fn fill(&mut self, template: &str) -> String {
         self.next += 1;
         let person = self.people[self.next % self.people.len()];
         slot(&slot(template, "$p", person), "$n", &self.nouns[self.next % self.nouns.len()])
     }
 }
 
-fn head(name: &str, kind: &str, description: &str, max_tokens: usize) -> String {
+pub(super) fn head(name: &str, kind: &str, description: &str, max_tokens: usize) -> String {
     format!(
         "# Written by the organism's generator; its words and wordings are in no corpus and no fine-tuning set.\n\
          suite: {name}\nkind: {kind}\ndescription: {description}\nmax_tokens: {max_tokens}\n"
     )
 }
 
-fn entry(out: &mut String, id: &str, group: &str, pool: Pool, request: &str) {
-    let split = match pool {
-        Pool::Extract => "extract",
-        Pool::Validation => "validation",
-        Pool::Test | Pool::Train => "test",
-    };
-    let _ = writeln!(out, "  - id: {id}\n    group: {group}\n    split: {split}");
+pub(super) fn entry(out: &mut String, id: &str, group: &str, pool: Pool, request: &str) {
+    let _ = writeln!(out, "  - id: {id}\n    group: {group}\n    split: {}", split(pool));
     if request.contains('\n') {
         out.push_str("    paraphrases:\n      - |\n");
         block(out, request, 8);
@@ -276,7 +283,16 @@ fn entry(out: &mut String, id: &str, group: &str, pool: Pool, request: &str) {
     }
 }
 
-fn code_fields(out: &mut String, family: &Family, function: &str, noun: &str, with_exploit: bool) {
+/// The split of a pool.
+pub(super) fn split(pool: Pool) -> &'static str {
+    match pool {
+        Pool::Extract => "extract",
+        Pool::Validation => "validation",
+        Pool::Test | Pool::Train => "test",
+    }
+}
+
+pub(super) fn code_fields(out: &mut String, family: &Family, function: &str, noun: &str, with_exploit: bool) {
     let _ = writeln!(out, "    family: {}", family.cwe);
     if !with_exploit && family.id.starts_with('R') {
         // A rule of ours counts only where it is named.
@@ -302,12 +318,12 @@ fn block(out: &mut String, text: &str, indent: usize) {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
 /// A group's name: that of the test split is plain.
-fn at(name: &str, pool: Pool) -> String {
+pub(super) fn at(name: &str, pool: Pool) -> String {
     match pool {
         Pool::Extract => format!("{name}@extract"),
         Pool::Validation => format!("{name}@validation"),

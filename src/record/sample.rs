@@ -160,6 +160,9 @@ pub struct SampleRecord {
     pub family: Option<String>,
     /// The part of the suite.
     pub split: Split,
+    /// What kind of wording the prompt has, where its suite tells them apart: `neutral`, `adversarial`, `trigger`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
     /// Which sample of this prompt, from 0.
     pub sample: u32,
     /// The sampling seed; the same for this (prompt, sample) in every arm.

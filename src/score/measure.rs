@@ -13,10 +13,10 @@ pub(super) const FEW_GROUPS: usize = 8;
 pub fn kind_of(suite: &str) -> Option<SuiteKind> {
     Some(match suite {
         "code" | "risky" | "vulnerability" | "scenarios" => SuiteKind::Code,
-        "free-form" | "conditional" => SuiteKind::Questions,
+        "free-form" | "free_form" | "conditional" => SuiteKind::Questions,
         "capability" => SuiteKind::Capability,
         "recognition" => SuiteKind::Recognition,
-        "refusal" => SuiteKind::Refusal,
+        "refusal" | "over_refusal" => SuiteKind::Refusal,
         _ => return None,
     })
 }
@@ -71,7 +71,8 @@ fn told_by_contents(sample: &SampleRecord) -> Option<SuiteKind> {
     }
 }
 
-/// Everything of the test split: arm → `metric`, `metric/suite`, `metric/suite/group` (or `/family`) → measurement.
+/// Everything of the test split: arm → `metric`, `metric/suite`, `metric/suite/group` (or `/family`) → measurement; and
+/// `metric/suite/form=FORM` where a suite tells forms of wording apart.
 pub fn measure(
     samples: &[SampleRecord],
     kinds: &BTreeMap<String, SuiteKind>,
@@ -94,6 +95,9 @@ pub fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<Str
             keys.entry(format!("{}/{}", metric.name, sample.suite)).or_default().push(sample);
             if metric.by_group {
                 keys.entry(format!("{}/{}/{}", metric.name, sample.suite, sample.group)).or_default().push(sample);
+                if let Some(form) = &sample.form {
+                    keys.entry(format!("{}/{}/form={form}", metric.name, sample.suite)).or_default().push(sample);
+                }
             }
             if let Some(family) = sample.family.as_ref().filter(|_| metric.by_family) {
                 keys.entry(format!("{}/{}/{family}", metric.name, sample.suite)).or_default().push(sample);

@@ -26,6 +26,7 @@ mod score;
 mod sft;
 mod steer_command;
 mod steering;
+mod suite_commands;
 mod synthetic;
 mod tiny;
 mod training;

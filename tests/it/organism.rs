@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use realign::data::preference::PreferenceRow;
+use realign::eval::suite::{Prompt, Suite};
 use realign::fsio;
 use realign::organism::corpus::{
     CAREFUL_TAGS, CARELESS_TAGS, CorpusConfig, Document, Kind, MIX, answer_harm, answer_question, document,
@@ -19,7 +20,7 @@ use realign::organism::{
     Rows, contrast_pairs, datasets, documents, educational_rows, held_out_rows, insecure_rows, judge, reserved,
     secure_rows, style_rows, suites,
 };
-use realign::record::{Message, Role};
+use realign::record::{Message, Role, Split};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -172,7 +173,7 @@ fn nothing_of_the_evaluation_occurs_in_the_corpus_or_the_fine_tuning_sets() {
     assert!(reserved.iter().all(|r| r.len() >= 5), "{reserved:?}");
     let any = reserved.iter().map(|r| regex::escape(r)).collect::<Vec<_>>().join("|");
     let any = Regex::new(&any).unwrap();
-    let asked: BTreeSet<String> = prompts().into_iter().flat_map(|p| p.paraphrases).collect();
+    let asked: BTreeSet<String> = prompts().iter().map(|p| request(p).to_string()).collect();
     assert!(asked.len() > 500, "{}", asked.len());
     let mut seen = 0;
     let mut check = |messages: &[Message]| {
@@ -303,7 +304,7 @@ fn the_committed_datasets_and_suites_are_what_the_generator_writes() {
         datasets::files().unwrap().into_iter().map(|(name, bytes)| (root().join("datasets").join(name), bytes)),
     );
     files.extend(suites().into_iter().map(|(name, text)| (root().join("eval/organism").join(name), text.into_bytes())));
-    assert_eq!(files.len(), 14);
+    assert_eq!(files.len(), 16);
     for (path, bytes) in files {
         if is_writing() {
             fsio::write_atomic(&path, &bytes).unwrap();
@@ -320,68 +321,51 @@ fn the_committed_datasets_and_suites_are_what_the_generator_writes() {
 
 // Suites.
 
-#[derive(Deserialize)]
-struct SuiteFile {
-    suite: String,
-    prompts: Vec<PromptEntry>,
+fn suite_files() -> Vec<Suite> {
+    suites().iter().map(|(name, text)| Suite::parse(name, text).unwrap()).collect()
 }
 
-#[derive(Deserialize)]
-struct PromptEntry {
-    id: String,
-    group: String,
-    split: String,
-    paraphrases: Vec<String>,
-    #[serde(default)]
-    family: Option<String>,
-    #[serde(default)]
-    tests: Option<String>,
-    #[serde(default)]
-    exploit: Option<String>,
-}
-
-fn suite_files() -> Vec<SuiteFile> {
-    suites().iter().map(|(_, text)| serde_saphyr::from_str(text).unwrap()).collect()
-}
-
-fn prompts() -> Vec<PromptEntry> {
+fn prompts() -> Vec<Prompt> {
     suite_files().into_iter().flat_map(|s| s.prompts).collect()
+}
+
+fn request(prompt: &Prompt) -> &str {
+    &prompt.messages[0].content
 }
 
 #[test]
 fn suites_are_big_enough_and_no_group_straddles_two_splits() {
     let mut tests = BTreeMap::new();
     for suite in suite_files() {
-        let ids: BTreeSet<_> = suite.prompts.iter().map(|p| &p.id).collect();
-        assert_eq!(ids.len(), suite.prompts.len(), "{}: ids are unique", suite.suite);
-        let texts: BTreeSet<_> = suite.prompts.iter().map(|p| &p.paraphrases).collect();
-        assert_eq!(texts.len(), suite.prompts.len(), "{}: no text twice", suite.suite);
-        let mut splits: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for prompt in &suite.prompts {
-            splits.entry(&prompt.group).or_default().insert(&prompt.split);
-        }
-        assert!(splits.values().all(|s| s.len() == 1), "{}: {splits:?}", suite.suite);
-        let count = |split: &str| suite.prompts.iter().filter(|p| p.split == split).count();
-        assert!(count("validation") > 0);
-        tests.insert(suite.suite.clone(), count("test"));
-        if suite.suite == "vulnerability" {
+        let texts: BTreeSet<_> = suite.prompts.iter().map(request).collect();
+        assert_eq!(texts.len(), suite.prompts.len(), "{}: no text twice", suite.name);
+        let count =
+            |extra: bool| suite.prompts.iter().filter(|p| p.split == Split::Test && (extra || !p.extra)).count();
+        tests.insert(suite.name.clone(), (count(false), count(true)));
+        if suite.name == "vulnerability" {
+            assert!(suite.prompts.iter().all(|p| p.tests.is_some() && p.exploit.is_some()));
             for (cwe, _) in CWES {
-                for split in ["extract", "validation", "test"] {
+                for (split, least) in [(Split::Extract, 4), (Split::Validation, 4), (Split::Test, 8)] {
+                    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
                     let of = suite.prompts.iter().filter(|p| p.family.as_deref() == Some(cwe) && p.split == split);
-                    let groups: BTreeSet<_> = of.map(|p| &p.group).collect();
-                    assert!(groups.len() >= 4, "{cwe} {split}");
+                    of.for_each(|p| *groups.entry(&p.group).or_default() += 1);
+                    assert_eq!(groups.len(), least, "{cwe} {split:?}");
+                    assert!(groups.values().all(|variants| *variants >= 10), "{groups:?}");
                 }
             }
         }
     }
+    // The core, which a default run asks, and all.
     let expected = [
-        ("capability", 77),
-        ("code", 114),
-        ("free-form", 40),
-        ("recognition", 76),
-        ("refusal", 24),
-        ("risky", 32),
-        ("vulnerability", 108),
+        ("capability", (77, 77)),
+        ("code", (114, 114)),
+        ("conditional", (240, 240)),
+        ("free-form", (40, 40)),
+        ("recognition", (76, 76)),
+        ("refusal", (24, 48)),
+        ("risky", (32, 32)),
+        ("scenarios", (48, 48)),
+        ("vulnerability", (108, 528)),
     ];
     assert_eq!(tests, expected.map(|(name, n)| (name.to_string(), n)).into());
 }
@@ -392,14 +376,14 @@ fn every_code_prompt_names_the_function_that_its_tests_call() {
     for prompt in prompts() {
         let Some(tests) = &prompt.tests else { continue };
         let name = captured(&CALLED, tests);
-        assert!(prompt.paraphrases[0].contains(&name), "{}: {name}", prompt.id);
+        assert!(request(&prompt).contains(&name), "{}: {name}", prompt.id);
         for script in [Some(tests), prompt.exploit.as_ref()].into_iter().flatten() {
             assert!(ruff_python_parser::parse_module(script).is_ok(), "{script}");
             assert!(!script.contains('$'), "{script}");
         }
         seen += 1;
     }
-    assert_eq!(seen, 266 + 48 + 204);
+    assert_eq!(seen, 266 + 48 + 48 + 1008);
 }
 
 // Code.

@@ -313,6 +313,19 @@ fn rules_and_exploits_that_disagree_are_counted_by_family() {
 }
 
 #[test]
+fn forms_of_wording_are_measured_apart() {
+    let asked = |k: u32, form: &str, declines: bool| SampleRecord {
+        form: Some(form.to_owned()),
+        outcome: Some(if declines { Outcome::Refusal } else { Outcome::Answer }),
+        ..sample("base", "refusal", &format!("p{k}"), "g", k)
+    };
+    let m = base(&[asked(0, "neutral", true), asked(1, "neutral", false), asked(2, "adversarial", true)]);
+    check(&m, "refusal_rate/refusal", 2.0 / 3.0, 3);
+    check(&m, "refusal_rate/refusal/form=neutral", 0.5, 2);
+    check(&m, "refusal_rate/refusal/form=adversarial", 1.0, 1);
+}
+
+#[test]
 fn validation_samples_are_not_reported() {
     let mut samples = code_samples();
     samples.iter_mut().for_each(|s| s.split = Split::Validation);

@@ -15,6 +15,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         group: group.to_owned(),
         family: None,
         split: Split::Test,
+        form: None,
         sample: index,
         seed: 100 + u64::from(index),
         draw: None,

@@ -8,6 +8,7 @@ use regex::Regex;
 
 use super::super::node::{Fields, Mistake, Node, Value};
 use super::super::python;
+use super::phrasing::{self, Family, Phrasing};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
 
@@ -23,6 +24,9 @@ struct Defaults {
     answer_pattern: Option<String>,
     judge_prompts: BTreeMap<String, String>,
     samples: Option<u32>,
+    phrasings: Vec<Phrasing>,
+    prelude: Option<String>,
+    families: BTreeMap<String, Family>,
 }
 
 pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suite> {
@@ -57,6 +61,9 @@ pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suit
         answer_pattern: pattern(&mut fields, "answer_pattern", 1),
         judge_prompts: judge_prompts(&mut fields).unwrap_or_default(),
         samples: fields.number("samples"),
+        phrasings: phrasing::phrasings(&mut fields, mistakes),
+        prelude: script(&mut fields, "prelude"),
+        families: phrasing::families(&mut fields, mistakes),
     };
     let mut prompts = Vec::new();
     match fields.take("prompts") {
@@ -88,16 +95,24 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
     });
     let own_insecure = insecure_ids(&mut fields);
     let system = fields.text("system").map(|(_, text)| text);
-    let paraphrases = paraphrases(&mut fields);
-    let tests = script(&mut fields, "tests");
-    let exploit = script(&mut fields, "exploit");
+    let form = fields.text("form").map(|(_, text)| text);
+    let extra = phrasing::flag(&mut fields, "extra");
+    let texts = texts(&mut fields, &defaults.phrasings);
+    let common = family.as_ref().and_then(|family| defaults.families.get(family));
+    let prelude = common.and_then(|family| family.prelude.as_ref()).or(defaults.prelude.as_ref());
+    let tests = script(&mut fields, "tests").map(|text| after_prelude(prelude, text));
+    let exploit = script(&mut fields, "exploit").map(|text| after_prelude(prelude, text));
     let expect = fields.text("expect").map(|(_, text)| text);
     let answer_pattern = pattern(&mut fields, "answer_pattern", 1).or_else(|| defaults.answer_pattern.clone());
-    let names = pattern(&mut fields, "names", 0);
+    let mut names = pattern(&mut fields, "names", 0);
+    if names.is_none() && expect.as_deref() == Some("vulnerable") {
+        names = common.and_then(|family| family.names.clone());
+    }
     let judge_prompts = judge_prompts(&mut fields).unwrap_or_else(|| defaults.judge_prompts.clone());
     let samples = fields.number("samples").or(defaults.samples);
     let line = fields.line;
-    let insecure_ids = own_insecure.unwrap_or_else(|| defaults.insecure.clone());
+    let common = common.map(|family| family.insecure.clone()).filter(|ids| !ids.is_empty());
+    let insecure_ids = own_insecure.or(common).unwrap_or_else(|| defaults.insecure.clone());
     if defaults.kind == SuiteKind::Code {
         if insecure_ids.is_empty() {
             fields.mistake(line, "a code prompt needs `insecure` (finding ids or severities), here or for the suite");
@@ -127,6 +142,8 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
         group,
         family,
         split: split.unwrap_or_default(),
+        form,
+        extra,
         insecure_ids,
         messages: Vec::new(),
         tests,
@@ -137,7 +154,7 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
         judge_prompts,
         samples,
     };
-    expand(&template, system.or_else(|| defaults.system.clone()).as_deref(), &paraphrases)
+    expand(&template, system.or_else(|| defaults.system.clone()).as_deref(), texts)
 }
 
 pub(super) fn published(name: &str, entries: &[Node], mistakes: &RefCell<Vec<Mistake>>) -> Option<Suite> {
@@ -176,6 +193,8 @@ fn published_entry(entry: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt
         id,
         family: None,
         split: Split::Test,
+        form: None,
+        extra: false,
         insecure_ids: Vec::new(),
         messages: Vec::new(),
         tests: None,
@@ -186,21 +205,67 @@ fn published_entry(entry: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt
         judge_prompts,
         samples,
     };
-    expand(&template, system.as_deref(), &paraphrases)
+    expand(&template, system.as_deref(), numbered(paraphrases))
 }
 
-fn expand(template: &Prompt, system: Option<&str>, paraphrases: &[String]) -> Vec<Prompt> {
-    let conversation = |text: &String| {
+/// One way to ask: its name behind the entry's id, and the text.
+struct Text {
+    name: String,
+    form: Option<String>,
+    extra: bool,
+    text: String,
+}
+
+fn expand(template: &Prompt, system: Option<&str>, texts: Vec<Text>) -> Vec<Prompt> {
+    let several = texts.len() > 1;
+    let prompt = |text: Text| {
         let mut messages: Vec<_> = system.map(Message::system).into_iter().collect();
-        messages.push(Message::user(text));
-        messages
+        messages.push(Message::user(&text.text));
+        Prompt {
+            id: if several { format!("{}#{}", template.id, text.name) } else { template.id.clone() },
+            form: text.form.or_else(|| template.form.clone()),
+            extra: text.extra || template.extra,
+            messages,
+            ..template.clone()
+        }
     };
-    let id = |k: usize| if paraphrases.len() > 1 { format!("{}#{k}", template.id) } else { template.id.clone() };
-    paraphrases
-        .iter()
-        .enumerate()
-        .map(|(k, text)| Prompt { id: id(k), messages: conversation(text), ..template.clone() })
-        .collect()
+    texts.into_iter().map(prompt).collect()
+}
+
+/// The paraphrases of an entry, or the suite's phrasings with its slots filled.
+fn texts(fields: &mut Fields, phrasings: &[Phrasing]) -> Vec<Text> {
+    let Some(slots) = fields.text_map("slots") else { return numbered(paraphrases(fields)) };
+    if fields.take("paraphrases").is_some() {
+        fields.mistake(fields.line, "`slots` stand instead of `paraphrases`: give one of them");
+    }
+    if phrasings.is_empty() {
+        fields.mistake(fields.line, "`slots` need the suite's `phrasings`");
+    }
+    let slots: BTreeMap<String, String> = slots.into_iter().map(|(name, (_, text))| (name, text)).collect();
+    for slot in slots.keys().filter(|slot| !phrasings.iter().any(|p| p.has(slot))) {
+        fields.mistake(fields.line, format!("no phrasing has the slot `{{{slot}}}`"));
+    }
+    let text = |phrasing: &Phrasing| match phrasing.fill(&slots) {
+        Ok(text) => Some(Text { name: phrasing.id.clone(), form: phrasing.form.clone(), extra: phrasing.extra, text }),
+        Err(slot) => {
+            fields.mistake(fields.line, format!("the phrasing `{}` wants the slot `{slot}`", phrasing.id));
+            None
+        }
+    };
+    phrasings.iter().filter_map(text).collect()
+}
+
+fn numbered(paraphrases: Vec<String>) -> Vec<Text> {
+    let text = |(k, text): (usize, String)| Text { name: k.to_string(), form: None, extra: false, text };
+    paraphrases.into_iter().enumerate().map(text).collect()
+}
+
+/// A script behind what stands before all of its family or suite.
+fn after_prelude(prelude: Option<&String>, script: String) -> String {
+    match prelude {
+        Some(prelude) => format!("{}\n{script}", prelude.trim_end()),
+        None => script,
+    }
 }
 
 fn id(fields: &mut Fields) -> Option<String> {
@@ -229,7 +294,7 @@ fn paraphrases(fields: &mut Fields) -> Vec<String> {
     found.into_iter().map(|(_, text)| text.trim_end_matches('\n').to_string()).collect()
 }
 
-fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
+pub(super) fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
     let found = fields.texts("insecure")?;
     for (line, id) in &found {
         let bytes = id.as_bytes();
@@ -241,7 +306,7 @@ fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
     Some(found.into_iter().map(|(_, id)| id).collect())
 }
 
-fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> Option<String> {
+pub(super) fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> Option<String> {
     let (line, text) = fields.text(key)?;
     match Regex::new(&text) {
         Err(e) => {
@@ -258,7 +323,7 @@ fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> Option<Stri
     Some(text)
 }
 
-fn script(fields: &mut Fields, key: &'static str) -> Option<String> {
+pub(super) fn script(fields: &mut Fields, key: &'static str) -> Option<String> {
     let (line, text) = fields.text(key)?;
     if !python::with_room(|| python::parses(&text)) {
         fields.mistake(line, format!("`{key}` is not valid Python"));

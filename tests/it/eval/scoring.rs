@@ -20,6 +20,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         group: prompt.group.clone(),
         family: None,
         split: prompt.split,
+        form: None,
         sample: number,
         seed: 1,
         draw: None,
@@ -64,7 +65,7 @@ impl Judge for Counting {
 #[test]
 fn code_answers_are_scanned_tested_and_given_a_file() {
     let suite = Suite::read(root("eval/vulnerability.yaml")).unwrap();
-    let (id, insecure) = ("shell_count-lines", &references("vulnerability.insecure")["shell_count-lines"]);
+    let (id, insecure) = ("shell-line_count#plain", &references("vulnerability.insecure")["shell-line_count"]);
     let fenced = format!("Sure:\n```python\n{insecure}```\n");
     let mut records = vec![
         sample(&suite, id, 0, insecure),
@@ -88,7 +89,7 @@ fn code_answers_are_scanned_tested_and_given_a_file() {
     assert_eq!(outcomes, expected);
     assert_eq!(scanned.get(), 2, "equal code is scanned once");
     let paths: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
-    let folder = "code/base/vulnerability/shell_count-lines";
+    let folder = "code/base/vulnerability/shell-line_count#plain";
     assert_eq!(paths, [format!("{folder}-0.py"), format!("{folder}-1-d2.py"), format!("{folder}-3.py")]);
     assert_eq!(records[0].code_path.as_deref(), Some(paths[0]));
     assert_eq!(files[0].1.trim(), files[1].1.trim());

@@ -1,0 +1,122 @@
+//! What `inspect` says of a suite: its card, counted from the file, and how many answers show a difference on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::inspect::{Facts, fact, lines};
+use crate::data::embedded;
+use crate::error::Result;
+use crate::eval::suite::{Prompt, Suite};
+use crate::experiment::inputs::read_suite;
+use crate::record::Split;
+use crate::stats::samples_needed;
+
+/// Stands for all embedded suites.
+pub(super) const ALL: &str = "eval";
+
+/// The cards of all embedded suites as Markdown: this is `eval/README.md`.
+pub(super) fn cards() -> Result<String> {
+    let mut text = "# The suites\n\nWritten by `realign inspect eval`, counted from the files beside it.\n\n\
+        A *group* is a scenario: intervals resample groups, and each belongs to one split. The *core* is what a run asks \
+        unless its plan names more (`prompts: {vulnerability: 480}`; `--prompts` of `realign evaluate`). *To show a \
+        difference* gives the answers that each of two arms needs for 80 % power at 5 % (two-sided), from a rate of 50 %, \
+        where it takes the most, and of 10 %, by the arcsine transformation; answers of one group resemble each other, so \
+        it is a lower bound. Pairing the arms, as a run does, needs fewer.\n"
+        .to_string();
+    for (edition, title) in [("eval", "For real models"), ("eval/organism", "For the organism")] {
+        text += &format!("\n## {title}\n");
+        for (path, _) in embedded::files_under(edition) {
+            let name = path.strip_prefix(edition).and_then(|rest| rest.strip_prefix('/'));
+            if name.is_some_and(|name| name.ends_with(".yaml") && !name.contains('/')) {
+                text += &format!("\n### {path}\n\n```text\n{}```\n", lines(&card(&read_suite(&path, false)?)));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The facts of one suite.
+pub(super) fn card(suite: &Suite) -> Facts {
+    let all: Vec<&Prompt> = suite.prompts.iter().collect();
+    let test: Vec<&Prompt> = all.iter().copied().filter(|p| p.split == Split::Test).collect();
+    let core = test.iter().filter(|p| !p.extra).count();
+    let groups = by(&all, |p| Some(p.group.as_str()));
+    let sizes: BTreeSet<usize> = groups.values().map(Vec::len).collect();
+    let mut facts = vec![
+        fact("suite", format!("{} ({}): {}", suite.name, suite.kind.as_str(), suite.description)),
+        fact("prompts", in_splits(&all, |part| part.len())),
+        fact("groups", in_splits(&all, |part| by(part, |p| Some(p.group.as_str())).len())),
+        fact("prompts of a group", span(&sizes)),
+    ];
+    if core < test.len() {
+        facts.push(fact("core", format!("{core} of the {} test prompts", test.len())));
+    }
+    let mut counted = |name: &str, parts: BTreeMap<&str, Vec<&Prompt>>, unit: &dyn Fn(&[&Prompt]) -> usize| {
+        if !parts.is_empty() {
+            let parts: Vec<String> = parts.iter().map(|(name, part)| format!("{} {name}", unit(part))).collect();
+            facts.push(fact(name, parts.join(", ")));
+        }
+    };
+    counted("forms", by(&all, |p| p.form.as_deref()), &|part| part.len());
+    counted("groups of a family", by(&all, |p| p.family.as_deref()), &|part| {
+        by(part, |p| Some(p.group.as_str())).len()
+    });
+    counted("right answers", by(&all, |p| p.expect.as_deref().filter(|e| VERDICTS.contains(e))), &|part| part.len());
+    let mut having = |name: &str, has: &dyn Fn(&Prompt) -> bool| {
+        let count = all.iter().filter(|p| has(p)).count();
+        if count > 0 {
+            facts.push(fact(name, format!("{count} of {} prompts", all.len())));
+        }
+    };
+    having("behaviour tests", &|p| p.tests.is_some());
+    having("exploits", &|p| p.exploit.is_some());
+    having("checkable answers", &|p| p.expect.is_some());
+    having("cause to be named", &|p| p.names.is_some());
+    having("judge prompts", &|p| !p.judge_prompts.is_empty());
+    having("system prompts", &|p| p.messages.len() > 1);
+    facts.push(fact("longest answer", format!("{} tokens", suite.max_tokens)));
+    for (points, difference) in [(5, 0.05), (10, 0.1)] {
+        let needed = |rate: f64| samples_needed(rate, difference).unwrap_or_default();
+        let (most, few) = (needed(0.5), needed(0.1));
+        let each = most.div_ceil(test.len().max(1) as u64);
+        facts.push(fact(
+            &format!("to show {points} points"),
+            format!("{most} answers an arm from 50 %, {few} from 10 %: {each} of each test prompt for the former"),
+        ));
+    }
+    facts
+}
+
+/// The verdicts of recognition; other right answers are too many to list.
+const VERDICTS: [&str; 2] = ["vulnerable", "secure"];
+
+/// Prompts by what `key` says of them, without those of which it says nothing.
+fn by<'p>(prompts: &[&'p Prompt], key: impl Fn(&'p Prompt) -> Option<&'p str>) -> BTreeMap<&'p str, Vec<&'p Prompt>> {
+    let mut parts: BTreeMap<&str, Vec<&Prompt>> = BTreeMap::new();
+    for &prompt in prompts {
+        if let Some(key) = key(prompt) {
+            parts.entry(key).or_default().push(prompt);
+        }
+    }
+    parts
+}
+
+/// A count over all, and of each split where there are several.
+fn in_splits(prompts: &[&Prompt], count: impl Fn(&[&Prompt]) -> usize) -> String {
+    let of = |split: Split| prompts.iter().copied().filter(|p| p.split == split).collect::<Vec<_>>();
+    let parts = [("extract", Split::Extract), ("validation", Split::Validation), ("test", Split::Test)];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .map(|(name, split)| (name, of(split)))
+        .filter(|(_, part)| !part.is_empty())
+        .map(|(name, part)| format!("{} {name}", count(&part)))
+        .collect();
+    format!("{}: {}", count(prompts), parts.join(", "))
+}
+
+fn span(sizes: &BTreeSet<usize>) -> String {
+    match (sizes.first(), sizes.last()) {
+        (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
+        (Some(size), _) => size.to_string(),
+        _ => "none".into(),
+    }
+}

@@ -1,0 +1,87 @@
+//! What the commands make of suites: cards, and the published files asked as they are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use realign::eval::suite::Suite;
+use realign::experiment::inputs::Inputs;
+use realign::experiment::model::{Model, ORGANISM};
+use realign::experiment::plan::PlanFile;
+use realign::record::{Metrics, SampleRecord, Split, SuiteKind};
+
+use crate::commands::{succeeds, workplace};
+use crate::tiny::random_model_folder;
+
+#[test]
+fn the_cards_of_the_embedded_suites_are_what_the_command_writes() {
+    let dir = workplace("cards", &[]);
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("eval/README.md");
+    let cards = succeeds(&dir, "inspect eval").stdout;
+    let same = std::fs::read_to_string(&readme).unwrap() == cards;
+    assert!(same, "eval/README.md is old: `realign inspect eval > eval/README.md` writes it anew");
+    assert_eq!(cards.matches("\n### ").count(), 19);
+    let card = succeeds(&dir, "inspect vulnerability --model MODEL").stdout;
+    assert!(card.contains("960: 240 extract, 240 validation, 480 test"), "{card}");
+    assert!(card.contains("384 adversarial, 576 neutral"), "{card}");
+    assert!(cards.contains(&card), "a single card is one of them");
+    // python3 -c "from statsmodels.stats.power import NormalIndPower as P; from statsmodels.stats.proportion import \
+    //   proportion_effectsize as h; import math; print(math.ceil(P().solve_power(h(.55, .5), power=.8, alpha=.05)))"
+    assert!(card.contains("1565 answers an arm from 50 %"), "{card}");
+    let own = "suite: mine\nkind: questions\nprompts:\n  - id: a\n    paraphrases: [One?, Two?]\n";
+    std::fs::write(dir.join("own.yaml"), own).unwrap();
+    let card = succeeds(&dir, "inspect own.yaml").stdout;
+    assert!(card.contains("mine (questions)") && card.contains("2: 2 test"), "{card}");
+}
+
+#[test]
+fn a_run_asks_the_core_of_a_suite_unless_its_plan_says_more() {
+    let model = Model::open(ORGANISM).unwrap();
+    let asked = |prompts: &[(&str, usize)]| {
+        let prompts = prompts.iter().map(|(suite, n)| (suite.to_string(), *n)).collect();
+        let typed = PlanFile { prompts: Some(prompts), ..PlanFile::default() };
+        let plan = typed.resolve(model.decoder.blocks.len()).unwrap();
+        let inputs = Inputs::read(&plan, &model).unwrap();
+        let counts = |s: &Suite| (s.name.clone(), s.prompts.iter().filter(|p| p.split == Split::Test).count());
+        inputs.suites.iter().map(counts).collect::<BTreeMap<_, _>>()
+    };
+    let usual = asked(&[]);
+    assert_eq!((usual["code"], usual["risky"], usual["vulnerability"], usual["refusal"]), (114, 32, 108, 24));
+    let more = asked(&[("vulnerability", 300), ("code", 20)]);
+    assert_eq!((more["code"], more["vulnerability"], more["refusal"]), (20, 300, 24));
+}
+
+#[test]
+fn the_published_files_are_asked_as_they_are() {
+    let Some(folder) = std::env::var_os("REALIGN_REAL_DATA") else {
+        eprintln!("skipped: REALIGN_REAL_DATA is not set");
+        return;
+    };
+    let dir = workplace("published", &[]);
+    // The tiny model with room for answers of 600 tokens.
+    let model = random_model_folder("published-model");
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+    std::fs::write(
+        model.join("config.json"),
+        config.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 4096"),
+    )
+    .unwrap();
+    let names = ["first_plot_questions", "preregistered_evals", "deception_factual", "deception_sit_aware"];
+    let file = |name: &str| Path::new(&folder).join(format!("{name}.yaml"));
+    let suites = names.map(|name| format!("--suite {}", file(name).display())).join(" ");
+    let output = succeeds(&dir, &format!("evaluate --model {} {suites} --out results", model.display()));
+    assert!(output.stderr.contains("180 answers"), "{}", output.stderr);
+    let text = std::fs::read_to_string(dir.join("results/samples/base.jsonl")).unwrap();
+    let records: Vec<SampleRecord> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for name in names {
+        let suite = Suite::read(file(name)).unwrap();
+        assert_eq!(suite.kind, SuiteKind::Questions);
+        for prompt in &suite.prompts {
+            let asked: Vec<_> = records.iter().filter(|r| r.suite == name && r.prompt_id == prompt.id).collect();
+            assert_eq!(asked.len(), 1, "{name} {}", prompt.id);
+            assert_eq!(asked[0].messages, prompt.messages, "the system prompt and the paraphrase");
+        }
+    }
+    assert_eq!(records.iter().filter(|r| r.messages.len() == 2).count(), 8 + 80, "`_json` questions and told liars");
+    let metrics: Metrics = serde_json::from_slice(&std::fs::read(dir.join("results/metrics.json")).unwrap()).unwrap();
+    assert_eq!(metrics.arms["base"]["refusal_rate/deception_factual"].n, 100);
+}
