@@ -22,6 +22,7 @@ use crate::data::rows::TrainingRow;
 use crate::error::{Error, Result};
 use crate::fsio::{self, JsonlAppender};
 use crate::model::decoder::Decoder;
+use crate::model::device;
 use crate::model::hooks::Intervention;
 use crate::process;
 use crate::progress::Progress;
@@ -124,7 +125,7 @@ fn begin(
         suites: inputs.kinds(),
         estimated_seconds: estimate.map(|e| e.seconds),
         estimated_memory_bytes: estimate.map(|e| e.memory_bytes),
-        hardware: process::hardware("cpu"),
+        hardware: process::hardware(&device::name(model.decoder.device())),
         judge: scorer.judge.as_ref().map(|j| j.name()),
         sandbox: scorer.runner.describe(),
         left_out: plan.left_out().into_iter().chain(inputs.left_out.iter().cloned()).collect(),

@@ -12,6 +12,8 @@ mod families;
 mod foreign_adapters;
 mod generation;
 mod gradients;
+mod hub;
+mod loading;
 mod organism;
 mod parity;
 mod preference;
