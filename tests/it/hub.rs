@@ -184,7 +184,8 @@ fn answer(
             return plain("404 Not Found", "X-Error-Code: RevisionNotFound\r\n", b"");
         }
         let siblings: Vec<_> = site.files.keys().map(|name| json!({ "rfilename": name })).collect();
-        let about = json!({ "sha": site.commit, "siblings": siblings, "gated": false }).to_string();
+        let id = path["/api/models/".len()..].split("/revision/").next().unwrap();
+        let about = json!({ "id": id, "sha": site.commit, "siblings": siblings, "gated": false }).to_string();
         return plain("200 OK", "Content-Type: application/json\r\n", about.as_bytes());
     }
     let Some(bytes) = site.files.get(name) else {
