@@ -56,7 +56,7 @@ pub fn model_text(spec: &str, args: &MemoryArgs, progress: Progress) -> Result<S
         let mut all: serde_json::Map<String, Value> =
             facts.into_iter().map(|(name, value)| (name, value.into())).collect();
         let by_form = |bytes: &[u64; 4]| {
-            Value::Object(HELD.iter().zip(bytes).map(|((f, _), b)| ((*f).into(), json!(b))).collect())
+            Value::Object(HELD.iter().zip(bytes).map(|(held, b)| (held.name.into(), json!(b))).collect())
         };
         let rows: serde_json::Map<String, Value> =
             rows.iter().map(|(name, bytes)| (name.clone(), by_form(bytes))).collect();
@@ -137,7 +137,7 @@ fn facts(spec: &str, outline: &Outline) -> Result<Facts> {
 
 /// Bytes by what is done and how weights are held, in the order of [`HELD`].
 fn memory_rows(config: &DecoderConfig, args: &MemoryArgs) -> Vec<(String, [u64; 4])> {
-    let weights = HELD.map(|(_, bits)| memory::weight_bytes(config, bits));
+    let weights = HELD.map(|held| memory::weight_bytes(config, &held));
     let lora_parameters = memory::lora_parameters(config, args.lora_r);
     let trained = |recompute: bool| {
         let training = Training::of_batch(
@@ -166,7 +166,7 @@ fn table(rows: &[(String, [u64; 4])]) -> String {
         format!("{name:<widest$}{cells}\n")
     };
     let free = process::free_memory_bytes().map_or("not known".into(), memory::words);
-    let head = line(&format!("memory (free: {free})"), HELD.iter().map(|(form, _)| (*form).to_string()).collect());
+    let head = line(&format!("memory (free: {free})"), HELD.iter().map(|held| held.name.to_string()).collect());
     let body = rows.iter().map(|(name, bytes)| line(name, bytes.iter().map(|&b| memory::words(b)).collect()));
     format!("\n{head}{}", body.collect::<String>())
 }

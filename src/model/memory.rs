@@ -14,19 +14,37 @@ const F32: u64 = 4;
 /// Tokens whose logits exist at once in training ([`super::ops::cross_entropy`]).
 const LOGIT_ROWS: usize = 128;
 
-/// How matrices may be held, with the bits of a weight: blocks of 32 with a 16-bit scale where they are quantised. The
-/// embedding and the head stay in 16 bits then.
-pub const HELD: [(&str, f64); 4] = [("f32", 32.0), ("bf16", 16.0), ("8-bit", 8.5), ("4-bit", 4.5)];
+/// How weights may be held.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Held {
+    /// As it is called.
+    pub name: &'static str,
+    /// Bits of a weight of a linear; blocks have their scales in them.
+    pub linears: f64,
+    /// Bits of a weight of the embedding and the head.
+    pub tables: f64,
+}
 
-/// Bytes of all weights where a weight of a matrix has so many bits (see [`HELD`]); norms and biases are f32.
-pub fn weight_bytes(config: &DecoderConfig, bits: f64) -> u64 {
-    let tables = config.hidden_size * config.vocab_size * if config.tie_word_embeddings { 1 } else { 2 }
-        + if config.positions == Positions::Learned { config.hidden_size * config.max_position_embeddings } else { 0 };
-    let linears: usize =
-        linears(config).iter().map(|(out, width)| out * width).sum::<usize>() * config.num_hidden_layers;
-    let vectors = config.parameters() - tables - linears;
-    let table_bits = if bits < 16.0 { 16.0 } else { bits };
-    ((tables as f64 * table_bits + linears as f64 * bits) / 8.0) as u64 + vectors as u64 * F32
+/// Every way, as loading does it: quantised linears come with the embedding and the head in 8 bits.
+pub const HELD: [Held; 4] = [
+    Held { name: "f32", linears: 32.0, tables: 32.0 },
+    Held { name: "bf16", linears: 16.0, tables: 16.0 },
+    Held { name: "8-bit", linears: 8.5, tables: 8.5 },
+    Held { name: "4-bit", linears: 4.5, tables: 8.5 },
+];
+
+/// Bytes of all weights; norms and biases are f32.
+pub fn weight_bytes(config: &DecoderConfig, held: &Held) -> u64 {
+    let tables = config.hidden_size * config.vocab_size * if config.tie_word_embeddings { 1 } else { 2 };
+    // A table of positions is never quantised.
+    let positions = match config.positions {
+        Positions::Learned => config.hidden_size * config.max_position_embeddings,
+        Positions::Rotary { .. } => 0,
+    };
+    let linears = linears(config).iter().map(|(out, width)| out * width).sum::<usize>() * config.num_hidden_layers;
+    let vectors = config.parameters() - tables - positions - linears;
+    let bits = tables as f64 * held.tables + positions as f64 * held.tables.max(16.0) + linears as f64 * held.linears;
+    (bits / 8.0) as u64 + vectors as u64 * F32
 }
 
 /// Bytes of the keys and values of so many tokens of a row.
@@ -156,11 +174,12 @@ mod tests {
     fn weights_are_counted_exactly() {
         let config = tiny_llama();
         assert_eq!(config.parameters(), 1_100_048_384);
-        assert_eq!(weight_bytes(&config, 32.0), 4 * 1_100_048_384);
+        let [full, half, _, four] = HELD.map(|held| weight_bytes(&config, &held));
+        assert_eq!(full, 4 * 1_100_048_384);
         let vectors = 45 * 2048;
-        assert_eq!(weight_bytes(&config, 16.0), 2 * (1_100_048_384 - vectors) + 4 * vectors);
+        assert_eq!(half, 2 * (1_100_048_384 - vectors) + 4 * vectors);
         let (tables, linears) = (2 * 32_000 * 2048, 22 * 44_040_192);
-        assert_eq!(weight_bytes(&config, 4.5), 2 * tables + linears * 9 / 16 + 4 * vectors);
+        assert_eq!(four, tables * 17 / 16 + linears * 9 / 16 + 4 * vectors);
     }
 
     #[test]
