@@ -112,6 +112,9 @@ impl Shard {
         // SAFETY: the map is only read. Whoever shortens the file meanwhile ends the program (SIGBUS), as with every
         // program that maps its input.
         let map = unsafe { Mmap::map(&file) }.map_err(unreadable)?;
+        // Only a hint: larger pieces are read ahead.
+        #[cfg(unix)]
+        let _ = map.advise(memmap2::Advice::Sequential);
         let entries = entries(path, &map)?;
         Ok(Self { path: path.to_path_buf(), map, entries })
     }
