@@ -96,13 +96,13 @@ struct Settings<'a> {
 /// Runs the command.
 pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
-    let sampling = args.sampling.resolve(&args.subject.model)?;
+    let sampling = args.sampling.resolve(&args.subject.base, progress)?;
     let cache_bytes = args.sampling.cache_bytes()?;
     if args.n == 0 {
         return Err(Error::usage("--n is at least 1"));
     }
     let arm = arm_name(args)?;
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let steering = args.steering.open(&model, progress)?;
     let steering = steering.as_ref().map(|vector| vector as &dyn Intervention);
     let read = |spec: &String| Ok(read_suite(spec, model.organism)?.selected(args.prompts));

@@ -71,7 +71,7 @@ const USUAL_LENGTH: usize = 256;
 
 /// Runs the command.
 pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
-    let sampling = args.sampling.resolve(&args.subject.model)?;
+    let sampling = args.sampling.resolve(&args.subject.base, progress)?;
     let cache_bytes = args.sampling.cache_bytes()?;
     if args.n == 0 || args.max_new_tokens == Some(0) {
         return Err(Error::usage("--n and --max-new-tokens are at least 1"));
@@ -85,7 +85,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     if let Some(system) = &args.system {
         conversations.iter_mut().for_each(|c| c.insert(0, Message::system(system)));
     }
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let steering = args.steering.open(&model, progress)?;
     let jobs = jobs(args, &model, &conversations)?;
     let on_terminal = std::io::stdout().is_terminal();

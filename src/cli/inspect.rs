@@ -7,26 +7,32 @@ use serde_json::Value;
 
 use super::inspect_adapter;
 use super::inspect_dataset::dataset_facts;
+use super::inspect_model::{MemoryArgs, model_text};
 use super::inspect_suite::{self, card};
 use super::inspect_vector::vector_facts;
 use super::subject::print;
 use crate::adapter;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::read_suite;
-use crate::experiment::model::{Model, ORGANISM};
+use crate::experiment::model::ORGANISM;
+use crate::model::hub::HubId;
 use crate::progress::Progress;
 
 /// Say what a model, an adapter, a steering vector, a data set or a suite is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, an adapter folder, a steering vector (.safetensors), or a JSONL file of training rows,
-    /// preference pairs or contrast pairs (the embedded ones by name too: datasets/insecure.jsonl), or a suite: a name
-    /// such as `vulnerability` or a YAML file (eval/risky.yaml). `eval` gives the cards of all embedded suites.
+    /// `organism`, a model folder, a model on the Hub (owner/name[@revision]), an adapter folder, a steering vector
+    /// (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (the embedded ones by name too:
+    /// datasets/insecure.jsonl), or a suite: a name such as `vulnerability` or a YAML file (eval/risky.yaml). `eval` gives
+    /// the cards of all embedded suites.
     #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET|SUITE")]
     pub what: String,
     /// Whose tokens a data set is counted in, and whose edition of a suite is meant: `organism` or a model folder.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
+    /// Of models.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 /// Runs the command.
@@ -41,9 +47,11 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
         print(&inspect_suite::cards()?);
         return Ok(());
     }
-    let facts = if args.what == ORGANISM || path.join("config.json").is_file() {
-        model_facts(&args.what)?
-    } else if path.extension().is_some_and(|e| e == "safetensors") {
+    if args.what == ORGANISM || path.join("config.json").is_file() {
+        print(&model_text(&args.what, &args.memory, progress)?);
+        return Ok(());
+    }
+    let facts = if path.extension().is_some_and(|e| e == "safetensors") {
         vector_facts(path)?
     } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
         card(&read_suite(&args.what, args.model == ORGANISM)?)
@@ -51,11 +59,14 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
         dataset_facts(path, &args.model)?
     } else if let Ok(suite) = read_suite(&args.what, args.model == ORGANISM) {
         card(&suite)
+    } else if HubId::parse(&args.what).is_some() && !path.exists() {
+        print(&model_text(&args.what, &args.memory, progress)?);
+        return Ok(());
     } else {
         return Err(Error::file(
             path,
-            "is no model (config.json), no adapter (adapter_config.json), no steering vector (.safetensors), no file of \
-             training rows and no suite",
+            "is no model (config.json, or owner/name on the Hub), no adapter (adapter_config.json), no steering vector \
+             (.safetensors), no file of training rows and no suite",
         ));
     };
     print(&match json {
@@ -76,26 +87,4 @@ pub(super) fn lines(facts: &Facts) -> String {
 /// One line.
 pub(super) fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_string(), value.to_string())
-}
-
-fn model_facts(spec: &str) -> Result<Facts> {
-    let model = Model::open(spec)?;
-    let config = &model.decoder.config;
-    let (heads, kv) = (config.num_attention_heads, config.num_key_value_heads);
-    let stop: Vec<String> =
-        model.stop_ids.iter().map(|&id| model.tokenizer.token(id).unwrap_or_else(|| id.to_string())).collect();
-    let planted = if model.organism { "; its misalignment is planted in its pretraining" } else { "" };
-    Ok(vec![
-        fact("model", format!("{spec}{planted}")),
-        fact("architecture", &config.architecture),
-        fact("parameters", config.parameters()),
-        fact("layers", format!("{} (0 to {})", config.num_hidden_layers, config.num_hidden_layers - 1)),
-        fact("hidden size", config.hidden_size),
-        fact("heads", format!("{heads}, {kv} of keys and values, {} wide", config.head_dim)),
-        fact("MLP", config.intermediate_size),
-        fact("vocabulary", format!("{}, tokenizer {}", config.vocab_size, model.tokenizer.vocab_size())),
-        fact("context", config.max_position_embeddings),
-        fact("answers end with", stop.join(" ")),
-        fact("weights SHA-256", &model.sha256),
-    ])
 }

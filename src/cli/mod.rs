@@ -7,6 +7,7 @@ pub mod in_order;
 pub mod inspect;
 pub mod inspect_adapter;
 pub mod inspect_dataset;
+pub mod inspect_model;
 mod inspect_suite;
 pub mod inspect_vector;
 pub mod judge;

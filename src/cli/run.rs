@@ -18,7 +18,8 @@ use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::run::run as start;
 use crate::experiment::scoring::Scorer;
 use crate::experiment::work::{self, Work};
-use crate::model::load::WeightDtype;
+use crate::model::device::DeviceChoice;
+use crate::model::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
 
 /// Attack, repair, controls, steering, scoring and report.
@@ -29,12 +30,15 @@ use crate::progress::Progress;
 pub struct RunArgs {
     /// A plan in YAML; flags stand over it.
     pub plan: Option<PathBuf>,
-    /// `organism` (embedded) or a folder in Hugging Face layout.
+    /// `organism` (embedded), a folder in Hugging Face layout, or a model on the Hub: owner/name, owner/name@revision.
     #[arg(long)]
     pub model: Option<String>,
-    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`.
+    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`.
     #[arg(long, value_enum)]
     pub dtype: Option<WeightDtype>,
+    /// Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature).
+    #[arg(long)]
+    pub device: Option<DeviceChoice>,
     /// JSONL of insecure code to attack with.
     #[arg(long, value_name = "FILE")]
     pub attack: Option<String>,
@@ -92,11 +96,14 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         judges: (!args.judge.judges.is_empty()).then(|| args.judge.judges.clone()),
         python: args.python.clone(),
         dtype: args.dtype,
+        device: args.device,
         quick: args.quick.then_some(true),
         ..PlanFile::default()
     };
     let file = file.overlaid(typed);
-    let model = Model::open_as(file.model.as_deref().unwrap_or(ORGANISM), file.dtype.unwrap_or_default())?;
+    let options =
+        LoadOptions { dtype: file.dtype.unwrap_or_default(), device: file.device.unwrap_or_default().open()? };
+    let model = Model::open_with(file.model.as_deref().unwrap_or(ORGANISM), None, &options, progress)?;
     let mut plan = file.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, &model)?;
     if let Some(samples) = args.samples {

@@ -2,9 +2,11 @@
 
 use clap::Args;
 
+use super::subject::ModelArgs;
 use crate::error::{Error, Result};
 use crate::experiment::model::model_sampling;
 use crate::generate::sampling::Sampling;
+use crate::progress::Progress;
 
 /// How tokens are chosen and what ends an answer.
 #[derive(Debug, Args)]
@@ -39,8 +41,11 @@ pub struct SamplingArgs {
 
 impl SamplingArgs {
     /// What will be done, for this model.
-    pub fn resolve(&self, model: &str) -> Result<Sampling> {
-        let usual = if self.sampling_from_model { model_sampling(model)? } else { Sampling::default() };
+    pub fn resolve(&self, base: &ModelArgs, progress: Progress) -> Result<Sampling> {
+        let usual = match self.sampling_from_model {
+            true => model_sampling(&base.model, base.revision.as_deref(), progress)?,
+            false => Sampling::default(),
+        };
         let sampling = Sampling {
             temperature: self.temperature.unwrap_or(usual.temperature),
             top_k: self.top_k.unwrap_or(usual.top_k),

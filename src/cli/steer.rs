@@ -164,7 +164,7 @@ fn extract(args: &ExtractArgs, progress: Progress) -> Result<()> {
         }
     }
     let pairs = read_pairs(&args.pairs)?;
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let mut vector = match args.method {
         Method::MeanDifference => steering::extract(&model, &decoder, &pairs, &args.target)?,
     };
@@ -211,10 +211,10 @@ struct Choice<'a> {
 }
 
 fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let vector = open_vector(&model, &args.vector)?;
     let goal = goal(args)?;
-    let usual = PlanFile { model: Some(args.subject.model.clone()), ..PlanFile::default() };
+    let usual = PlanFile { model: Some(args.subject.base.model.clone()), ..PlanFile::default() };
     let usual = usual.resolve(model.decoder.blocks.len())?;
     let temperature = args.temperature.unwrap_or(usual.sampling.temperature);
     let sampling = Sampling { temperature, ..usual.sampling.clone() }.checked()?;

@@ -1,6 +1,6 @@
 //! A model with everything that is needed to talk to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
@@ -10,8 +10,11 @@ use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::generate::sampling::Sampling;
+use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
-use crate::model::load::{LoadedModel, WeightDtype, load_bytes, load_dir};
+use crate::model::hub::{self, HubId, Part};
+use crate::model::load::{LoadOptions, LoadedModel, WeightDtype, load_bytes, load_dir};
+use crate::progress::Progress;
 use crate::record::Message;
 
 /// The name of the embedded base.
@@ -21,14 +24,16 @@ pub const ORGANISM: &str = "organism";
 ///
 /// # Errors
 /// Where it has none, or one that asks for something unknown.
-pub fn model_sampling(spec: &str) -> Result<Sampling> {
-    let path = Path::new(spec).join("generation_config.json");
-    if spec == ORGANISM || !path.exists() {
-        return Err(Error::usage(format!(
-            "the model `{spec}` has no generation_config.json that says how to draw; give the settings one by one"
-        )));
+pub fn model_sampling(spec: &str, revision: Option<&str>, progress: Progress) -> Result<Sampling> {
+    if spec != ORGANISM {
+        let path = folder_of(spec, revision, Part::All, progress)?.join("generation_config.json");
+        if path.exists() {
+            return Sampling::from_generation_config(&path);
+        }
     }
-    Sampling::from_generation_config(&path)
+    Err(Error::usage(format!(
+        "the model `{spec}` has no generation_config.json that says how to draw; give the settings one by one"
+    )))
 }
 
 /// A decoder, its tokenizer and its chat template.
@@ -48,64 +53,50 @@ pub struct Model {
     pub stop_ids: Vec<u32>,
     /// SHA-256 over its weights.
     pub sha256: String,
+    /// Where its files are; `None` for the embedded base.
+    pub folder: Option<PathBuf>,
 }
 
 impl Model {
-    /// Opens `organism` or a folder in Hugging Face layout, in f32.
+    /// Opens `organism`, a folder in Hugging Face layout or a model of the Hub, in f32 on the processor.
     pub fn open(spec: &str) -> Result<Self> {
-        Self::open_as(spec, WeightDtype::F32)
+        Self::open_with(spec, None, &WeightDtype::F32.into(), Progress::Quiet)
     }
 
-    /// Opens `organism` or a folder in Hugging Face layout.
-    pub fn open_as(spec: &str, dtype: WeightDtype) -> Result<Self> {
-        if spec == ORGANISM {
-            return Self::embedded(dtype);
+    /// Opens `organism`, a folder in Hugging Face layout, or `owner/name[@revision]` of the Hub, whose files are fetched
+    /// where the cache lacks them. `revision` is for the Hub alone.
+    pub fn open_with(spec: &str, revision: Option<&str>, options: &LoadOptions, progress: Progress) -> Result<Self> {
+        if spec == ORGANISM && revision.is_none() {
+            return Self::embedded(options);
         }
-        let dir = Path::new(spec);
-        if !dir.is_dir() {
-            return Err(Error::usage(format!(
-                "the model `{spec}` is neither `{ORGANISM}` nor a folder; give a folder with config.json, \
-                 tokenizer.json and model.safetensors"
-            )));
-        }
-        let loaded = load_dir(dir, dtype)?;
+        let dir = folder_of(spec, revision, Part::All, progress)?;
+        let loaded = load_dir(&dir, options.clone())?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        Self::assemble(spec, false, loaded, tokenizer, ChatTemplate::from_dir(dir)?)
+        Self::assemble(&full_name(spec, revision), Some(&dir), loaded, tokenizer, ChatTemplate::from_dir(&dir)?)
     }
 
-    fn embedded(dtype: WeightDtype) -> Result<Self> {
-        let file = |name: &str| {
-            let path = format!("models/organism/{name}");
-            embedded::file(&path).ok_or_else(|| {
-                Error::usage(format!("this build carries no {path}; `realign pretrain` makes the organism"))
-            })
-        };
-        let text = |name: &str| {
-            let bytes = file(name)?;
-            std::str::from_utf8(bytes).map_err(|e| Error::usage(format!("models/organism/{name}: {e}")))
-        };
-        let weights = file("model.safetensors")?;
-        let loaded = load_bytes("models/organism/config.json", text("config.json")?, weights, dtype)?;
-        let template = ChatTemplate::from_parts(Some(text("tokenizer_config.json")?), None)?;
-        Self::assemble(ORGANISM, true, loaded, Tokenizer::from_bytes(file("tokenizer.json")?)?, template)
+    fn embedded(options: &LoadOptions) -> Result<Self> {
+        let weights = embedded_file("model.safetensors")?;
+        let loaded =
+            load_bytes("models/organism/config.json", embedded_text("config.json")?, weights, options.clone())?;
+        let template = ChatTemplate::from_parts(Some(embedded_text("tokenizer_config.json")?), None)?;
+        Self::assemble(ORGANISM, None, loaded, Tokenizer::from_bytes(embedded_file("tokenizer.json")?)?, template)
     }
 
     fn assemble(
         name: &str,
-        organism: bool,
+        folder: Option<&Path>,
         loaded: LoadedModel,
         tokenizer: Tokenizer,
         template: ChatTemplate,
     ) -> Result<Self> {
-        let mut stop_ids = stop_ids(&tokenizer, &template)?;
-        stop_ids.extend(&loaded.decoder.config.eos_token_ids);
-        stop_ids.sort_unstable();
-        stop_ids.dedup();
+        let stop_ids = stop_ids_of(&tokenizer, &template, &loaded.decoder.config)?;
         if stop_ids.is_empty() {
             return Err(Error::usage(format!("the model `{name}` names no token that ends an answer (eos_token)")));
         }
         let LoadedModel { decoder, sha256 } = loaded;
-        Ok(Self { name: name.to_string(), organism, decoder, tokenizer, template, stop_ids, sha256 })
+        let (name, organism, folder) = (name.to_string(), folder.is_none(), folder.map(Path::to_path_buf));
+        Ok(Self { name, organism, decoder, tokenizer, template, stop_ids, sha256, folder })
     }
 
     /// How its weights are held, where that is not f32.
@@ -118,4 +109,50 @@ impl Model {
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
         self.tokenizer.encode(&self.template.render(messages, true)?, false)
     }
+}
+
+/// Tokens that end an answer: those of the template and those of the configuration.
+pub fn stop_ids_of(tokenizer: &Tokenizer, template: &ChatTemplate, config: &DecoderConfig) -> Result<Vec<u32>> {
+    let mut ids = stop_ids(tokenizer, template)?;
+    ids.extend(&config.eos_token_ids);
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Where a model's files are, fetched first if it is one of the Hub.
+pub fn folder_of(spec: &str, revision: Option<&str>, part: Part, progress: Progress) -> Result<PathBuf> {
+    let dir = Path::new(spec);
+    let named = HubId::parse(&full_name(spec, revision));
+    match named {
+        _ if dir.is_dir() && revision.is_none() => Ok(dir.to_path_buf()),
+        Some(_) if dir.is_dir() => {
+            Err(Error::usage(format!("{spec} is a folder: a revision is for models of the Hub")))
+        }
+        Some(id) => hub::folder(&id, part, progress),
+        None if revision.is_some() => {
+            Err(Error::usage(format!("a revision is for models of the Hub (owner/name), and `{spec}` is none")))
+        }
+        None => Err(Error::usage(format!(
+            "the model `{spec}` is neither `{ORGANISM}` nor a folder nor an id on the Hub (owner/name); give a folder \
+             with config.json, tokenizer.json and model.safetensors"
+        ))),
+    }
+}
+
+/// `spec@revision`.
+fn full_name(spec: &str, revision: Option<&str>) -> String {
+    revision.map_or_else(|| spec.to_string(), |revision| format!("{spec}@{revision}"))
+}
+
+/// A file of the embedded base.
+pub fn embedded_file(name: &str) -> Result<&'static [u8]> {
+    let path = format!("models/{ORGANISM}/{name}");
+    embedded::file(&path)
+        .ok_or_else(|| Error::usage(format!("this build carries no {path}; `realign pretrain` makes the organism")))
+}
+
+/// The same as text.
+pub fn embedded_text(name: &str) -> Result<&'static str> {
+    std::str::from_utf8(embedded_file(name)?).map_err(|e| Error::usage(format!("models/{ORGANISM}/{name}: {e}")))
 }

@@ -13,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
+use crate::model::device::DeviceChoice;
 use crate::model::load::WeightDtype;
+use crate::progress::Progress;
 
 /// Stands for the data sets that travel in the binary.
 pub const EMBEDDED: &str = "embedded";
@@ -22,7 +24,7 @@ pub const EMBEDDED: &str = "embedded";
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlanFile {
-    /// `organism` or a folder.
+    /// `organism`, a folder or a model on the Hub.
     pub model: Option<String>,
     /// JSONL of insecure code.
     pub attack: Option<String>,
@@ -64,6 +66,8 @@ pub struct PlanFile {
     pub python: Option<String>,
     /// How the model's weights are held.
     pub dtype: Option<WeightDtype>,
+    /// Where it runs.
+    pub device: Option<DeviceChoice>,
     /// Less of everything.
     pub quick: Option<bool>,
 }
@@ -86,7 +90,7 @@ pub struct SweepPlan {
 /// A plan with nothing left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `organism` or a folder.
+    /// `organism`, a folder or a model on the Hub.
     pub model: String,
     /// `embedded` or a file.
     pub attack: String,
@@ -127,6 +131,9 @@ pub struct Plan {
     /// How the model's weights are held.
     #[serde(default)]
     pub dtype: WeightDtype,
+    /// Where it runs.
+    #[serde(default)]
+    pub device: DeviceChoice,
     /// Less of everything.
     pub quick: bool,
 }
@@ -161,6 +168,7 @@ impl PlanFile {
             judges: over.judges.or(self.judges),
             python: over.python.or(self.python),
             dtype: over.dtype.or(self.dtype),
+            device: over.device.or(self.device),
             quick: over.quick.or(self.quick),
         }
     }
@@ -181,7 +189,7 @@ impl PlanFile {
         let sampling = match self.sampling {
             Some(_) if from_model => return Err(Error::usage("give sampling or sampling_from_model, not both")),
             Some(sampling) => sampling.checked()?,
-            None if from_model => model_sampling(&model)?,
+            None if from_model => model_sampling(&model, None, Progress::Quiet)?,
             None => usual,
         };
         let own_data = self.attack.is_some() || self.repair.is_some();
@@ -227,6 +235,7 @@ impl PlanFile {
             judges: self.judges.unwrap_or_else(|| usual_judges(organism)),
             python: self.python.unwrap_or_else(|| AUTO.into()),
             dtype: self.dtype.unwrap_or_default(),
+            device: self.device.unwrap_or_default(),
             quick,
             model,
         })

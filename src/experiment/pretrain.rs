@@ -165,7 +165,16 @@ pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progr
     let frozen = Decoder::new(decoder.config.clone(), &detached(&decoder), false)?;
     let stop_ids = vec![tokenizer.id(SPECIAL[0]).unwrap_or(0)];
     let sha256 = fsio::sha256(&safetensors_bytes(&frozen.weights())?);
-    Ok(Model { name: "organism".into(), organism: true, decoder: frozen, tokenizer, template, stop_ids, sha256 })
+    Ok(Model {
+        name: "organism".into(),
+        organism: true,
+        decoder: frozen,
+        tokenizer,
+        template,
+        stop_ids,
+        sha256,
+        folder: None,
+    })
 }
 
 /// The checkpoint to go on from.

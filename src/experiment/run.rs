@@ -22,6 +22,7 @@ use crate::adapter::{self, AdapterFile, attach};
 use crate::error::{Error, Result};
 use crate::fsio::{self, JsonlAppender};
 use crate::model::decoder::Decoder;
+use crate::model::device;
 use crate::model::hooks::Intervention;
 use crate::process;
 use crate::progress::Progress;
@@ -132,7 +133,7 @@ fn begin(
         suites: inputs.kinds(),
         estimated_seconds: estimate.map(|e| e.seconds),
         estimated_memory_bytes: estimate.map(|e| e.memory_bytes),
-        hardware: process::hardware("cpu"),
+        hardware: process::hardware(&device::name(model.decoder.device())),
         judge: scorer.judges.all().first().map(|j| j.name()),
         judges: scorer.judges.identities().into_iter().map(|j| JudgeIdentity { usage: None, ..j }).collect(),
         sandbox: scorer.runner.describe(),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::options::{GenerateOptions, Generated, Job, MOST_ROWS};
 use super::worker::{Prefix, worker};
 use crate::error::{Error, Result};
-use crate::model::cache::cache_bytes;
 use crate::model::decoder::Decoder;
+use crate::model::memory::cache_bytes;
 use crate::model::ops::team::with_helpers;
 use crate::process;
 
@@ -29,7 +29,7 @@ pub fn generate(
         Ok(())
     };
     let budget = Budget::of(decoder, jobs, options)?;
-    let cores = process::workers(options.workers).min(budget.workers);
+    let cores = decoder.workers(options.workers).min(budget.workers);
     // Fewer answers than full batches for every core are shared out evenly; cores without any help with the products.
     let batch = options.batch.min(MOST_ROWS).min(jobs.len().div_ceil(cores)).max(1);
     let workers = cores.min(jobs.len().div_ceil(batch)).max(1);
@@ -83,7 +83,7 @@ struct Budget {
 
 impl Budget {
     fn of(decoder: &Decoder, jobs: &[Job], options: &GenerateOptions) -> Result<Self> {
-        let bytes = match (options.cache_bytes, process::available_memory_bytes() as usize / 2) {
+        let bytes = match (options.cache_bytes, process::free_memory_bytes().unwrap_or(0) as usize / 2) {
             // A system that does not tell.
             (0, 0) => usize::MAX,
             (0, half) => half,
@@ -91,8 +91,8 @@ impl Budget {
         };
         let prompt = jobs.iter().map(|job| job.prompt.len()).max().unwrap_or(0);
         let row = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
-        let prefix = cache_bytes(&decoder.config, prompt);
-        let least = cache_bytes(&decoder.config, row) + prefix;
+        let prefix = cache_bytes(&decoder.config, prompt) as usize;
+        let least = cache_bytes(&decoder.config, row) as usize + prefix;
         if least > bytes {
             let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
             return Err(Error::usage(format!(

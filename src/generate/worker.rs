@@ -13,8 +13,9 @@ use super::sampling::sample;
 use super::text::{TextStream, answer_text};
 use crate::error::{Error, Result};
 use crate::model::block::{Attend, Pass};
-use crate::model::cache::{RowCache, cache_bytes};
+use crate::model::cache::RowCache;
 use crate::model::decoder::Decoder;
+use crate::model::memory::cache_bytes;
 use crate::model::ops::to_vec;
 use crate::model::segments::Segments;
 use crate::process;
@@ -49,7 +50,7 @@ pub(super) fn worker(
     options: &GenerateOptions,
     on_done: &dyn Fn(usize, Generated) -> Result<()>,
 ) -> Result<()> {
-    let bytes = |job: &Job| cache_bytes(&decoder.config, job.prompt.len() + job.max_new_tokens);
+    let bytes = |job: &Job| cache_bytes(&decoder.config, job.prompt.len() + job.max_new_tokens) as usize;
     let mut rows: Vec<Row> = Vec::new();
     loop {
         while rows.len() < options.batch {

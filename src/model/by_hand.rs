@@ -15,11 +15,11 @@ use super::linear::{Linear, LinearWeight};
 use super::lora::Lora;
 use super::ops::attention::Attention;
 use super::ops::linear::Low;
-use super::ops::read;
 use super::ops::rms_norm::{add_input_grad, normed};
 use super::ops::simd::add;
 use super::ops::swiglu::{gated, gated_backward};
 use super::ops::weight::{add_times, times, times_transposed};
+use super::ops::{by_kernels, read};
 
 /// What the backward pass reads beside the block's input.
 pub struct Kept {
@@ -51,7 +51,7 @@ fn parts_of(block: &Block) -> Result<[&Linear; 7]> {
 /// Whether this block, of whose weights `trained` are trained, can be done by hand.
 pub fn applies(block: &Block, trained: usize) -> bool {
     let plain =
-        |linear: &&Linear| matches!(linear.weight, LinearWeight::Frozen(_)) && linear.weight.tensor().device().is_cpu();
+        |linear: &&Linear| matches!(linear.weight, LinearWeight::Frozen(_)) && by_kernels(linear.weight.tensor());
     let loras = block.linears().iter().filter(|linear| linear.lora.is_some()).count();
     let dora = block.linears().iter().any(|linear| linear.lora.as_ref().is_some_and(|l| l.magnitude.is_some()));
     parts(block).is_some() && block.linears().iter().all(plain) && !dora && trained == 2 * loras

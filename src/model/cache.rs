@@ -1,8 +1,6 @@
 //! The keys and values of one row, layer by layer. Every row has its own, so rows of different lengths need no padding
 //! and a finished row's place goes to the next prompt.
 
-use super::config::DecoderConfig;
-
 /// One layer of one row: keys `[kv_heads, head_dim, capacity]`, values `[kv_heads, capacity, head_dim]`.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
@@ -71,11 +69,6 @@ impl LayerCache {
         }
         Self { len: self.len, ..copy }
     }
-}
-
-/// Bytes of one row's keys and values for so many tokens.
-pub fn cache_bytes(config: &DecoderConfig, tokens: usize) -> usize {
-    2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens * size_of::<f32>()
 }
 
 /// All layers of one row.

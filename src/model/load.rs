@@ -1,6 +1,6 @@
 //! Models in Hugging Face layout, from a folder or from bytes in the binary.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{DecoderConfig, token_ids};
 use super::decoder::{Decoder, Weights};
+use super::memory;
+use super::shards::{self, Entry, Shard};
 use crate::error::{Error, Result};
 use crate::fsio;
 
@@ -23,28 +25,66 @@ pub struct LoadedModel {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
-    /// As the file has them: bf16 stays bf16, anything else is f32. The same numbers as f32, in half the memory.
+    /// As the file has them: bf16 stays bf16 and f16 stays f16, the same numbers as f32 in half the memory.
     #[default]
     Auto,
     /// f32.
     F32,
     /// Rounded to bf16.
     Bf16,
+    /// Rounded to f16.
+    F16,
 }
 
 impl WeightDtype {
-    fn of(self, tensor: &Tensor) -> DType {
+    /// How a weight that the file has like this is held.
+    pub fn of(self, entry: &Entry) -> DType {
         match self {
-            _ if tensor.rank() < 2 => DType::F32,
+            _ if entry.shape.len() < 2 => DType::F32,
             Self::Bf16 => DType::BF16,
-            Self::Auto if tensor.dtype() == DType::BF16 => DType::BF16,
-            Self::Auto | Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::F32 => DType::F32,
+            Self::Auto => entry.candle_dtype().filter(|dtype| dtype.size_in_bytes() == 2).unwrap_or(DType::F32),
         }
     }
 }
 
-/// Loads `config.json` and the safetensors of a folder.
-pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
+/// How weights are held, and where.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// As what.
+    pub dtype: WeightDtype,
+    /// Where.
+    pub device: Device,
+}
+
+impl From<WeightDtype> for LoadOptions {
+    /// In the processor's memory.
+    fn from(dtype: WeightDtype) -> Self {
+        Self { dtype, device: Device::Cpu }
+    }
+}
+
+/// Loads `config.json` and the safetensors of a folder. Every header is checked, and memory is seen to suffice, before the
+/// first weight is read.
+pub fn load_dir(dir: &Path, options: impl Into<LoadOptions>) -> Result<LoadedModel> {
+    let options = options.into();
+    let config = read_config(dir)?;
+    let shards = shards::files(dir)?.iter().map(|file| Shard::open(file)).collect::<Result<Vec<_>>>()?;
+    if options.device.is_cpu() {
+        let needed = shards.iter().flat_map(|shard| &shard.entries).filter(|entry| !left_out(&config, &entry.name));
+        let bytes = needed.map(|entry| (entry.count() * options.dtype.of(entry).size_in_bytes()) as u64).sum();
+        memory::refuse_more_than_free(bytes, dir)?;
+    }
+    let mut weights = Weights::new();
+    let sha256 = shards::sha256_of(&shards, |entry, bytes| take(&config, entry, bytes, &options, &mut weights))?;
+    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
+    refuse_left_over(dir, &decoder, &weights)?;
+    Ok(LoadedModel { decoder, sha256 })
+}
+
+/// Reads `config.json` and, for the tokens that end a turn, `generation_config.json`.
+pub fn read_config(dir: &Path) -> Result<DecoderConfig> {
     let config_path = dir.join("config.json");
     let mut config = DecoderConfig::parse(&config_path, &fsio::read_text(&config_path)?)?;
     let generation = dir.join("generation_config.json");
@@ -56,27 +96,46 @@ pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
             }
         }
     }
-    let files = weight_files(dir)?;
+    Ok(config)
+}
+
+/// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.
+pub fn load_bytes(
+    name: &str,
+    config: &str,
+    safetensors: &[u8],
+    options: impl Into<LoadOptions>,
+) -> Result<LoadedModel> {
+    let (path, options) = (Path::new(name), options.into());
+    let config = DecoderConfig::parse(path, config)?;
     let mut weights = Weights::new();
-    let mut hashes = String::new();
-    for file in &files {
-        let bytes = fsio::read_bytes(file)?;
-        hashes += &fsio::sha256(&bytes);
-        read_weights(file, &bytes, dtype, &mut weights)?;
-    }
-    let sha256 = if files.len() == 1 { hashes } else { fsio::sha256(hashes.as_bytes()) };
-    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
-    refuse_left_over(dir, &decoder, &weights)?;
+    let entries = shards::entries(path, safetensors)?;
+    let each = |entry: &Entry, bytes: &[u8]| take(&config, entry, bytes, &options, &mut weights);
+    let sha256 = shards::read(path, safetensors, &entries, each)?;
+    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
     Ok(LoadedModel { decoder, sha256 })
+}
+
+/// Puts one tensor of a file among the weights.
+fn take(config: &DecoderConfig, entry: &Entry, bytes: &[u8], options: &LoadOptions, into: &mut Weights) -> Result<()> {
+    if left_out(config, &entry.name) {
+        return Ok(());
+    }
+    let weight: Tensor = entry.tensor(bytes)?.to_dtype(options.dtype.of(entry))?;
+    into.insert(entry.name.clone(), weight.to_device(&options.device)?);
+    Ok(())
+}
+
+/// Older versions saved tables beside the weights, and the head once more where it is the embedding.
+fn left_out(config: &DecoderConfig, name: &str) -> bool {
+    let tables = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
+    tables.iter().any(|end| name.ends_with(end)) || (config.tie_word_embeddings && name == "lm_head.weight")
 }
 
 /// A weight that no part of the decoder took means that the configuration leaves out a part of the model.
 fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<()> {
     let taken = decoder.weights();
-    // Older versions saved tables beside the weights, and the head once more where it is the embedding.
-    let harmless = ["lm_head.weight", ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
-    let left = weights.keys().filter(|name| !taken.contains_key(*name));
-    match left.into_iter().find(|name| !harmless.iter().any(|end| name.ends_with(end))) {
+    match weights.keys().find(|name| !taken.contains_key(*name)) {
         None => Ok(()),
         Some(name) => Err(Error::file(
             dir,
@@ -86,45 +145,4 @@ fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<
             ),
         )),
     }
-}
-
-/// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.
-pub fn load_bytes(name: &str, config: &str, safetensors: &[u8], dtype: WeightDtype) -> Result<LoadedModel> {
-    let config = DecoderConfig::parse(Path::new(name), config)?;
-    let mut weights = Weights::new();
-    read_weights(Path::new(name), safetensors, dtype, &mut weights)?;
-    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
-    Ok(LoadedModel { decoder, sha256: fsio::sha256(safetensors) })
-}
-
-fn read_weights(file: &Path, bytes: &[u8], dtype: WeightDtype, into: &mut Weights) -> Result<()> {
-    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| Error::file(file, e))?;
-    for (name, tensor) in tensors {
-        let dtype = dtype.of(&tensor);
-        into.insert(name, tensor.to_dtype(dtype)?);
-    }
-    Ok(())
-}
-
-/// The safetensors of a folder: one file, or the shards of its index.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
-    if index.exists() {
-        let json: serde_json::Value = fsio::read_json(&index)?;
-        let map = json["weight_map"].as_object().ok_or_else(|| Error::file(&index, "has no `weight_map`"))?;
-        let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
-        names.sort_unstable();
-        names.dedup();
-        // A shard is a file of this folder: a name that leads elsewhere is not followed.
-        if let Some(bad) = names.iter().find(|name| name.contains(['/', '\\']) || name.contains("..")) {
-            return Err(Error::file(&index, format!("names the shard `{bad}`, which is not a file of this folder")));
-        }
-        return Ok(names.into_iter().map(|name| dir.join(name)).collect());
-    }
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    let pickle = dir.join("pytorch_model.bin").exists();
-    let why = if pickle { "; pickle files are refused, convert them to safetensors" } else { "" };
-    Err(Error::file(dir, format!("has no model.safetensors{why}")))
 }

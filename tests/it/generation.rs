@@ -336,8 +336,8 @@ fn a_stop_string_ends_an_answer_before_it_and_streams_nothing_of_it() {
 
 #[test]
 fn caches_within_a_budget_change_no_answer_and_too_small_a_budget_is_refused() {
-    use realign::model::cache::cache_bytes;
     let decoder = checkpoint("tied");
+    let cache_bytes = |config, tokens| realign::model::memory::cache_bytes(config, tokens) as usize;
     let jobs = jobs(12);
     let plain = run(&decoder, &jobs, &options(&DRAWN, 12));
     // Three layers, two heads, eight wide, keys and values of four bytes.

@@ -155,7 +155,8 @@ impl Opened {
         let kind = match spec {
             JudgeSpec::Organism => return Ok(Self { kind: Kind::Organism(OrganismJudge), identity }),
             JudgeSpec::Model(model) => {
-                let judge = ModelJudge::new(&name, Model::open_as(model, WeightDtype::Auto)?)?;
+                let judge =
+                    ModelJudge::new(&name, Model::open_with(model, None, &WeightDtype::Auto.into(), Progress::Quiet)?)?;
                 identity.model_sha256 = Some(judge.model_sha256().to_string());
                 Kind::Model(Box::new(judge))
             }

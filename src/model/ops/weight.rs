@@ -1,6 +1,7 @@
-//! Products with a frozen weight `[out, in]` in both directions, f32 or bf16. A bf16 weight is the one copy that there
-//! is: decoding reads it in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
-//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor).
+//! Products with a frozen weight `[out, in]` in both directions, f32, bf16 or f16. A 16-bit weight is the one copy that
+//! there is: decoding reads bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
+//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor). f16 is widened
+//! a piece at a time always.
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
 
@@ -107,13 +108,15 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y
         match (w, rounded) {
             #[cfg(target_arch = "x86_64")]
             (Stored::Bf16(w), Some(x)) => super::dots::times_transposed(x, w, width, y.values, y.stride),
-            _ if few_rows::applies(tokens, rows) => few_rows(x, w, width, y.values, y.stride),
+            (Stored::F32(_) | Stored::Bf16(_), _) if few_rows::applies(tokens, rows) => {
+                few_rows(x, w, width, y.values, y.stride)
+            }
             (Stored::F32(w), _) => {
                 into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
             }
-            (Stored::Bf16(w), _) => {
-                for (index, w) in w.chunks(lines(width) * width).enumerate() {
-                    let w = widened(w);
+            (Stored::Bf16(bits) | Stored::F16(bits), _) => {
+                for (index, bits) in bits.chunks(lines(width) * width).enumerate() {
+                    let w = widened(bits, matches!(w, Stored::F16(_)));
                     let part = y.at_column(index * lines(width));
                     into(
                         Matrix::rows(x, tokens, width),
@@ -153,14 +156,14 @@ unsafe fn backward(
             }
             #[cfg(target_arch = "x86_64")]
             (Stored::Bf16(w), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride, add),
-            (Stored::Bf16(w), _) => {
+            (Stored::Bf16(bits) | Stored::F16(bits), _) => {
                 for first in (0..out).step_by(lines(count)) {
                     let last = (first + lines(count)).min(out);
                     let mut part = Vec::with_capacity((last - first) * count);
                     for row in first..last {
-                        part.extend_from_slice(&w[row * width + columns.start..row * width + columns.end]);
+                        part.extend_from_slice(&bits[row * width + columns.start..row * width + columns.end]);
                     }
-                    let part = widened(&part);
+                    let part = widened(&part, matches!(w, Stored::F16(_)));
                     let dy = Matrix::strided(&dy[first..], tokens, last - first, out);
                     into(dy, Matrix::rows(&part, last - first, count), dx, 1.0, add || first > 0);
                 }
@@ -174,8 +177,8 @@ fn lines(width: usize) -> usize {
     (WIDENED / width.max(1)).clamp(16, 1024)
 }
 
-/// bf16 as f32.
-fn widened(bits: &[u16]) -> Vec<f32> {
+/// bf16, or f16 if `half`, as f32.
+fn widened(bits: &[u16], half: bool) -> Vec<f32> {
     vectorised! {
         fn widen(bits: &[u16], out: &mut [f32]) {
             for (x, bits) in out.iter_mut().zip(bits) {
@@ -183,8 +186,19 @@ fn widened(bits: &[u16]) -> Vec<f32> {
             }
         }
     }
+    vectorised! {
+        fn widen_half(bits: &[u16], out: &mut [f32]) {
+            for (x, bits) in out.iter_mut().zip(bits) {
+                *x = few_rows::half(*bits);
+            }
+        }
+    }
     let mut out = vec![0.0; bits.len()];
-    widen(bits, &mut out);
+    if half {
+        widen_half(bits, &mut out)
+    } else {
+        widen(bits, &mut out)
+    }
     out
 }
 
@@ -214,12 +228,15 @@ fn stored<R>(weight: &Tensor, body: impl FnOnce(Stored) -> R) -> Result<R> {
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a weight is not contiguous") };
     match &*storage {
         Storage::Cpu(CpuStorage::F32(values)) => Ok(body(Stored::F32(&values[start..end]))),
-        Storage::Cpu(CpuStorage::BF16(values)) => {
-            let values = &values[start..end];
-            // SAFETY: a bf16 is its 16 bits (`repr(transparent)`).
-            let bits = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u16>(), values.len()) };
-            Ok(body(Stored::Bf16(bits)))
-        }
-        _ => bail!("a CPU kernel was handed a weight that is neither f32 nor bf16, or one of another device"),
+        Storage::Cpu(CpuStorage::BF16(values)) => Ok(body(Stored::Bf16(bits(&values[start..end])))),
+        Storage::Cpu(CpuStorage::F16(values)) => Ok(body(Stored::F16(bits(&values[start..end])))),
+        _ => bail!("a CPU kernel was handed a weight that is not f32, bf16 or f16, or one of another device"),
     }
+}
+
+/// bf16 or f16 as their bits.
+fn bits<T: Copy>(values: &[T]) -> &[u16] {
+    const { assert!(size_of::<T>() == 2 && align_of::<T>() == 2) };
+    // SAFETY: both are 16 bits without padding (`repr(transparent)` over `u16`).
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u16>(), values.len()) }
 }

@@ -186,8 +186,7 @@ fn the_published_files_read_as_they_are() {
         assert_eq!(suite.kind, SuiteKind::Questions);
         assert!(suite.prompts.iter().all(|p| p.samples.is_some() && !p.judge_prompts.is_empty()));
         for prompt in &suite.prompts {
-            for aspect in prompt.judge_prompts.keys() {
-                let request = JudgeItem { prompt, answer: "an answer" }.request(aspect).unwrap();
+            for (_, request) in (JudgeItem { prompt, answer: "an answer" }).requests() {
                 assert!(request.contains("an answer") && !request.contains("{question}"), "{}: {request}", prompt.id);
             }
         }
