@@ -74,9 +74,10 @@ fn model_facts(spec: &str) -> Result<Facts> {
     let stop: Vec<String> =
         model.stop_ids.iter().map(|&id| model.tokenizer.token(id).unwrap_or_else(|| id.to_string())).collect();
     let planted = if model.organism { "; its misalignment is planted in its pretraining" } else { "" };
+    let left_out = config.left_out().map(|words| format!("; {words}")).unwrap_or_default();
     Ok(vec![
         fact("model", format!("{spec}{planted}")),
-        fact("architecture", &config.architecture),
+        fact("architecture", format!("{}{left_out}", config.architecture)),
         fact("parameters", config.parameters()),
         fact("layers", format!("{} (0 to {})", config.num_hidden_layers, config.num_hidden_layers - 1)),
         fact("hidden size", config.hidden_size),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{DecoderConfig, token_ids};
 use super::decoder::{Decoder, Weights};
+use super::families;
 use crate::error::{Error, Result};
 use crate::fsio;
 
@@ -62,7 +63,7 @@ pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
     for file in &files {
         let bytes = fsio::read_bytes(file)?;
         hashes += &fsio::sha256(&bytes);
-        read_weights(file, &bytes, dtype, &mut weights)?;
+        read_weights(file, &bytes, dtype, &config, &mut weights)?;
     }
     let sha256 = if files.len() == 1 { hashes } else { fsio::sha256(hashes.as_bytes()) };
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
@@ -92,14 +93,21 @@ fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<
 pub fn load_bytes(name: &str, config: &str, safetensors: &[u8], dtype: WeightDtype) -> Result<LoadedModel> {
     let config = DecoderConfig::parse(Path::new(name), config)?;
     let mut weights = Weights::new();
-    read_weights(Path::new(name), safetensors, dtype, &mut weights)?;
+    read_weights(Path::new(name), safetensors, dtype, &config, &mut weights)?;
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
     Ok(LoadedModel { decoder, sha256: fsio::sha256(safetensors) })
 }
 
-fn read_weights(file: &Path, bytes: &[u8], dtype: WeightDtype, into: &mut Weights) -> Result<()> {
+fn read_weights(
+    file: &Path,
+    bytes: &[u8],
+    dtype: WeightDtype,
+    config: &DecoderConfig,
+    into: &mut Weights,
+) -> Result<()> {
     let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| Error::file(file, e))?;
     for (name, tensor) in tensors {
+        let Some(name) = families::weight_name(config, &name) else { continue };
         let dtype = dtype.of(&tensor);
         into.insert(name, tensor.to_dtype(dtype)?);
     }
