@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::arm::{ARMS, Arm};
 use super::model::ORGANISM;
+use super::published::Published;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
-use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::load::WeightDtype;
 
@@ -58,6 +58,8 @@ pub struct PlanFile {
     pub dtype: Option<WeightDtype>,
     /// Less of everything.
     pub quick: Option<bool>,
+    /// What it repeats.
+    pub published: Option<Published>,
 }
 
 /// What is tried on the validation split.
@@ -118,9 +120,9 @@ pub struct Plan {
 }
 
 impl PlanFile {
-    /// Reads a YAML plan.
-    pub fn read(path: &Path) -> Result<Self> {
-        serde_saphyr::from_str(&fsio::read_text(path)?).map_err(|e| Error::file(path, e))
+    /// Reads a YAML plan; `path` is for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        serde_saphyr::from_str(text).map_err(|e| Error::file(path, e))
     }
 
     /// The same with whatever `over` says instead.
@@ -145,6 +147,7 @@ impl PlanFile {
             python: over.python.or(self.python),
             dtype: over.dtype.or(self.dtype),
             quick: over.quick.or(self.quick),
+            published: over.published.or(self.published),
         }
     }
 

@@ -62,7 +62,8 @@ fn steps(name: &str) -> Option<Expected> {
 fn all() -> Vec<String> {
     let entries = std::fs::read_dir(family("")).unwrap().map(|entry| entry.unwrap());
     let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
-    let names: BTreeSet<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    let mut names: BTreeSet<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with("whole_"));
     assert_eq!(names.len(), 25);
     names.into_iter().collect()
 }

@@ -15,6 +15,7 @@ mod gradients;
 mod organism;
 mod parity;
 mod preference;
+mod real_models;
 mod report;
 mod report_command;
 mod run;
