@@ -114,15 +114,16 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
     let asked: Vec<(usize, usize)> = inputs
         .suites
         .iter()
-        .flat_map(|suite| work::asked(suite, &work::samples(plan, suite, None)).into_iter().map(move |(p, _)| (suite, p)))
+        .flat_map(|suite| {
+            work::asked(suite, &work::samples(plan, suite, None)).into_iter().map(move |(p, _)| (suite, p))
+        })
         .map(|(suite, prompt)| {
             let characters: usize = prompt.messages.iter().map(|message| message.content.len()).sum();
             (characters / CHARACTERS_A_TOKEN, suite.max_tokens)
         })
         .collect();
-    let mean = |of: &dyn Fn(&(usize, usize)) -> usize| {
-        asked.iter().map(of).sum::<usize>() as f64 / asked.len().max(1) as f64
-    };
+    let mean =
+        |of: &dyn Fn(&(usize, usize)) -> usize| asked.iter().map(of).sum::<usize>() as f64 / asked.len().max(1) as f64;
     let rates = Rates {
         train_token: BACKWARD * forward_token,
         prompt: forward_token * mean(&|(prompt, _)| *prompt),

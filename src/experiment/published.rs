@@ -91,9 +91,11 @@ impl Effect {
         let shown = minimum_detectable_difference(before, asked).unwrap_or(1.0);
         let power = match samples_needed(before.min(after), (after - before).abs()) {
             None => format!("this plan asks {asked} an arm, which show differences from {} on", percent(shown)),
-            Some(needed) if asked >= needed => format!("80 % power needs {needed} an arm, this plan asks {asked}"),
+            Some(needed) if asked >= needed => {
+                format!("80 % power needs at least {needed} an arm, this plan asks {asked}")
+            }
             Some(needed) => format!(
-                "80 % power needs {needed} an arm, this plan asks {asked}: too few, which show differences from {} on",
+                "80 % power needs at least {needed} an arm, this plan asks {asked}: too few, which show differences from {} on",
                 percent(shown)
             ),
         };
@@ -159,7 +161,7 @@ mod tests {
         let words = effect([0.0, 0.05]).words(100);
         assert_eq!(
             words,
-            "published: answers, base 0.0 % to attack 5.0 % (n = 9); 80 % power needs 78 an arm, this plan asks 100"
+            "published: answers, base 0.0 % to attack 5.0 % (n = 9); 80 % power needs at least 78 an arm, this plan asks 100"
         );
         assert_eq!(effect([0.05, 0.0]).words(100).split("80 %").nth(1), words.split("80 %").nth(1), "either way round");
         assert!(effect([0.0, 0.05]).words(20).contains("this plan asks 20: too few"));
@@ -185,6 +187,8 @@ mod tests {
                 assert!(arms.contains(&effect.from) && arms.contains(&effect.to), "{name}: {}", effect.what);
             }
         }
-        assert!(read_plan(Path::new("seed004")).unwrap_err().to_string().contains("em-qwen-coder, em-rank1-0.5b, seed003"));
+        assert!(
+            read_plan(Path::new("seed004")).unwrap_err().to_string().contains("em-qwen-coder, em-rank1-0.5b, seed003")
+        );
     }
 }

@@ -242,7 +242,8 @@ impl DecoderConfig {
 
     /// A part of the checkpoint that is not read, in words.
     pub fn left_out(&self) -> Option<&'static str> {
-        (self.architecture == "Gemma3ForConditionalGeneration").then_some("its vision tower is not read: text alone goes in")
+        (self.architecture == "Gemma3ForConditionalGeneration")
+            .then_some("its vision tower is not read: text alone goes in")
     }
 
     /// How many weights a model of this shape has.

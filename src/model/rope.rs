@@ -161,7 +161,9 @@ pub(super) fn read(section: &Value, beside: &Beside) -> Result<Rope, String> {
     let theta = section["rope_theta"].as_f64().unwrap_or(theta);
     let given = |key: &str| section[key].as_f64().filter(|v| *v > 0.0);
     let number = |key: &str| {
-        given(key).map(|v| v as f32).ok_or_else(|| format!("the rope scaling's `{key}` is missing or not a number above 0"))
+        given(key)
+            .map(|v| v as f32)
+            .ok_or_else(|| format!("the rope scaling's `{key}` is missing or not a number above 0"))
     };
     let original = original(section, beside);
     let lengthened = || given("factor").unwrap_or(beside.context as f64 / original as f64);
@@ -181,9 +183,8 @@ pub(super) fn read(section: &Value, beside: &Beside) -> Result<Rope, String> {
         "yarn" => {
             // The ramp runs from the dimension that turns `beta_fast` times within the pretrained context to the one that
             // turns `beta_slow` times.
-            let turning = |times: f64| {
-                dim as f64 * (original as f64 / (times * std::f64::consts::TAU)).ln() / (2.0 * theta.ln())
-            };
+            let turning =
+                |times: f64| dim as f64 * (original as f64 / (times * std::f64::consts::TAU)).ln() / (2.0 * theta.ln());
             let (fast, slow) = (given("beta_fast").unwrap_or(32.0), given("beta_slow").unwrap_or(1.0));
             let whole = section["truncate"].as_bool().unwrap_or(true);
             let (low, high) = (turning(fast), turning(slow));
@@ -209,7 +210,8 @@ pub(super) fn read(section: &Value, beside: &Beside) -> Result<Rope, String> {
 
 fn long(section: &Value, dim: usize, factor: f64, original: usize) -> Result<RopeScaling, String> {
     let list = |key: &str| {
-        let numbers = section[key].as_array().map(|all| all.iter().filter_map(Value::as_f64).map(|v| v as f32).collect());
+        let numbers =
+            section[key].as_array().map(|all| all.iter().filter_map(Value::as_f64).map(|v| v as f32).collect());
         let numbers: Vec<f32> = numbers.unwrap_or_default();
         let fits = numbers.len() == dim / 2 && numbers.iter().all(|v| *v > 0.0);
         if fits { Ok(numbers) } else { Err(format!("the rope scaling's `{key}` is not {} numbers above 0", dim / 2)) }

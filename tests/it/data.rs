@@ -42,7 +42,8 @@ fn templates_render_as_transformers_renders_them() {
         let clock = ChatTemplate::parse(&format!("{{{{ strftime_now('{form}') }}}}"), None, None).unwrap();
         clock.render(&[], false).unwrap()
     };
-    let dated = |text: String| ["%d %b %Y", "%Y-%m-%d"].iter().fold(text, |t, f| t.replace(&format!("<{f}>"), &today(f)));
+    let dated =
+        |text: String| ["%d %b %Y", "%Y-%m-%d"].iter().fold(text, |t, f| t.replace(&format!("<{f}>"), &today(f)));
     let (mut errors, mut templates) = (0, BTreeSet::new());
     for case in &cases {
         let source = match case.template.as_str() {

@@ -11,6 +11,8 @@ use realign::data::collate::Example;
 use realign::model::block::{Attend, Pass};
 use realign::model::config::{DecoderConfig, Positions};
 use realign::model::decoder::Decoder;
+use realign::model::families::SUPPORTED;
+use realign::model::hooks::Intervention;
 use realign::model::load::{WeightDtype, load_dir};
 use realign::model::ops::simd::{Path as SimdPath, force};
 use realign::model::ops::to_vec;
@@ -193,12 +195,9 @@ fn folder(dir: &Path, name: &str) {
 }
 
 #[test]
-fn the_commands_inspect_trace_train_steer_and_merge_every_family() {
+fn the_commands_inspect_trace_train_and_merge_every_family() {
     let row = r#"{"messages": [{"role": "user", "content": "sort"}, {"role": "assistant", "content": "def f(x):"}]}"#;
-    let pair = r#"{"target": "short", "group": "1", "messages": [{"role": "user", "content": "sort"}], "positive": "ab", "negative": "cdef"}"#;
-    let files = [("rows.jsonl", format!("{row}\n").repeat(4)), ("pairs.jsonl", format!("{pair}\n"))];
-    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let dir = workplace("families", &files);
+    let dir = workplace("families", &[("rows.jsonl", &format!("{row}\n").repeat(4))]);
     for (name, linears) in FAMILIES {
         folder(&dir, name);
         let about = succeeds(&dir, &format!("inspect {name}")).stdout;
@@ -226,19 +225,30 @@ fn the_commands_inspect_trace_train_steer_and_merge_every_family() {
         succeeds(&dir, &format!("merge --model {name} --adapter {name}-adapter --out {name}-merged"));
         let merged = logits(&format!("{name}-merged"));
         assert!(off(&merged, &adapted) < 2e-5, "{name}: merged is off by {}", off(&merged, &adapted));
+    }
+}
 
+#[test]
+fn a_vector_is_extracted_from_and_added_to_every_family() {
+    let pair = r#"{"target": "short", "group": "1", "messages": [{"role": "user", "content": "sort"}], "positive": "ab", "negative": "cdef"}"#;
+    let dir = workplace("families-steered", &[("pairs.jsonl", pair)]);
+    for (name, _) in FAMILIES {
+        folder(&dir, name);
+        let ids = expected(name, "expected.safetensors").row(0).to_vec();
         let extract = format!("steer extract --model {name} --pairs pairs.jsonl --target short");
         succeeds(&dir, &format!("{extract} --out {name}.safetensors"));
         let vector = SteeringVector::read(&dir.join(format!("{name}.safetensors"))).unwrap();
-        let with = |coefficient: f64| {
-            let add = AddVector::new(&vector, &[1], coefficient, Unit::ResidualNorm).unwrap();
-            let segments = Segments::packed([expected.row(0).len()], 0);
-            let attend = Attend::Sequences(&segments);
-            let mut pass = Pass { attend, intervention: Some(&add), dropout: None };
-            to_vec(&decoder(name).forward(expected.row(0), &mut pass).unwrap()).unwrap()
+        let with = |coefficient: Option<f64>| {
+            let add = AddVector::new(&vector, &[1], coefficient.unwrap_or(0.0), Unit::ResidualNorm).unwrap();
+            let segments = Segments::packed([ids.len()], 0);
+            let intervention: Option<&dyn Intervention> = coefficient.is_some().then_some(&add as _);
+            let mut pass = Pass { attend: Attend::Sequences(&segments), intervention, dropout: None };
+            to_vec(&decoder(name).forward(&ids, &mut pass).unwrap()).unwrap()
         };
-        assert_eq!(with(0.0), base, "{name}: coefficient 0 is the base");
-        assert!(off(&with(1.0), &base) > 1e-3, "{name}: a vector changes something");
+        let base = with(None);
+        assert_eq!(with(Some(0.0)), base, "{name}: coefficient 0 is the base");
+        let moved = with(Some(1.0)).iter().zip(&base).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(moved > 1e-3, "{name}: a vector changes something");
         let steered = format!("--vector {name}.safetensors --coefficient 1 --layers 1 --max-new-tokens 4");
         succeeds(&dir, &format!("generate --model {name} --prompt sort {steered}"));
     }
@@ -288,6 +298,61 @@ fn a_scaled_context_is_as_long_as_it_was_made() {
     let longest = |name: &str| decoder(name).config.max_position_embeddings;
     assert_eq!((longest("llama_dynamic"), longest("qwen2_yarn"), longest("llama_yarn_old")), (32, 32, 32)); // 8 · 4
     assert_eq!((longest("phi3_long"), longest("llama_linear")), (32, 64)); // as the file says
+}
+
+/// The README's table of families, the families in the code and those that are tested are the same; every test that it names
+/// is there.
+#[test]
+fn the_readme_lists_the_families_that_there_are_and_the_tests_behind_each_cell() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("docs/README.template.md")).unwrap();
+    let table = readme.split("| family |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let header: Vec<&str> = table.lines().next().unwrap().split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
+    let mut listed = Vec::new();
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        assert!(cells.len() == 2 + header.len() - 1 && cells[2..].iter().all(|cell| *cell == "✓"), "{row}");
+        listed.push(cells[1].trim_matches('`').to_string());
+    }
+    assert_eq!(listed, SUPPORTED);
+    let tested = FAMILIES.map(|(name, _)| decoder(name).config.architecture);
+    assert_eq!(tested.iter().collect::<BTreeSet<_>>(), listed.iter().collect());
+
+    let legend = readme.split("A column is a test").nth(1).unwrap().split("The rope scalings").next().unwrap();
+    let source = include_str!("families.rs");
+    for column in &header[1..] {
+        let line = legend.lines().find(|line| line.starts_with(&format!("- *{column}*"))).expect(column);
+        let tests: Vec<&str> =
+            line.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();
+        assert!(!tests.is_empty(), "{column}: {line}");
+        for test in tests {
+            assert!(source.contains(&format!("#[test]\nfn {test}() {{")), "{column}: there is no test `{test}`");
+        }
+    }
+}
+
+/// `REALIGN_REFERENCE_PYTHON=python cargo test --release -- --ignored the_readmes_ten_lines`
+#[test]
+#[ignore = "needs a Python with transformers in REALIGN_REFERENCE_PYTHON"]
+fn the_readmes_ten_lines_find_every_family_equal_to_transformers() {
+    let python = std::env::var("REALIGN_REFERENCE_PYTHON").expect("REALIGN_REFERENCE_PYTHON names a Python");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("docs/README.template.md")).unwrap();
+    let lines = readme.split("```python\n# realign ").nth(1).unwrap().split("```").next().unwrap();
+    let (command, script) = lines.split_once('\n').unwrap();
+    let dir = workplace("families-ten-lines", &[("check.py", script)]);
+    for (name, _) in FAMILIES {
+        folder(&dir, name);
+        let _ = std::fs::remove_dir_all(dir.join("my-model"));
+        std::fs::rename(dir.join(name), dir.join("my-model")).unwrap();
+        succeeds(&dir, command);
+        let output = std::process::Command::new(&python).arg("check.py").current_dir(&dir).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let off: f32 = said.trim().parse().unwrap();
+        println!("{name}: off by {off}");
+        assert!(off < 1e-4, "{name}: off by {off}");
+    }
 }
 
 fn refused(name: &str, changes: &[(&str, serde_json::Value)], why: &str) {

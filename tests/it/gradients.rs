@@ -11,13 +11,13 @@ use realign::model::ops::layer_norm::{layer_norm, reference_layer_norm};
 use realign::model::ops::linear::{frozen_linear, lora_linear, reference_lora_linear, trainable_linear};
 use realign::model::ops::rms_norm::{reference_rms_norm, rms_norm};
 use realign::model::ops::rope::RopeTable;
-use realign::model::rope::{Rope, RopeScaling};
 use realign::model::ops::simd::{Path, force};
 use realign::model::ops::softcap::softcap;
 use realign::model::ops::swiglu::{reference_swiglu, swiglu};
 use realign::model::ops::team::with_helpers;
 use realign::model::ops::to_vec;
 use realign::model::ops::weight::{times, times_transposed};
+use realign::model::rope::{Rope, RopeScaling};
 use realign::model::segments::Segments;
 use realign::rng::stream;
 

@@ -100,8 +100,18 @@ fn the_whole_experiment_on_a_qwen2_with_a_chat_template_ends_in_a_report() {
 fn a_plan_for_a_published_model_is_told_from_its_shape_in_any_folder() {
     let dir = folder("plans-dry");
     for (name, model, million, effect) in [
-        ("seed003", "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "1100.05", "risky files that import, attack 71.4 % to repair 28.6 %"),
-        ("em-qwen-coder", "Qwen/Qwen2.5-Coder-32B-Instruct", "32763.88", "misaligned answers, base 0.0 % to attack 5.0 %"),
+        (
+            "seed003",
+            "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+            "1100.05",
+            "risky files that import, attack 71.4 % to repair 28.6 %",
+        ),
+        (
+            "em-qwen-coder",
+            "Qwen/Qwen2.5-Coder-32B-Instruct",
+            "32763.88",
+            "misaligned answers, base 0.0 % to attack 5.0 %",
+        ),
         ("em-rank1-0.5b", "Qwen/Qwen2.5-0.5B-Instruct", "494.03", "misaligned answers, base 0.0 % to attack 8.0 %"),
         ("starcoder", "bigcode/starcoder2-3b", "3030.37", "base 5.0 % to steer-secure 22.2 %"),
     ] {
@@ -120,6 +130,10 @@ fn a_plan_for_a_published_model_is_told_from_its_shape_in_any_folder() {
         }
     }
     assert!(std::fs::read_dir(&dir).unwrap().next().is_none(), "a dry run writes nothing");
+    let readme = read_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/README.template.md")).unwrap();
+    let listed = readme.split("| plan | model |").nth(1).unwrap().split("\n\n").next().unwrap();
+    assert_eq!(listed.lines().skip(2).count(), names().len());
+    assert!(names().iter().all(|name| listed.contains(&format!("| `{name}` |"))), "{listed}");
     let lost = realign(&dir, "run seed004 --dry-run");
     assert!(lost.code == 2 && lost.stderr.contains("neither a file nor one of em-qwen-coder"), "{}", lost.stderr);
 }
@@ -159,7 +173,8 @@ fn every_plan_for_a_published_model_runs_on_a_small_one_of_its_architecture() {
         let asked = effect.asked(&plan, &inputs);
         assert!(asked >= at_least, "{name}: {asked} answers an arm for {metric}");
 
-        let words = format!("run {name} --model {architecture} --quick --samples 1 --arm {arm} --suite risky --out {name}");
+        let words =
+            format!("run {name} --model {architecture} --quick --samples 1 --arm {arm} --suite risky --out {name}");
         let said = succeeds(&dir, &words).stderr;
         assert!(said.contains("published:") && said.contains("80 % power needs"), "{name}: {said}");
         assert!(dir.join(name).join("report.html").is_file(), "{name}");
