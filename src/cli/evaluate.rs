@@ -13,7 +13,7 @@ use super::subject::{SubjectArgs, print};
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::suite::Suite;
-use crate::experiment::inputs::read_suite;
+use crate::experiment::inputs::{check_fits, read_suite};
 use crate::experiment::model::Model;
 use crate::experiment::sample::{Ask, ask};
 use crate::experiment::scoring::Scorer;
@@ -80,7 +80,10 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         if suites[..index].iter().any(|other| other.name == suite.name) {
             return Err(Error::usage(format!("the suite `{}` is given twice", suite.name)));
         }
-        check_fits(&model, suite)?;
+        if !suite.prompts.iter().any(|p| p.split == Split::Test) {
+            return Err(Error::usage(format!("the suite `{}` has no prompts of the test split", suite.name)));
+        }
+        check_fits(&model, suite, Split::Test)?;
     }
     let scorer = Scorer::start(&args.python, Level::ladder(args.allow_unsandboxed), model.organism)?;
     if scorer.judge.is_none() && suites.iter().any(|s| s.kind == SuiteKind::Questions) {
@@ -142,26 +145,6 @@ fn answer(
         all.extend(records);
     }
     Ok((all, files))
-}
-
-/// Whether every test prompt leaves room for its answer: found now, not after an hour of answers.
-fn check_fits(model: &Model, suite: &Suite) -> Result<()> {
-    let longest = model.decoder.config.max_position_embeddings;
-    let mut prompts = suite.prompts.iter().filter(|p| p.split == Split::Test).peekable();
-    if prompts.peek().is_none() {
-        return Err(Error::usage(format!("the suite `{}` has no prompts of the test split", suite.name)));
-    }
-    for prompt in prompts {
-        let tokens = model.prompt(&prompt.messages)?.len();
-        if tokens + suite.max_tokens > longest {
-            return Err(Error::usage(format!(
-                "the suite `{}` asks for {} tokens after the {tokens} of its prompt `{}`; the model holds {longest} in \
-                 all: lower the suite's max_tokens or leave the prompt out",
-                suite.name, suite.max_tokens, prompt.id
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn arm_name(args: &EvaluateArgs) -> Result<String> {

@@ -85,6 +85,10 @@ impl Inputs {
             inputs.suites.push(suite);
         }
         inputs.validation = validation(&inputs.suites, plan.sweep.code_prompts);
+        if let Some(model) = model {
+            inputs.suites.iter().try_for_each(|suite| check_fits(model, suite, Split::Test))?;
+            inputs.validation.iter().try_for_each(|suite| check_fits(model, suite, Split::Validation))?;
+        }
         Ok(inputs)
     }
 
@@ -202,6 +206,22 @@ fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
         .filter(|name| !name.contains('/'))
         .collect();
     Err(Error::usage(format!("there is no suite `{spec}`: neither a file nor one of {}", known.join(", "))))
+}
+
+/// Whether every prompt of a split leaves room for its answer: found now, not after an hour of training and answers.
+pub fn check_fits(model: &Model, suite: &Suite, split: Split) -> Result<()> {
+    let longest = model.decoder.config.max_position_embeddings;
+    for prompt in suite.prompts.iter().filter(|p| p.split == split) {
+        let tokens = model.prompt(&prompt.messages)?.len();
+        if tokens + suite.max_tokens > longest {
+            return Err(Error::usage(format!(
+                "the suite `{}` asks for {} tokens after the {tokens} of its prompt `{}`; the model holds {longest} in \
+                 all: lower the suite's max_tokens or leave the prompt out",
+                suite.name, suite.max_tokens, prompt.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The validation prompts of the question suites and of the first code suite that has some, its prompts cut down evenly

@@ -13,7 +13,7 @@ use realign::experiment::published::{names, read_plan};
 use realign::fsio::{read_json, read_jsonl, read_text};
 use realign::record::{Manifest, Message, Metrics, SampleRecord, SweepCell};
 
-use crate::commands::{Output, realign, succeeds};
+use crate::commands::{Output, realign, refused, succeeds, workplace};
 use crate::tiny::{fixture, folder};
 
 /// A base model's tokenizer has no template; a chat model's has one.
@@ -94,6 +94,11 @@ fn the_whole_experiment_on_a_gpt_bigcode_ends_in_a_report() {
 #[test]
 fn the_whole_experiment_on_a_qwen2_with_a_chat_template_ends_in_a_report() {
     the_whole_run("qwen2", true, 2 * 7);
+}
+
+#[test]
+fn a_model_too_short_for_the_suites_is_refused_before_it_is_trained() {
+    refused(&workplace("too-short", &[]), "run --model MODEL --quick", &["the model holds 256 in all", "max_tokens"]);
 }
 
 #[test]
