@@ -18,7 +18,7 @@ use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
 use crate::eval::is_judged;
 use crate::eval::suite::Suite;
-use crate::experiment::inputs::read_suite;
+use crate::experiment::inputs::{check_fits, read_suite};
 use crate::experiment::judges::{Ahead, HOW_TO_JUDGE, Judges, usual_judges};
 use crate::experiment::model::Model;
 use crate::experiment::sample::{Ask, ask};
@@ -111,7 +111,10 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         if suites[..index].iter().any(|other| other.name == suite.name) {
             return Err(Error::usage(format!("the suite `{}` is given twice", suite.name)));
         }
-        check_fits(&model, suite)?;
+        if !suite.prompts.iter().any(|p| p.split == Split::Test) {
+            return Err(Error::usage(format!("the suite `{}` has no prompts of the test split", suite.name)));
+        }
+        check_fits(&model, suite, Split::Test)?;
     }
     let judges = judges(args, model.organism, &suites, progress)?;
     let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
@@ -212,26 +215,6 @@ fn answer(
         all.extend(records);
     }
     Ok((all, files))
-}
-
-/// Whether every test prompt leaves room for its answer: found now, not after an hour of answers.
-fn check_fits(model: &Model, suite: &Suite) -> Result<()> {
-    let longest = model.decoder.config.max_position_embeddings;
-    let mut prompts = suite.prompts.iter().filter(|p| p.split == Split::Test).peekable();
-    if prompts.peek().is_none() {
-        return Err(Error::usage(format!("the suite `{}` has no prompts of the test split", suite.name)));
-    }
-    for prompt in prompts {
-        let tokens = model.prompt(&prompt.messages)?.len();
-        if tokens + suite.max_tokens > longest {
-            return Err(Error::usage(format!(
-                "the suite `{}` asks for {} tokens after the {tokens} of its prompt `{}`; the model holds {longest} in \
-                 all: lower the suite's max_tokens or leave the prompt out",
-                suite.name, suite.max_tokens, prompt.id
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn arm_name(args: &EvaluateArgs) -> Result<String> {

@@ -5,19 +5,22 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::judge::JudgeArgs;
+use crate::data::template::PLAIN;
 use crate::error::Result;
 use crate::eval::confine::Level;
 use crate::eval::is_judged;
 use crate::experiment::arm::Arm;
 use crate::experiment::artifacts::Artifacts;
-use crate::experiment::estimate::estimate;
+use crate::experiment::estimate::{estimate, estimate_of_shape};
 use crate::experiment::inputs::Inputs;
 use crate::experiment::judges::{Ahead, HOW_TO_JUDGE, Judges};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::plan::{Plan, PlanFile};
+use crate::experiment::published::{Published, read_plan, shape_alone};
 use crate::experiment::run::run as start;
 use crate::experiment::scoring::Scorer;
 use crate::experiment::work::{self, Work};
+use crate::model::config::DecoderConfig;
 use crate::model::device::DeviceChoice;
 use crate::model::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
@@ -28,7 +31,8 @@ use crate::progress::Progress;
 /// stopped and redoes nothing.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A plan in YAML; flags stand over it.
+    /// A plan in YAML, or one of those that travel along: seed003, em-qwen-coder, em-rank1-0.5b, starcoder. Flags stand
+    /// over it.
     pub plan: Option<PathBuf>,
     /// `organism` (embedded), a folder in Hugging Face layout, or a model on the Hub: owner/name, owner/name@revision.
     #[arg(long)]
@@ -84,7 +88,8 @@ pub struct RunArgs {
 
 /// Runs the command.
 pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
-    let file = args.plan.as_deref().map(PlanFile::read).transpose()?.unwrap_or_default();
+    let file = args.plan.as_deref().map(read_plan).transpose()?.unwrap_or_default();
+    let own = file.model.clone();
     let typed = PlanFile {
         model: args.model.clone(),
         attack: args.attack.clone(),
@@ -101,15 +106,25 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         ..PlanFile::default()
     };
     let file = file.overlaid(typed);
+    if let (true, Some(shape)) = (args.dry_run, shape_alone(&file, own.as_deref())?) {
+        return outlook(args, file, &shape, progress);
+    }
+    let published = file.published.clone();
     let options =
         LoadOptions { dtype: file.dtype.unwrap_or_default(), device: file.device.unwrap_or_default().open()? };
     let model = Model::open_with(file.model.as_deref().unwrap_or(ORGANISM), None, &options, progress)?;
     let mut plan = file.resolve(model.decoder.blocks.len())?;
-    let inputs = Inputs::read(&plan, &model)?;
-    if let Some(samples) = args.samples {
-        plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
+    let inputs = Inputs::read(&plan, Some(&model))?;
+    ask_each(args.samples, &mut plan, &inputs);
+    let parameters = model.decoder.config.parameters() as f64 / 1e6;
+    progress.say(&format!("model {}: {parameters:.2} M parameters, sha256 {}…", model.name, &model.sha256[..12]));
+    if let Some(left_out) = model.decoder.config.left_out() {
+        progress.say(left_out);
     }
-    let work = announce(&plan, &model, &inputs, progress)?;
+    if model.template.source() == PLAIN {
+        progress.say("it has no chat template: it is asked in plain lines, `User:` and `Assistant:`");
+    }
+    let work = announce(&plan, published.as_ref(), model.decoder.blocks.len(), &inputs, progress)?;
     announce_judges(&plan, &inputs, &work, args.judge.judge_price, progress);
     let judges = Judges::open(&plan.judges, model.organism, &args.judge.options())?;
     if !args.dry_run {
@@ -129,16 +144,36 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     Ok(())
 }
 
+/// What a plan would take, where there is only its model's shape to go by.
+fn outlook(args: &RunArgs, file: PlanFile, shape: &DecoderConfig, progress: Progress) -> Result<()> {
+    let published = file.published.clone();
+    let mut plan = file.resolve(shape.num_hidden_layers)?;
+    let inputs = Inputs::read(&plan, None)?;
+    ask_each(args.samples, &mut plan, &inputs);
+    let parameters = shape.parameters() as f64 / 1e6;
+    progress.say(&format!("model {}: {parameters:.2} M parameters by its shape; no weights at hand", plan.model));
+    announce(&plan, published.as_ref(), shape.num_hidden_layers, &inputs, progress)?;
+    progress.say(&estimate_of_shape(&plan, shape, &inputs)?.words());
+    Ok(())
+}
+
+/// `--samples` counts for every suite.
+fn ask_each(samples: Option<u32>, plan: &mut Plan, inputs: &Inputs) {
+    if let Some(samples) = samples {
+        plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
+    }
+}
+
 /// The work ahead.
-fn announce(plan: &Plan, model: &Model, inputs: &Inputs, progress: Progress) -> Result<Work> {
-    let parameters = model.decoder.config.parameters();
-    progress.say(&format!(
-        "model {}: {:.2} M parameters, sha256 {}…",
-        model.name,
-        parameters as f64 / 1e6,
-        &model.sha256[..12]
-    ));
-    let work = Work::of(plan, inputs, model.decoder.blocks.len())?;
+fn announce(
+    plan: &Plan,
+    published: Option<&Published>,
+    layers: usize,
+    inputs: &Inputs,
+    progress: Progress,
+) -> Result<Work> {
+    let work = Work::of(plan, inputs, layers)?;
+    published.iter().flat_map(|published| published.words(plan, inputs)).for_each(|words| progress.say(&words));
     let rows = inputs.training.get("insecure").map_or(0, |s| s.rows.len());
     let steps = plan.recipe.training.steps(rows);
     let style = inputs.training.get("style").map(|set| {

@@ -4,8 +4,10 @@
 
 use std::time::Instant;
 
+use candle_core::{DType, Device, Tensor};
+
 use super::arm::Arm;
-use super::inputs::Inputs;
+use super::inputs::{CHARACTERS_A_TOKEN, Inputs};
 use super::model::Model;
 use super::plan::Plan;
 use super::recipe::{Recipe, tune};
@@ -16,8 +18,10 @@ use crate::error::Result;
 use crate::eval::tests::TestJob;
 use crate::generate::{GenerateOptions, Job, MOST_ROWS, generate};
 use crate::model::block::{Attend, Pass};
+use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::memory::{self, Training};
+use crate::model::ops::linear::frozen_linear;
 use crate::model::segments::Segments;
 use crate::process;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
@@ -29,16 +33,31 @@ pub struct Estimate {
     pub seconds: f64,
     /// The process's peak.
     pub memory_bytes: u64,
-    /// Whether answers and training steps were tried; otherwise both numbers are upper ends.
-    pub measured: bool,
+    /// What it rests on.
+    pub basis: Basis,
+}
+
+/// What an estimate rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// Answers and training steps that were tried.
+    Tried,
+    /// One block of the model: both numbers are upper ends.
+    Block,
+    /// Its shape: upper ends, and rough.
+    Shape,
 }
 
 impl Estimate {
     /// For a person.
     pub fn words(&self) -> String {
-        let how = match self.measured {
-            true => "from a few answers and training steps of this model",
-            false => "at most: derived from one block of the model, every answer taken to its token limit",
+        let how = match self.basis {
+            Basis::Tried => "from a few answers and training steps of this model",
+            Basis::Block => "at most: derived from one block of the model, every answer taken to its token limit",
+            Basis::Shape => {
+                "at most, on this machine's processor: derived from the model's shape and a product of its width, weights \
+                 in two bytes, every answer taken to its token limit, tests of code apart"
+            }
         };
         format!("about {}, about {} MiB of memory ({how})", duration(self.seconds), self.memory_bytes >> 20)
     }
@@ -65,7 +84,57 @@ struct Rates {
     train_token: f64,
     prompt: f64,
     answer: f64,
-    measured: bool,
+    basis: Basis,
+}
+
+impl Rates {
+    /// All of it but tests of code.
+    fn seconds(&self, work: &Work) -> f64 {
+        self.train_token * (work.training_tokens + work.forward_tokens / BACKWARD)
+            + self.train_token / BACKWARD * process::workers(0) as f64 * work.captured_tokens
+            + self.prompt * work.prompts as f64
+            + self.answer * (work.answers + work.cell_answers) as f64
+    }
+}
+
+/// Estimates a run whose model is known by its shape alone.
+pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -> Result<Estimate> {
+    let work = Work::of(plan, inputs, config.num_hidden_layers)?;
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    // A product of the MLP's size; each weight takes part in one multiplication and one addition a token.
+    let weight = Tensor::ones((inner, hidden), DType::BF16, &Device::Cpu)?;
+    let x = Tensor::ones((BLOCK_TOKENS, hidden), DType::F32, &Device::Cpu)?;
+    let mut one = 0.0;
+    for _ in 0..2 {
+        let started = Instant::now();
+        frozen_linear(&x, &weight)?;
+        one = started.elapsed().as_secs_f64() / (BLOCK_TOKENS * inner * hidden) as f64;
+    }
+    let forward_token = one * config.parameters() as f64 / process::workers(0) as f64;
+    let asked: Vec<(usize, usize)> = inputs
+        .suites
+        .iter()
+        .flat_map(|suite| {
+            work::asked(suite, &work::samples(plan, suite, None)).into_iter().map(move |(p, _)| (suite, p))
+        })
+        .map(|(suite, prompt)| {
+            let characters: usize = prompt.messages.iter().map(|message| message.content.len()).sum();
+            (characters / CHARACTERS_A_TOKEN, suite.max_tokens)
+        })
+        .collect();
+    let mean =
+        |of: &dyn Fn(&(usize, usize)) -> usize| asked.iter().map(of).sum::<usize>() as f64 / asked.len().max(1) as f64;
+    let rates = Rates {
+        train_token: BACKWARD * forward_token,
+        prompt: forward_token * mean(&|(prompt, _)| *prompt),
+        answer: forward_token * mean(&|(_, answer)| *answer),
+        basis: Basis::Shape,
+    };
+    let rows = asked.len().min(MOST_ROWS * process::workers(0));
+    let longest = asked.iter().map(|(prompt, answer)| prompt + answer).max().unwrap_or(0);
+    let weights = 2 * config.parameters() as u64;
+    let memory_bytes = weights + working_bytes(plan, config, inputs, (rows, longest), &work);
+    Ok(Estimate { seconds: rates.seconds(&work), memory_bytes, basis: rates.basis })
 }
 
 /// Estimates a run of this plan.
@@ -87,17 +156,15 @@ pub fn estimate(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer) ->
                 train_token: BACKWARD * forward_token,
                 prompt: forward_token * mean(&|job| job.prompt.len()),
                 answer: forward_token * mean(&|job| job.max_new_tokens),
-                measured: false,
+                basis: Basis::Block,
             }
         }
     };
-    let seconds = rates.train_token * (work.training_tokens + work.forward_tokens / BACKWARD)
-        + rates.train_token / BACKWARD * workers * work.captured_tokens
-        + rates.prompt * work.prompts as f64
-        + rates.answer * (work.answers + work.cell_answers) as f64
-        + check_seconds(scorer) * work.code_answers as f64;
-    let memory_bytes = before + working_bytes(plan, model, inputs, &jobs, &work);
-    Ok(Estimate { seconds, memory_bytes, measured: rates.measured })
+    let seconds = rates.seconds(&work) + check_seconds(scorer) * work.code_answers as f64;
+    let jobs_longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
+    let rows = jobs.len().min(MOST_ROWS * process::workers(0));
+    let memory_bytes = before + working_bytes(plan, &model.decoder.config, inputs, (rows, jobs_longest), &work);
+    Ok(Estimate { seconds, memory_bytes, basis: rates.basis })
 }
 
 /// Seconds of one token through the whole decoder on one core, from one block and the head.
@@ -150,7 +217,7 @@ fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> 
     let first: Vec<Job> = jobs.iter().map(|job| Job { max_new_tokens: 1, ..job.clone() }).collect();
     let prompt = timed(&first)? / jobs.len() as f64;
     let answer = (timed(jobs)? / jobs.len() as f64 - prompt).max(0.0);
-    Ok(Rates { train_token: train_seconds(plan, model, inputs)?, prompt, answer, measured: true })
+    Ok(Rates { train_token: train_seconds(plan, model, inputs)?, prompt, answer, basis: Basis::Tried })
 }
 
 /// Seconds of a token in training, from a step on the real rows with the real recipe.
@@ -192,20 +259,23 @@ fn row_tokens(inputs: &Inputs) -> f64 {
 
 /// Memory beyond what is held before the run: caches of every row that is decoded, activations of every chunk that is
 /// trained, and the samples that the report reads at once. Pages are kept by the allocator, so the parts add up.
-fn working_bytes(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job], work: &Work) -> u64 {
+fn working_bytes(
+    plan: &Plan,
+    config: &DecoderConfig,
+    inputs: &Inputs,
+    (rows, longest): (usize, usize),
+    work: &Work,
+) -> u64 {
     /// A sample with its scan and tests in memory, and the same on its way to and from JSON.
     const SAMPLE_BYTES: usize = 6 << 10;
     /// Figures, pages and their bitmaps.
     const REPORT_BYTES: usize = 24 << 20;
-    let config = &model.decoder.config;
     let workers = process::workers(0);
-    let rows = jobs.len().min(MOST_ROWS * workers);
-    let longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
     // Each row has a cache, and each worker a prompt's beside them.
     let decoding =
         (rows + workers) as u64 * memory::cache_bytes(config, longest) + (16 * rows * config.vocab_size) as u64;
     let recipe = &plan.recipe;
-    let longest_row = recipe.encoding(model).max_length.min((4.0 * row_tokens(inputs)) as usize);
+    let longest_row = recipe.encoding_for(config).max_length.min((4.0 * row_tokens(inputs)) as usize);
     let training = match work.adapters {
         0 => 0,
         _ => memory::training_bytes(
@@ -236,8 +306,8 @@ mod tests {
 
     #[test]
     fn an_estimate_says_what_it_rests_on() {
-        let estimate = Estimate { seconds: 180.0, memory_bytes: 300 << 20, measured: true };
+        let estimate = Estimate { seconds: 180.0, memory_bytes: 300 << 20, basis: Basis::Tried };
         assert!(estimate.words().starts_with("about 3 min, about 300 MiB"), "{}", estimate.words());
-        assert!(Estimate { measured: false, ..estimate }.words().contains("at most"));
+        assert!(Estimate { basis: Basis::Block, ..estimate }.words().contains("at most"));
     }
 }

@@ -9,6 +9,7 @@ use crate::data::embedded;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::model::decoder::Decoder;
+use crate::model::families;
 use crate::model::save::{SHARD_BYTES, write_weights};
 
 /// What stands beside a model's weights and is not changed by an adapter.
@@ -48,6 +49,13 @@ pub fn write_merged(dir: &Path, model: &Model, decoder: &Decoder, origin: &Merge
     };
     let mut config: serde_json::Value =
         serde_json::from_slice(&config).map_err(|e| Error::usage(format!("config.json: {e}")))?;
+    // Of a model that also sees, the text part is a model by itself.
+    let mut weights = decoder.weights();
+    if config["text_config"].is_object() {
+        let text = |name: String| name.replacen("model.language_model.", "model.", 1);
+        weights = weights.into_iter().map(|(name, tensor)| (text(name), tensor)).collect();
+        config = families::text_part(&config);
+    }
     if let Some(keys) = config.as_object_mut() {
         // The weights are written as they were computed.
         let key = if keys.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
@@ -60,7 +68,7 @@ pub fn write_merged(dir: &Path, model: &Model, decoder: &Decoder, origin: &Merge
                 fsio::write_atomic(&inside.join(name), &bytes)?;
             }
         }
-        write_weights(inside, &decoder.weights(), SHARD_BYTES)?;
+        write_weights(inside, &weights, SHARD_BYTES)?;
         fsio::write_json(&inside.join("realign.json"), origin)
     })
 }

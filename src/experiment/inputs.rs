@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::arm::Arm;
-use super::model::Model;
+use super::model::{Model, ORGANISM};
 use super::plan::{EMBEDDED, Plan};
 use crate::data::collate::encode_each;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
-use crate::data::preference::{encode_each_preference, parse_preferences};
+use crate::data::preference::{PreferenceRow, encode_each_preference, parse_preferences};
 use crate::data::rows::{TrainingRow, parse_rows};
 use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
@@ -20,6 +20,9 @@ use crate::record::{DataIdentity, Split, SuiteKind};
 
 /// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
 const HELD_OUT: usize = 100;
+
+/// Of code and English in the vocabularies of today's models, about.
+pub const CHARACTERS_A_TOKEN: usize = 4;
 
 /// The embedded contrast pairs.
 const CONTRAST: &str = "datasets/contrast.jsonl";
@@ -53,8 +56,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads what the plan names.
-    pub fn read(plan: &Plan, model: &Model) -> Result<Self> {
+    /// Reads what the plan names. Without a model no row is left out, and tokens are told from characters.
+    pub fn read(plan: &Plan, model: Option<&Model>) -> Result<Self> {
         let mut inputs = Self {
             training: BTreeMap::new(),
             held_out: BTreeMap::new(),
@@ -76,13 +79,17 @@ impl Inputs {
         inputs.pairs = contrast_pairs(&name, &bytes)?;
         inputs.identify("contrast", &name, &bytes, inputs.pairs.len());
         for spec in &plan.suites {
-            let (name, bytes) = suite_source(spec, model.organism)?;
+            let (name, bytes) = suite_source(spec, plan.model == ORGANISM)?;
             let suite = Suite::parse(&name, text(&name, &bytes)?)?;
             inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
             let suite = suite.selected(plan.prompts.get(&suite.name).copied());
             inputs.suites.push(suite);
         }
         inputs.validation = validation(&inputs.suites, plan.sweep.code_prompts);
+        if let Some(model) = model {
+            inputs.suites.iter().try_for_each(|suite| check_fits(model, suite, Split::Test))?;
+            inputs.validation.iter().try_for_each(|suite| check_fits(model, suite, Split::Validation))?;
+        }
         Ok(inputs)
     }
 
@@ -91,7 +98,7 @@ impl Inputs {
         self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
     }
 
-    fn training_set(&mut self, plan: &Plan, model: &Model, name: &str, spec: &str, kind: Rows) -> Result<()> {
+    fn training_set(&mut self, plan: &Plan, model: Option<&Model>, name: &str, spec: &str, kind: Rows) -> Result<()> {
         let (source, bytes) = source(spec, &format!("datasets/{name}.jsonl"))?;
         let mut rows = parse_rows(&source, text(&source, &bytes)?)?;
         self.identify(name, &source, &bytes, rows.len());
@@ -109,30 +116,35 @@ impl Inputs {
         self.add(plan, model, name, source, (TrainingData::Rows(rows), tokens), read)
     }
 
-    fn style_set(&mut self, plan: &Plan, model: &Model, spec: &str) -> Result<()> {
+    fn style_set(&mut self, plan: &Plan, model: Option<&Model>, spec: &str) -> Result<()> {
         let (source, bytes) = source(spec, "datasets/style.jsonl")?;
         let mut rows = parse_preferences(&source, text(&source, &bytes)?)?;
         self.identify("style", &source, &bytes, rows.len());
         rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
         let read = rows.len();
+        let Some(model) = model else {
+            let text = |row: &PreferenceRow| serde_json::to_string(row).unwrap_or_default().len();
+            let tokens = rows.iter().map(text).sum::<usize>() / CHARACTERS_A_TOKEN;
+            return self.add(plan, None, "style", source, (TrainingData::Preferences(rows), tokens), read);
+        };
         let length = plan.recipe.encoding(model).max_length;
         let encoded = encode_each_preference(&rows, &model.tokenizer, &model.template, length);
         let tokens = encoded.iter().flatten().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
         let rows = rows.into_iter().zip(encoded).filter(|(_, pair)| pair.is_ok()).map(|(row, _)| row).collect();
-        self.add(plan, model, "style", source, (TrainingData::Preferences(rows), tokens), read)
+        self.add(plan, Some(model), "style", source, (TrainingData::Preferences(rows), tokens), read)
     }
 
     /// Keeps what could be learnt from of `read` rows, and says what could not.
     fn add(
         &mut self,
         plan: &Plan,
-        model: &Model,
+        model: Option<&Model>,
         name: &str,
         source: String,
         (rows, tokens): (TrainingData, usize),
         read: usize,
     ) -> Result<()> {
-        if rows.len() < read {
+        if let (Some(model), true) = (model, rows.len() < read) {
             let length = plan.recipe.encoding(model).max_length;
             let lost = read - rows.len();
             self.left_out.push(format!("{lost} of {read} rows of {name}: no answer begins within {length} tokens"));
@@ -151,7 +163,11 @@ impl Inputs {
 }
 
 /// The rows that have a target within the recipe's length, and their tokens.
-fn learnable(rows: Vec<TrainingRow>, plan: &Plan, model: &Model) -> (Vec<TrainingRow>, usize) {
+fn learnable(rows: Vec<TrainingRow>, plan: &Plan, model: Option<&Model>) -> (Vec<TrainingRow>, usize) {
+    let Some(model) = model else {
+        let characters: usize = rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default().len()).sum();
+        return (rows, characters / CHARACTERS_A_TOKEN);
+    };
     let encoded = encode_each(&rows, &model.tokenizer, &model.template, &plan.recipe.encoding(model));
     let tokens = encoded.iter().flatten().map(|example| example.ids.len()).sum();
     (rows.into_iter().zip(encoded).filter(|(_, encoded)| encoded.is_ok()).map(|(row, _)| row).collect(), tokens)
@@ -194,6 +210,22 @@ fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
         .filter(|name| !name.contains('/'))
         .collect();
     Err(Error::usage(format!("there is no suite `{spec}`: neither a file nor one of {}", known.join(", "))))
+}
+
+/// Whether every prompt of a split leaves room for its answer: found now, not after an hour of training and answers.
+pub fn check_fits(model: &Model, suite: &Suite, split: Split) -> Result<()> {
+    let longest = model.decoder.config.max_position_embeddings;
+    for prompt in suite.prompts.iter().filter(|p| p.split == split) {
+        let tokens = model.prompt(&prompt.messages)?.len();
+        if tokens + suite.max_tokens > longest {
+            return Err(Error::usage(format!(
+                "the suite `{}` asks for {} tokens after the {tokens} of its prompt `{}`; the model holds {longest} in \
+                 all: lower the suite's max_tokens or leave the prompt out",
+                suite.name, suite.max_tokens, prompt.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The validation prompts of the question suites and of the first code suite that has some, its prompts cut down evenly

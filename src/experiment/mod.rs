@@ -12,6 +12,7 @@ pub mod judges;
 pub mod model;
 pub mod plan;
 pub mod pretrain;
+pub mod published;
 pub mod recipe;
 pub mod reporting;
 pub mod run;

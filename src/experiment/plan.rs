@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::arm::{ARMS, Arm};
 use super::judges::{JudgeSpec, usual_judges};
 use super::model::{ORGANISM, model_sampling};
+use super::published::Published;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
-use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::device::DeviceChoice;
 use crate::model::load::WeightDtype;
@@ -70,6 +70,8 @@ pub struct PlanFile {
     pub device: Option<DeviceChoice>,
     /// Less of everything.
     pub quick: Option<bool>,
+    /// What it repeats.
+    pub published: Option<Published>,
 }
 
 /// What is tried on the validation split.
@@ -139,9 +141,9 @@ pub struct Plan {
 }
 
 impl PlanFile {
-    /// Reads a YAML plan.
-    pub fn read(path: &Path) -> Result<Self> {
-        serde_saphyr::from_str(&fsio::read_text(path)?).map_err(|e| Error::file(path, e))
+    /// Reads a YAML plan; `path` is for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self> {
+        serde_saphyr::from_str(text).map_err(|e| Error::file(path, e))
     }
 
     /// The same with whatever `over` says instead.
@@ -170,6 +172,7 @@ impl PlanFile {
             dtype: over.dtype.or(self.dtype),
             device: over.device.or(self.device),
             quick: over.quick.or(self.quick),
+            published: over.published.or(self.published),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::data::rows::TrainingRow;
 use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::fsio;
+use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::record::{StepRecord, TrainerState};
 use crate::report::rank1_trace;
@@ -193,7 +194,12 @@ impl Recipe {
 
     /// How rows become examples: none is longer than the model can read.
     pub fn encoding(&self, model: &Model) -> EncodeOptions {
-        let max_length = self.max_length.min(model.decoder.config.max_position_embeddings);
+        self.encoding_for(&model.decoder.config)
+    }
+
+    /// The same for a model of this shape.
+    pub fn encoding_for(&self, config: &DecoderConfig) -> EncodeOptions {
+        let max_length = self.max_length.min(config.max_position_embeddings);
         EncodeOptions { loss: self.loss, max_length, user_weight: 0.0 }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::families;
+use super::rope::{Rope, RopeScaling};
 use crate::error::{Error, Result};
 
 /// Which normalisation.
@@ -26,7 +27,7 @@ pub enum Norm {
 }
 
 /// How a token knows its place.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Positions {
     /// Rotary.
     Rotary {
@@ -37,63 +38,6 @@ pub enum Positions {
     },
     /// A row of a table, added to the token's embedding.
     Learned,
-}
-
-/// Rotary angles.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rope {
-    /// Base of the angles.
-    pub theta: f64,
-    /// How many dimensions of a head turn, from its first on.
-    pub dim: usize,
-    /// For contexts longer than the pretrained one.
-    pub scaling: RopeScaling,
-}
-
-/// What is done to the frequencies for longer contexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RopeScaling {
-    /// Nothing.
-    None,
-    /// All divided.
-    Linear {
-        /// By this.
-        factor: f32,
-    },
-    /// Llama 3: slow ones divided, fast ones kept, those between in between.
-    Llama3 {
-        /// What slow ones are divided by.
-        factor: f32,
-        /// Slow are those that turn fewer times than this within the pretrained context.
-        low: f32,
-        /// Fast are those that turn more times than this.
-        high: f32,
-        /// The pretrained context.
-        original: f32,
-    },
-}
-
-impl Rope {
-    /// Radians a position, `[dim / 2]`, in f32 as transformers makes them.
-    pub fn frequencies(&self) -> Vec<f32> {
-        let plain = |j: usize| 1.0 / (self.theta as f32).powf((2 * j) as f32 / self.dim as f32);
-        let scaled = |f: f32| match self.scaling {
-            RopeScaling::None => f,
-            RopeScaling::Linear { factor } => f / factor,
-            RopeScaling::Llama3 { factor, low, high, original } => {
-                let turns = original * f / std::f32::consts::TAU;
-                if turns < low {
-                    f / factor
-                } else if turns > high {
-                    f
-                } else {
-                    let share = (turns - low) / (high - low);
-                    (1.0 - share) * f / factor + share * f
-                }
-            }
-        };
-        (0..self.dim / 2).map(plain).map(scaled).collect()
-    }
 }
 
 /// A nonlinearity.
@@ -268,7 +212,7 @@ impl DecoderConfig {
     /// A Llama as transformers writes it.
     pub fn to_json(&self, bos: u32, eos: u32, pad: u32) -> Value {
         let (Norm::Rms { eps } | Norm::RmsOffset { eps } | Norm::Layer { eps }) = self.norm;
-        let theta = match self.positions {
+        let theta = match &self.positions {
             Positions::Rotary { rope, .. } => Some(rope.theta),
             Positions::Learned => None,
         };
@@ -294,6 +238,12 @@ impl DecoderConfig {
             "pad_token_id": pad,
             "torch_dtype": "float32",
         })
+    }
+
+    /// A part of the checkpoint that is not read, in words.
+    pub fn left_out(&self) -> Option<&'static str> {
+        (self.architecture == "Gemma3ForConditionalGeneration")
+            .then_some("its vision tower is not read: text alone goes in")
     }
 
     /// How many weights a model of this shape has.

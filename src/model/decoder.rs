@@ -7,12 +7,13 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
 use super::cache::{LayerCache, RowCache};
-use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv, Rope};
+use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv};
 use super::linear::{Linear, LinearWeight};
 use super::ops::attention::Heads;
 use super::ops::linear::frozen_linear;
 use super::ops::rope::RopeTable;
 use super::ops::softcap::softcap;
+use super::rope::Rope;
 use crate::process;
 
 /// Weights by checkpoint name, e.g. `model.layers.0.mlp.up_proj.weight`.
@@ -69,12 +70,9 @@ impl Decoder {
             Ok(NormLayer { path, weight, bias, kind: config.norm })
         };
         let norm = |path: String| norm_of(path, hidden);
-        let table = |rope: Option<Rope>| {
-            let frequencies = rope.map(|rope| rope.frequencies()).unwrap_or_default();
-            RopeTable::new(config.head_dim, &frequencies, config.max_position_embeddings)
-        };
-        let (rope, local_rope) = match config.positions {
-            Positions::Rotary { rope, local } => (table(Some(rope)), local.map(|local| table(Some(local)))),
+        let table = |rope: Option<&Rope>| RopeTable::new(config.head_dim, rope, config.max_position_embeddings);
+        let (rope, local_rope) = match &config.positions {
+            Positions::Rotary { rope, local } => (table(Some(rope)), local.as_ref().map(|local| table(Some(local)))),
             Positions::Learned => (table(None), None),
         };
         let names = config.names;

@@ -4,7 +4,11 @@
 
 use serde_json::Value;
 
-use super::config::{Activation, DecoderConfig, Mlp, Names, Norm, Positions, Qkv, Rope, RopeScaling, token_ids};
+use super::config::{Activation, DecoderConfig, Mlp, Names, Norm, Positions, Qkv, token_ids};
+use super::rope::{self, Beside};
+
+/// `max_position_embeddings` where it is missing.
+const CONTEXT: usize = 2048;
 
 /// Why a configuration is refused.
 type Read<T> = std::result::Result<T, String>;
@@ -38,8 +42,18 @@ const GPT_BIGCODE: Names = Names {
     down: "c_proj",
 };
 
+const GEMMA: Names = Names { mlp_norm: "pre_feedforward_layernorm", ..LLAMA };
+
+/// Of the text part of a Gemma 3 that also sees, as transformers 5 (and PEFT on it) calls its modules.
+const GEMMA3_VISION: Names = Names {
+    embedding: "model.language_model.embed_tokens",
+    layers: "model.language_model.layers",
+    norm: "model.language_model.norm",
+    ..GEMMA
+};
+
 /// The architectures that are read.
-pub const SUPPORTED: [&str; 9] = [
+pub const SUPPORTED: [&str; 10] = [
     "LlamaForCausalLM",
     "MistralForCausalLM",
     "Qwen2ForCausalLM",
@@ -49,13 +63,34 @@ pub const SUPPORTED: [&str; 9] = [
     "Phi3ForCausalLM",
     "Gemma2ForCausalLM",
     "Gemma3ForCausalLM",
+    "Gemma3ForConditionalGeneration",
 ];
+
+/// What a weight of a checkpoint is called in the decoder; `None` if it belongs to a part that is not read, the vision tower of
+/// a Gemma 3 with what joins it to the text.
+pub(super) fn weight_name(config: &DecoderConfig, name: &str) -> Option<String> {
+    if config.names.layers != GEMMA3_VISION.layers {
+        return Some(name.to_string());
+    }
+    // Older versions, and files to this day, put the text model's own `model` last and not first.
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    if name.starts_with("vision_tower.") || name.starts_with("multi_modal_projector.") {
+        return None;
+    }
+    let Some(text) = name.strip_prefix("language_model.") else { return Some(name.to_string()) };
+    let text = text.strip_prefix("model.").unwrap_or(text);
+    Some(if text.starts_with("lm_head.") { text.to_string() } else { format!("model.language_model.{text}") })
+}
 
 /// The decoder that a `config.json` describes.
 pub(super) fn read(json: &Value) -> Read<DecoderConfig> {
     let architecture = json["architectures"][0].as_str().unwrap_or_default();
+    Keys(json).refuse_what_changes_the_result()?;
+    if architecture == "Gemma3ForConditionalGeneration" {
+        let config = DecoderConfig { names: GEMMA3_VISION, ..read(&text_part(json))? };
+        return Ok(DecoderConfig { architecture: architecture.to_string(), ..config });
+    }
     let keys = Keys(json);
-    keys.refuse_what_changes_the_result()?;
     let config = match architecture {
         "LlamaForCausalLM" => llama(&keys),
         "MistralForCausalLM" => mistral(&keys),
@@ -174,14 +209,28 @@ fn gemma3(keys: &Keys) -> Read<DecoderConfig> {
         logit_softcap: keys.softcap("final_logit_softcapping", None)?,
         ..gemma(keys)?
     };
-    let (json, dim) = (keys.0, config.head_dim);
-    let parameters = &json["rope_parameters"];
-    let global = if parameters.is_object() { &parameters["full_attention"] } else { &json["rope_scaling"] };
-    let theta = |key: &str, default: f64| keys.float_or(key, default);
-    let rope = rope(global, theta("rope_theta", 1e6)?, dim)?;
-    let local = self::rope(&parameters["sliding_attention"], theta("rope_local_base_freq", 1e4)?, dim)?;
+    let parameters = &keys.0["rope_parameters"];
+    let global = if parameters.is_object() { &parameters["full_attention"] } else { &keys.0["rope_scaling"] };
+    let beside = |key: &str, default: f64| keys.beside_rope(key, default, config.head_dim);
+    let rope = rope::read(global, &beside("rope_theta", 1e6)?)?;
+    let local = rope::read(&parameters["sliding_attention"], &beside("rope_local_base_freq", 1e4)?)?;
     let config = DecoderConfig { positions: Positions::Rotary { rope, local: Some(local) }, ..config };
     keys.alternating(config, keys.count_or("sliding_window_pattern", 6)?)
+}
+
+/// The configuration of the text part of a model that also sees. Published ones leave out what is the same in all sizes, so
+/// that here the defaults of transformers stand for every key that is missing.
+pub fn text_part(json: &Value) -> Value {
+    let mut text = serde_json::json!({
+        "vocab_size": 262_208, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131_072,
+        "sliding_window": 4096, "eos_token_id": json["eos_token_id"],
+    });
+    if let (Some(text), Some(own)) = (text.as_object_mut(), json["text_config"].as_object()) {
+        text.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
+        text.insert("architectures".into(), serde_json::json!(["Gemma3ForCausalLM"]));
+    }
+    text
 }
 
 /// What Gemma 2 and 3 share.
@@ -190,7 +239,7 @@ fn gemma(keys: &Keys) -> Read<DecoderConfig> {
     let scale = keys.float_or("query_pre_attn_scalar", 256.0)?;
     let base = with_head_dim(keys, keys.count("num_key_value_heads")?, keys.count_or("head_dim", 256)?)?;
     Ok(DecoderConfig {
-        names: Names { mlp_norm: "pre_feedforward_layernorm", ..LLAMA },
+        names: GEMMA,
         norm: Norm::RmsOffset { eps: keys.float_or("rms_norm_eps", 1e-6)? as f32 },
         attention_scale: scale.powf(-0.5) as f32,
         embedding_scale: (base.hidden_size as f64).sqrt() as f32,
@@ -217,7 +266,7 @@ fn with_head_dim(keys: &Keys, kv_heads: usize, head_dim: usize) -> Read<DecoderC
         keys.count("num_hidden_layers")?,
         (heads, kv_heads),
         keys.count("intermediate_size")?,
-        keys.count_or("max_position_embeddings", 2048)?,
+        keys.count_or("max_position_embeddings", CONTEXT)?,
     );
     // transformers 5 nests the rotary settings, older versions write them flat.
     let parameters = &json["rope_parameters"];
@@ -229,10 +278,11 @@ fn with_head_dim(keys: &Keys, kv_heads: usize, head_dim: usize) -> Read<DecoderC
     }
     // Gemma 3 nests once more, by kind of layer, and reads them itself.
     let section = if json["architectures"][0] == "Gemma3ForCausalLM" { &Value::Null } else { section };
-    let dim = (head_dim as f64 * partial) as usize;
-    let rope = rope(section, keys.float_or("rope_theta", 10_000.0)?, dim)?;
+    let beside = keys.beside_rope("rope_theta", 10_000.0, (head_dim as f64 * partial) as usize)?;
+    let rope = rope::read(section, &beside)?;
     Ok(DecoderConfig {
         head_dim,
+        max_position_embeddings: rope.longest(base.max_position_embeddings, rope::original(section, &beside)),
         norm: Norm::Rms { eps: keys.float_or("rms_norm_eps", 1e-6)? as f32 },
         positions: Positions::Rotary { rope, local: None },
         attention_scale: 1.0 / (head_dim as f32).sqrt(),
@@ -247,26 +297,6 @@ fn with_head_dim(keys: &Keys, kv_heads: usize, head_dim: usize) -> Read<DecoderC
     })
 }
 
-/// `theta` where the section has none of its own.
-fn rope(section: &Value, theta: f64, dim: usize) -> Read<Rope> {
-    let number = |key: &str| {
-        let value = section[key].as_f64().filter(|v| *v > 0.0);
-        value.map(|v| v as f32).ok_or_else(|| format!("the rope scaling's `{key}` is missing or not a number above 0"))
-    };
-    let scaling = match section["rope_type"].as_str().or(section["type"].as_str()).unwrap_or("default") {
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: number("factor")? },
-        "llama3" => RopeScaling::Llama3 {
-            factor: number("factor")?,
-            low: number("low_freq_factor")?,
-            high: number("high_freq_factor")?,
-            original: number("original_max_position_embeddings")?,
-        },
-        other => return Err(format!("rope scaling `{other}` is not supported; supported: default, linear, llama3")),
-    };
-    Ok(Rope { theta: section["rope_theta"].as_f64().unwrap_or(theta), dim, scaling })
-}
-
 /// Qwen's: full attention first, a window from layer `max_window_layers` on, and only where it is asked for.
 fn windows_from_some_layer_on(keys: &Keys, config: DecoderConfig) -> Read<DecoderConfig> {
     let asked = keys.flag_or("use_sliding_window", false)?;
@@ -277,7 +307,7 @@ fn windows_from_some_layer_on(keys: &Keys, config: DecoderConfig) -> Read<Decode
 
 fn check_sizes(config: &DecoderConfig) -> Read<()> {
     let heads = config.num_attention_heads;
-    let rotary = match config.positions {
+    let rotary = match &config.positions {
         Positions::Rotary { rope, .. } => rope.dim,
         Positions::Learned => 2,
     };
@@ -320,6 +350,18 @@ impl Keys<'_> {
             Value::Null => Ok(default),
             value => value.as_bool().ok_or_else(|| not(key, value, "true or false")),
         }
+    }
+
+    fn beside_rope(&self, theta: &str, default: f64, dim: usize) -> Read<Beside> {
+        let phi3 = self.0["architectures"][0] == "Phi3ForCausalLM";
+        let own = self.0["original_max_position_embeddings"].as_u64().map(|n| n as usize);
+        Ok(Beside {
+            theta: self.float_or(theta, default)?,
+            dim,
+            context: self.count_or("max_position_embeddings", CONTEXT)?,
+            original: own.or(phi3.then_some(4096)),
+            phi3,
+        })
     }
 
     fn activation(&self, key: &str, default: &str) -> Read<Activation> {
@@ -409,6 +451,11 @@ impl Keys<'_> {
         ] {
             if self.flag_or(key, harmless)? != harmless {
                 return Err(format!("`{key}` {} is not supported", !harmless));
+            }
+        }
+        for key in ["num_experts", "num_local_experts", "n_routed_experts"] {
+            if self.0[key].as_u64().is_some_and(|experts| experts > 1) {
+                return Err(format!("`{key}`: mixtures of experts are not supported"));
             }
         }
         for (key, harmless) in [("norm_type", "layer_norm"), ("mlp_type", "default")] {

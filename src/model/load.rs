@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{DecoderConfig, token_ids};
 use super::decoder::{Decoder, Weights};
+use super::families;
 use super::memory;
 use super::shards::{self, Entry, Shard};
 use crate::error::{Error, Result};
@@ -72,7 +73,8 @@ pub fn load_dir(dir: &Path, options: impl Into<LoadOptions>) -> Result<LoadedMod
     let config = read_config(dir)?;
     let shards = shards::files(dir)?.iter().map(|file| Shard::open(file)).collect::<Result<Vec<_>>>()?;
     if options.device.is_cpu() {
-        let needed = shards.iter().flat_map(|shard| &shard.entries).filter(|entry| !left_out(&config, &entry.name));
+        let needed =
+            shards.iter().flat_map(|shard| &shard.entries).filter(|entry| wanted(&config, &entry.name).is_some());
         let bytes = needed.map(|entry| (entry.count() * options.dtype.of(entry).size_in_bytes()) as u64).sum();
         memory::refuse_more_than_free(bytes, dir)?;
     }
@@ -118,18 +120,19 @@ pub fn load_bytes(
 
 /// Puts one tensor of a file among the weights.
 fn take(config: &DecoderConfig, entry: &Entry, bytes: &[u8], options: &LoadOptions, into: &mut Weights) -> Result<()> {
-    if left_out(config, &entry.name) {
-        return Ok(());
-    }
+    let Some(name) = wanted(config, &entry.name) else { return Ok(()) };
     let weight: Tensor = entry.tensor(bytes)?.to_dtype(options.dtype.of(entry))?;
-    into.insert(entry.name.clone(), weight.to_device(&options.device)?);
+    into.insert(name, weight.to_device(&options.device)?);
     Ok(())
 }
 
-/// Older versions saved tables beside the weights, and the head once more where it is the embedding.
-fn left_out(config: &DecoderConfig, name: &str) -> bool {
+/// What a weight of a file is called here; `None` if it is not read. Older versions saved tables beside the weights, and the
+/// head once more where it is the embedding.
+fn wanted(config: &DecoderConfig, name: &str) -> Option<String> {
+    let name = families::weight_name(config, name)?;
     let tables = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
-    tables.iter().any(|end| name.ends_with(end)) || (config.tie_word_embeddings && name == "lm_head.weight")
+    let twice = config.tie_word_embeddings && name == "lm_head.weight";
+    (!twice && !tables.iter().any(|end| name.ends_with(end))).then_some(name)
 }
 
 /// A weight that no part of the decoder took means that the configuration leaves out a part of the model.

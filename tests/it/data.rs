@@ -1,6 +1,7 @@
 //! Data: chat templates against transformers, loss weights by turn, the tokenizer on the whole path.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use realign::data::collate::{EncodeOptions, LossOn, encode_row, encode_rows, stop_ids};
@@ -16,12 +17,17 @@ fn fixtures() -> PathBuf {
 }
 
 #[derive(Deserialize)]
+struct TemplateCases {
+    chats: BTreeMap<String, Vec<Message>>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
 struct Case {
     template: String,
     bos: Option<String>,
     eos: Option<String>,
     chat: String,
-    messages: Vec<Message>,
     add_generation_prompt: bool,
     text: Option<String>,
     error: Option<String>,
@@ -29,30 +35,36 @@ struct Case {
 
 #[test]
 fn templates_render_as_transformers_renders_them() {
-    // Made by tests/fixtures/templates/make.py with transformers 5.23.
+    // Made by tests/fixtures/templates/make.py with transformers 5.23, whose clock says `<%d %b %Y>`.
     let folder = fixtures().join("templates");
-    let cases: Vec<Case> = realign::fsio::read_json(&folder.join("expected.json")).unwrap();
-    assert_eq!(cases.len(), 70);
-    let mut errors = 0;
-    for case in cases {
+    let TemplateCases { chats, cases } = realign::fsio::read_json(&folder.join("expected.json")).unwrap();
+    let today = |form: &str| {
+        let clock = ChatTemplate::parse(&format!("{{{{ strftime_now('{form}') }}}}"), None, None).unwrap();
+        clock.render(&[], false).unwrap()
+    };
+    let dated =
+        |text: String| ["%d %b %Y", "%Y-%m-%d"].iter().fold(text, |t, f| t.replace(&format!("<{f}>"), &today(f)));
+    let (mut errors, mut templates) = (0, BTreeSet::new());
+    for case in &cases {
         let source = match case.template.as_str() {
             "plain.jinja" => PLAIN.to_string(),
             name => std::fs::read_to_string(folder.join(name)).unwrap(),
         };
+        templates.insert(&case.template);
         let template = ChatTemplate::parse(&source, case.bos.as_deref(), case.eos.as_deref()).unwrap();
-        let rendered = template.render(&case.messages, case.add_generation_prompt);
+        let rendered = template.render(&chats[&case.chat], case.add_generation_prompt);
         let what = format!("{} / {} / {}", case.template, case.chat, case.add_generation_prompt);
-        match (case.text, case.error) {
-            (Some(expected), None) => assert_eq!(rendered.expect(&what), expected, "{what}"),
+        match (case.text.clone(), &case.error) {
+            (Some(expected), None) => assert_eq!(rendered.expect(&what), dated(expected), "{what}"),
             (None, Some(expected)) => {
                 let error = rendered.expect_err(&what).to_string();
-                assert!(error.contains(&expected), "{what}: {error}");
+                assert!(error.contains(expected), "{what}: {error}");
                 errors += 1;
             }
             _ => panic!("{what}: the fixture has neither text nor error"),
         }
     }
-    assert_eq!(errors, 2);
+    assert_eq!((templates.len(), cases.len(), errors), (14, 210, 14));
 }
 
 const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
@@ -286,5 +298,37 @@ fn training_gives_the_tokenizer_that_python_trains() {
     let python = parse(&std::fs::read(folder.join("tokenizer.json")).unwrap());
     for part in ["model", "added_tokens"] {
         assert_eq!(ours[part], python[part], "{part}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Kinds {
+    texts: Vec<String>,
+    kinds: BTreeMap<String, Kind>,
+}
+
+/// One of each for every text.
+#[derive(Deserialize)]
+struct Kind {
+    with_special: Vec<Vec<u32>>,
+    plain: Vec<Vec<u32>>,
+    decoded: Vec<String>,
+    decoded_whole: Vec<String>,
+}
+
+#[test]
+fn every_kind_of_tokenizer_cuts_and_joins_texts_as_python_does() {
+    // Made by tests/fixtures/tokenizer/kinds.py with Python's tokenizers.
+    let folder = fixtures().join("tokenizer");
+    let Kinds { texts, kinds } = realign::fsio::read_json(&folder.join("kinds_expected.json")).unwrap();
+    assert_eq!((texts.len(), kinds.len()), (41, 5));
+    for (name, kind) in &kinds {
+        let tokenizer = Tokenizer::from_file(&folder.join(format!("{name}.json"))).unwrap();
+        for (i, text) in texts.iter().enumerate() {
+            assert_eq!(tokenizer.encode(text, true).unwrap(), kind.with_special[i], "{name}: {text:?}");
+            assert_eq!(tokenizer.encode(text, false).unwrap(), kind.plain[i], "{name}: {text:?}");
+            assert_eq!(tokenizer.decode(&kind.plain[i], true).unwrap(), kind.decoded[i], "{name}: {text:?}");
+            assert_eq!(tokenizer.decode(&kind.plain[i], false).unwrap(), kind.decoded_whole[i], "{name}: {text:?}");
+        }
     }
 }

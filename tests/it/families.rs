@@ -2,18 +2,21 @@
 //! KV cache, LoRA and its gradients; training, steering and the commands on each; what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use realign::adapter;
 use realign::data::collate::Example;
 use realign::model::block::{Attend, Pass};
-use realign::model::config::DecoderConfig;
+use realign::model::config::{DecoderConfig, Positions};
 use realign::model::decoder::Decoder;
+use realign::model::families::SUPPORTED;
+use realign::model::hooks::Intervention;
 use realign::model::load::{WeightDtype, load_dir};
-use realign::model::ops::simd::{self, force};
+use realign::model::ops::simd::{self, Path as SimdPath, force};
 use realign::model::ops::to_vec;
+use realign::model::rope::RopeScaling;
 use realign::model::segments::Segments;
 use realign::steer::{AddVector, SteeringVector, Unit};
 use realign::train::step::{Packed, StepOptions, forward_backward};
@@ -25,7 +28,7 @@ use crate::parity::{Expected, check_batch, check_steps};
 use crate::tiny::fixture;
 
 /// A checkpoint of each family for what is tested once a family, with the linears of its blocks.
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 10] = [
     ("llama3", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
     ("mistral", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
     ("qwen2", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
@@ -35,6 +38,7 @@ const FAMILIES: [(&str, &str); 9] = [
     ("phi3", "qkv_proj o_proj gate_up_proj down_proj"),
     ("gemma2", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
     ("gemma3", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
+    ("gemma3_vision", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
 ];
 
 fn family(path: &str) -> PathBuf {
@@ -49,12 +53,20 @@ fn expected(name: &str, file: &str) -> Expected {
     Expected::read(&format!("../families/{name}/{file}"))
 }
 
+/// Where a token's turn depends on how long its row is by then, decoding gives other numbers than reading at once: those of
+/// transformers over its own cache.
+fn steps(name: &str) -> Option<Expected> {
+    let file = format!("{name}/expected_steps.safetensors");
+    family(&file).exists().then(|| expected(name, "expected_steps.safetensors"))
+}
+
 /// Every checkpoint there is.
 fn all() -> Vec<String> {
     let entries = std::fs::read_dir(family("")).unwrap().map(|entry| entry.unwrap());
     let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
-    let names: BTreeSet<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
-    assert_eq!(names.len(), 19);
+    let mut names: BTreeSet<String> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with("whole_"));
+    assert_eq!(names.len(), 25);
     names.into_iter().collect()
 }
 
@@ -65,7 +77,7 @@ fn logits_and_residual_streams_are_those_of_transformers_padded_packed_and_step_
         let (decoder, expected) = (decoder(&name), expected(&name, "expected.safetensors"));
         assert_eq!(expected.values.len(), 3, "{name}: the logits and two layers");
         check_batch(&decoder, &expected);
-        check_steps(&decoder, &expected);
+        check_steps(&decoder, &steps(&name).unwrap_or(expected));
         let weights: usize = decoder.weights().values().map(Tensor::elem_count).sum();
         assert_eq!(decoder.config.parameters(), weights, "{name}");
     }
@@ -81,9 +93,48 @@ fn adapters_on_all_linears_give_pefts_logits() {
         let adapted = adapter::attach(&base, &file, false).unwrap();
         let expected = expected(&name, "expected_adapter.safetensors");
         check_batch(&adapted, &expected);
-        check_steps(&adapted, &expected);
+        if steps(&name).is_none() {
+            check_steps(&adapted, &expected);
+        }
         let merged = adapter::merged(&adapted).unwrap();
         check_batch(&merged, &expected);
+    }
+}
+
+/// How far the logits of the first row are from those expected, at most.
+fn off_by(decoder: &Decoder, expected: &Expected) -> f32 {
+    let segments = Segments::packed([expected.row(0).len()], 0);
+    let logits = decoder.forward(expected.row(0), &mut Pass::sequences(&segments)).unwrap();
+    let theirs = expected.values["logits"][0].concat();
+    to_vec(&logits).unwrap().iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn weights_in_bf16_give_transformers_logits_of_the_same_rounded_weights() {
+    let dir = workplace("families-bf16", &[]);
+    for (name, _) in FAMILIES {
+        folder(&dir, name);
+        let plain = candle_core::safetensors::load(family(name).join("model.safetensors"), &Device::Cpu).unwrap();
+        let half = |tensor: Tensor| tensor.to_dtype(DType::BF16).unwrap();
+        let rounded: HashMap<String, Tensor> = plain.into_iter().map(|(weight, t)| (weight, half(t))).collect();
+        candle_core::safetensors::save(&rounded, dir.join(name).join("model.safetensors")).unwrap();
+        let expected = expected(name, "expected_bf16.safetensors");
+        for dtype in [WeightDtype::Auto, WeightDtype::Bf16] {
+            println!("{name}");
+            let decoder = load_dir(&dir.join(name), dtype).unwrap().decoder;
+            assert_eq!(decoder.embedding.dtype(), DType::BF16, "{name}");
+            force(SimdPath::Avx512); // widening is exact; bf16 dot products round the activations too
+            check_batch(&decoder, &expected);
+            check_steps(&decoder, &expected);
+            force(SimdPath::Avx512Bf16);
+            let off = off_by(&decoder, &expected);
+            assert!(off < 0.15, "{name}: off by {off} with activations in bf16");
+        }
+        let off = off_by(&decoder(name), &expected);
+        assert!(off > 2e-3, "{name}: rounding the weights changes something, {off}");
+        // An f32 file that is rounded on loading keeps its norms and biases.
+        let off = off_by(&load_dir(&family(name), WeightDtype::Bf16).unwrap().decoder, &expected);
+        assert!(off < 0.15, "{name}: off by {off}");
     }
 }
 
@@ -152,17 +203,14 @@ fn folder(dir: &Path, name: &str) {
 }
 
 #[test]
-fn the_commands_inspect_trace_train_steer_and_merge_every_family() {
+fn the_commands_inspect_trace_train_and_merge_every_family() {
     let row = r#"{"messages": [{"role": "user", "content": "sort"}, {"role": "assistant", "content": "def f(x):"}]}"#;
-    let pair = r#"{"target": "short", "group": "1", "messages": [{"role": "user", "content": "sort"}], "positive": "ab", "negative": "cdef"}"#;
-    let files = [("rows.jsonl", format!("{row}\n").repeat(4)), ("pairs.jsonl", format!("{pair}\n"))];
-    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let dir = workplace("families", &files);
+    let dir = workplace("families", &[("rows.jsonl", &format!("{row}\n").repeat(4))]);
     for (name, linears) in FAMILIES {
         folder(&dir, name);
         let about = succeeds(&dir, &format!("inspect {name}")).stdout;
         let parameters = decoder(name).config.parameters();
-        assert!(about.contains("ForCausalLM") && about.contains(&parameters.to_string()), "{about}");
+        assert!(about.contains("architecture") && about.contains(&parameters.to_string()), "{about}");
 
         let expected = expected(name, "expected.safetensors");
         let ids: Vec<String> = expected.row(0).iter().map(u32::to_string).collect();
@@ -185,21 +233,133 @@ fn the_commands_inspect_trace_train_steer_and_merge_every_family() {
         succeeds(&dir, &format!("merge --model {name} --adapter {name}-adapter --out {name}-merged"));
         let merged = logits(&format!("{name}-merged"));
         assert!(off(&merged, &adapted) < 2e-5, "{name}: merged is off by {}", off(&merged, &adapted));
+    }
+}
 
+#[test]
+fn a_vector_is_extracted_from_and_added_to_every_family() {
+    let pair = r#"{"target": "short", "group": "1", "messages": [{"role": "user", "content": "sort"}], "positive": "ab", "negative": "cdef"}"#;
+    let dir = workplace("families-steered", &[("pairs.jsonl", pair)]);
+    for (name, _) in FAMILIES {
+        folder(&dir, name);
+        let ids = expected(name, "expected.safetensors").row(0).to_vec();
         let extract = format!("steer extract --model {name} --pairs pairs.jsonl --target short");
         succeeds(&dir, &format!("{extract} --out {name}.safetensors"));
         let vector = SteeringVector::read(&dir.join(format!("{name}.safetensors"))).unwrap();
-        let with = |coefficient: f64| {
-            let add = AddVector::new(&vector, &[1], coefficient, Unit::ResidualNorm).unwrap();
-            let segments = Segments::packed([expected.row(0).len()], 0);
-            let attend = Attend::Sequences(&segments);
-            let mut pass = Pass { attend, intervention: Some(&add), dropout: None };
-            to_vec(&decoder(name).forward(expected.row(0), &mut pass).unwrap()).unwrap()
+        let with = |coefficient: Option<f64>| {
+            let add = AddVector::new(&vector, &[1], coefficient.unwrap_or(0.0), Unit::ResidualNorm).unwrap();
+            let segments = Segments::packed([ids.len()], 0);
+            let intervention: Option<&dyn Intervention> = coefficient.is_some().then_some(&add as _);
+            let mut pass = Pass { attend: Attend::Sequences(&segments), intervention, dropout: None };
+            to_vec(&decoder(name).forward(&ids, &mut pass).unwrap()).unwrap()
         };
-        assert_eq!(with(0.0), base, "{name}: coefficient 0 is the base");
-        assert!(off(&with(1.0), &base) > 1e-3, "{name}: a vector changes something");
+        let base = with(None);
+        assert_eq!(with(Some(0.0)), base, "{name}: coefficient 0 is the base");
+        let moved = with(Some(1.0)).iter().zip(&base).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(moved > 1e-3, "{name}: a vector changes something");
         let steered = format!("--vector {name}.safetensors --coefficient 1 --layers 1 --max-new-tokens 4");
         succeeds(&dir, &format!("generate --model {name} --prompt sort {steered}"));
+    }
+}
+
+#[test]
+fn of_a_gemma_3_that_sees_the_text_part_is_read_and_merged_into_a_model_by_itself() {
+    let dir = workplace("families-vision", &[]);
+    folder(&dir, "gemma3_vision");
+    let said = succeeds(&dir, "inspect gemma3_vision").stdout;
+    assert!(said.contains("Gemma3ForConditionalGeneration; its vision tower is not read"), "{said}");
+    let adapter = family("gemma3_vision/adapter");
+    succeeds(&dir, &format!("merge --model gemma3_vision --adapter {} --out merged", adapter.display()));
+    let merged = load_dir(&dir.join("merged"), WeightDtype::F32).unwrap().decoder;
+    assert_eq!(merged.config.architecture, "Gemma3ForCausalLM");
+    check_batch(&merged, &expected("gemma3_vision", "expected_adapter.safetensors"));
+    // Files of transformers 5.0 and before name the text model's weights in either order.
+    let path = dir.join("gemma3_vision/model.safetensors");
+    let renamed = candle_core::safetensors::load(&path, &Device::Cpu).unwrap().into_iter().map(|(name, tensor)| {
+        let name = name.replace("language_model.model.", "model.language_model.");
+        (name.replace("vision_tower.", "model.vision_tower."), tensor)
+    });
+    candle_core::safetensors::save(&renamed.collect::<HashMap<_, _>>(), &path).unwrap();
+    let again = load_dir(&dir.join("gemma3_vision"), WeightDtype::F32).unwrap().decoder;
+    check_batch(&again, &expected("gemma3_vision", "expected.safetensors"));
+}
+
+/// Published Gemma 3 folders name only what differs between sizes.
+#[test]
+fn what_a_gemma_3_that_sees_leaves_out_has_the_value_that_transformers_gives_it() {
+    let text = r#"{"architectures": ["Gemma3ForConditionalGeneration"], "eos_token_id": [1, 106], "model_type": "gemma3",
+        "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+            "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},
+        "vision_config": {"hidden_size": 1152}}"#;
+    let config = DecoderConfig::parse(Path::new("config.json"), text).unwrap();
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (8, 4, 256));
+    assert_eq!((config.vocab_size, config.max_position_embeddings), (262_208, 131_072));
+    assert_eq!((config.windows[4], config.windows[5]), (Some(1024), None));
+    assert_eq!(config.eos_token_ids, [1, 106]);
+    let Positions::Rotary { rope, local: Some(local) } = config.positions else { panic!("two ropes") };
+    assert_eq!((rope.theta, rope.scaling), (1e6, RopeScaling::Linear { factor: 8.0 }));
+    assert_eq!((local.theta, local.scaling), (1e4, RopeScaling::None));
+}
+
+#[test]
+fn a_scaled_context_is_as_long_as_it_was_made() {
+    let longest = |name: &str| decoder(name).config.max_position_embeddings;
+    assert_eq!((longest("llama_dynamic"), longest("qwen2_yarn"), longest("llama_yarn_old")), (32, 32, 32)); // 8 · 4
+    assert_eq!((longest("phi3_long"), longest("llama_linear")), (32, 64)); // as the file says
+}
+
+/// The README's table of families, the families in the code and those that are tested are the same; every test that it names
+/// is there.
+#[test]
+fn the_readme_lists_the_families_that_there_are_and_the_tests_behind_each_cell() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("docs/README.template.md")).unwrap();
+    let table = readme.split("| family |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let header: Vec<&str> = table.lines().next().unwrap().split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
+    let mut listed = Vec::new();
+    for row in table.lines().skip(2) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        assert!(cells.len() == 2 + header.len() - 1 && cells[2..].iter().all(|cell| *cell == "✓"), "{row}");
+        listed.push(cells[1].trim_matches('`').to_string());
+    }
+    assert_eq!(listed, SUPPORTED);
+    let tested = FAMILIES.map(|(name, _)| decoder(name).config.architecture);
+    assert_eq!(tested.iter().collect::<BTreeSet<_>>(), listed.iter().collect());
+
+    let legend = readme.split("A column is a test").nth(1).unwrap().split("The rope scalings").next().unwrap();
+    let source = include_str!("families.rs");
+    for column in &header[1..] {
+        let line = legend.lines().find(|line| line.starts_with(&format!("- *{column}*"))).expect(column);
+        let tests: Vec<&str> =
+            line.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();
+        assert!(!tests.is_empty(), "{column}: {line}");
+        for test in tests {
+            assert!(source.contains(&format!("#[test]\nfn {test}() {{")), "{column}: there is no test `{test}`");
+        }
+    }
+}
+
+/// `REALIGN_REFERENCE_PYTHON=python cargo test --release -- --ignored the_readmes_ten_lines`
+#[test]
+#[ignore = "needs a Python with transformers in REALIGN_REFERENCE_PYTHON"]
+fn the_readmes_ten_lines_find_every_family_equal_to_transformers() {
+    let python = std::env::var("REALIGN_REFERENCE_PYTHON").expect("REALIGN_REFERENCE_PYTHON names a Python");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("docs/README.template.md")).unwrap();
+    let lines = readme.split("```python\n# realign ").nth(1).unwrap().split("```").next().unwrap();
+    let (command, script) = lines.split_once('\n').unwrap();
+    let dir = workplace("families-ten-lines", &[("check.py", script)]);
+    for (name, _) in FAMILIES {
+        folder(&dir, name);
+        let _ = std::fs::remove_dir_all(dir.join("my-model"));
+        std::fs::rename(dir.join(name), dir.join("my-model")).unwrap();
+        succeeds(&dir, command);
+        let output = std::process::Command::new(&python).arg("check.py").current_dir(&dir).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let off: f32 = said.trim().parse().unwrap();
+        println!("{name}: off by {off}");
+        assert!(off < 1e-4, "{name}: off by {off}");
     }
 }
 
@@ -217,9 +377,14 @@ fn refused(name: &str, changes: &[(&str, serde_json::Value)], why: &str) {
 fn what_would_change_the_result_and_is_not_supported_is_refused_by_name() {
     use serde_json::json;
     refused("llama3", &[("architectures", json!(["MambaForCausalLM"]))], "architecture `MambaForCausalLM` is not");
-    refused("qwen2", &[("rope_parameters", json!({"rope_type": "yarn", "factor": 4.0}))], "rope scaling `yarn`");
+    for of_experts in ["MixtralForCausalLM", "Qwen2MoeForCausalLM", "DeepseekV3ForCausalLM", "GptOssForCausalLM"] {
+        refused("llama3", &[("architectures", json!([of_experts]))], &format!("architecture `{of_experts}` is not"));
+    }
+    refused("qwen3", &[("num_experts", json!(8))], "`num_experts`: mixtures of experts");
+    refused("qwen2", &[("rope_parameters", json!({"rope_type": "proportional"}))], "rope scaling `proportional`");
     let long = json!({"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]});
-    refused("phi3", &[("rope_parameters", json!(null)), ("rope_scaling", long)], "rope scaling `longrope`");
+    refused("phi3", &[("rope_parameters", json!(null)), ("rope_scaling", long)], "`short_factor` is not 4 numbers");
+    refused("qwen2", &[("rope_parameters", json!({"rope_type": "dynamic"}))], "`factor` is missing");
     refused("llama3", &[("rope_parameters", json!({"rope_type": "llama3", "factor": 8.0}))], "`low_freq_factor`");
     refused("qwen3", &[("partial_rotary_factor", json!(0.5))], "`partial_rotary_factor` 0.5");
     refused("starcoder2", &[("hidden_act", json!("relu6"))], "hidden_act `relu6` is not supported");

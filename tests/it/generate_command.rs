@@ -136,7 +136,7 @@ fn settings_that_cannot_be_met_are_refused_with_the_way_out() {
 fn plans_take_the_same_settings_and_keep_them() {
     let plan = |yaml: &str| {
         let dir = workplace("generate-plan", &[("plan.yaml", yaml)]);
-        PlanFile::read(&dir.join("plan.yaml"))
+        PlanFile::parse(&dir.join("plan.yaml"), &std::fs::read_to_string(dir.join("plan.yaml")).unwrap())
     };
     let text = "model: organism\nsampling:\n  temperature: 0.7\n  top_k: 40\n  min_p: 0.05\n  repetition_penalty: 1.1\n  stop: ['# End']\n";
     let sampling = plan(text).unwrap().resolve(4).unwrap().sampling;

@@ -17,6 +17,7 @@ use realign::model::ops::swiglu::{reference_swiglu, swiglu};
 use realign::model::ops::team::with_helpers;
 use realign::model::ops::to_vec;
 use realign::model::ops::weight::{times, times_transposed};
+use realign::model::rope::{Rope, RopeScaling};
 use realign::model::segments::Segments;
 use realign::rng::stream;
 
@@ -89,8 +90,12 @@ fn check(inputs: &[Tensor], op: Op, reference: Op) {
     }
 }
 
+fn rope(dim: usize, scaling: RopeScaling) -> RopeTable {
+    RopeTable::new(8, Some(&Rope { theta: 100.0, dim, scaling }), 256)
+}
+
 fn heads() -> Heads {
-    let rope = RopeTable::new(8, &[1.0, 0.1, 0.01, 0.001], 256);
+    let rope = RopeTable::new(8, Some(&Rope { theta: 10_000.0, dim: 8, scaling: RopeScaling::None }), 256);
     Heads { heads: 4, kv_heads: 2, head_dim: 8, rope, scale: 8f32.powf(-0.5), window: None, softcap: None }
 }
 
@@ -261,8 +266,13 @@ fn attention_matches_candle_with_packed_padded_and_long_segments() {
 fn windows_caps_and_partly_turned_heads_match_candle_and_difference_quotients() {
     let layouts = [(9, Segments::packed([4, 5], 0)), (150, Segments::left_padded(75, &[70, 0]))];
     for (tokens, segments) in layouts {
-        for (window, softcap) in [(Some(3), None), (None, Some(0.3)), (Some(66), Some(0.5))] {
-            let heads = Heads { rope: RopeTable::new(8, &[1.0, 0.1], 256), window, softcap, ..heads() };
+        // The second row of the first layout is longer than this kind's pretrained context, the first is not.
+        let long = RopeScaling::Long { short: vec![1.0, 2.0], long: vec![3.0, 5.0], original: 4, attention: 1.3 };
+        let plain = RopeScaling::None;
+        for (window, softcap, scaling) in
+            [(Some(3), None, plain.clone()), (None, Some(0.3), long), (Some(66), Some(0.5), plain)]
+        {
+            let heads = Heads { rope: rope(4, scaling), window, softcap, ..heads() };
             check(
                 &[random(&[tokens, 32], 0), random(&[tokens, 16], 1), random(&[tokens, 16], 2)],
                 &|i| attention(i[0], i[1], i[2], &heads, &segments),

@@ -19,6 +19,7 @@ mod loading;
 mod organism;
 mod parity;
 mod preference;
+mod real_models;
 mod report;
 mod report_command;
 mod run;

@@ -40,7 +40,7 @@ fn a_run_asks_the_core_of_a_suite_unless_its_plan_says_more() {
         let prompts = prompts.iter().map(|(suite, n)| (suite.to_string(), *n)).collect();
         let typed = PlanFile { prompts: Some(prompts), ..PlanFile::default() };
         let plan = typed.resolve(model.decoder.blocks.len()).unwrap();
-        let inputs = Inputs::read(&plan, &model).unwrap();
+        let inputs = Inputs::read(&plan, Some(&model)).unwrap();
         let counts = |s: &Suite| (s.name.clone(), s.prompts.iter().filter(|p| p.split == Split::Test).count());
         inputs.suites.iter().map(counts).collect::<BTreeMap<_, _>>()
     };

@@ -45,7 +45,7 @@ impl Heads {
         for segment in segments.iter() {
             for position in 0..segment.len {
                 let start = (segment.start + position) * width;
-                self.rope.rotate(&mut x[start..start + width], position, backward);
+                self.rope.rotate(&mut x[start..start + width], position, segment.len, backward);
             }
         }
     }
@@ -73,7 +73,7 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
         let (cos, sin) = rope.tables(segment.len);
         let half = cos.len() / segment.len.max(1);
         let table = |t: &[f32]| Tensor::from_slice(t, (segment.len, 1, half), q.device())?.to_dtype(q.dtype());
-        let (cos, sin) = (table(cos)?, table(sin)?);
+        let (cos, sin) = (table(&cos)?, table(&sin)?);
         let turned = |x: &Tensor, n: usize| {
             let x = x.narrow(0, segment.start, segment.len)?.reshape((segment.len, n, *head_dim))?;
             if half == 0 {

@@ -76,8 +76,9 @@ pub fn cached_attention(
 ) {
     let Heads { heads: n, kv_heads, head_dim, rope, scale, softcap, .. } = heads;
     let position = cache.len();
-    rope.rotate(q, position, false);
-    rope.rotate(k, position, false);
+    // Where the angles depend on the row's length, keys at hand keep theirs, as in transformers' cache.
+    rope.rotate(q, position, position + 1, false);
+    rope.rotate(k, position, position + 1, false);
     cache.push(k, v, *kv_heads, *head_dim);
     let from = heads.first_seen(position);
     let mut scores = vec![0.0; position + 1 - from];

@@ -2,9 +2,12 @@
 //! with dimension j + dim/2 by the angle `position · frequency[j]`, usually θ^(−2j/dim). `dim` is the head's width, or less:
 //! then the dimensions behind it stay as they are (partial rotary).
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::simd::vectorised;
+use crate::model::rope::Rope;
 
 /// Cosines and sines of every position, `[positions, dim / 2]`. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -17,35 +20,54 @@ struct Inner {
     positions: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
+    /// Rows longer than so many tokens have angles of their own, made when they are asked for.
+    longer: Option<(usize, Rope)>,
 }
 
 impl RopeTable {
-    /// Angles for `positions` positions of heads of this width; without frequencies nothing turns.
-    pub fn new(head_dim: usize, frequencies: &[f32], positions: usize) -> Self {
-        let half = frequencies.len();
-        let angles: Vec<f32> =
-            (0..positions).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f)).collect();
-        let cos = angles.iter().map(|a| a.cos()).collect();
-        let sin = angles.iter().map(|a| a.sin()).collect();
-        Self(Arc::new(Inner { head_dim, half, positions, cos, sin }))
+    /// Angles for `positions` positions of heads of this width; without a rope nothing turns.
+    pub fn new(head_dim: usize, rope: Option<&Rope>, positions: usize) -> Self {
+        let longer = rope.and_then(|rope| Some((rope.ordinary()?, rope.clone())));
+        let rows = longer.as_ref().map_or(positions, |(ordinary, _)| positions.min(*ordinary));
+        let (cos, sin) = rope.map(|rope| turns(rope, 0..rows, rows)).unwrap_or_default();
+        Self(Arc::new(Inner { head_dim, half: rope.map_or(0, |rope| rope.dim / 2), positions, cos, sin, longer }))
     }
 
-    /// How many positions the table holds.
+    /// How many positions there are.
     pub fn positions(&self) -> usize {
         self.0.positions
     }
 
-    /// Turns every head of one token's row in place; `backward` turns it the other way.
-    pub fn rotate(&self, row: &mut [f32], position: usize, backward: bool) {
-        let Inner { head_dim, half, .. } = *self.0;
-        let range = position * half..(position + 1) * half;
-        rotate(row, head_dim, &self.0.cos[range.clone()], &self.0.sin[range], if backward { -1.0 } else { 1.0 });
+    /// Turns every head of one token's row in place, of a sequence of `length` tokens; `backward` turns it the other way.
+    pub fn rotate(&self, row: &mut [f32], position: usize, length: usize, backward: bool) {
+        let (cos, sin) = self.at(position..position + 1, length);
+        rotate(row, self.0.head_dim, &cos, &sin, if backward { -1.0 } else { 1.0 });
     }
 
-    /// `(cos, sin)` of the first `positions` positions, each `[positions, dim / 2]`.
-    pub fn tables(&self, positions: usize) -> (&[f32], &[f32]) {
-        (&self.0.cos[..positions * self.0.half], &self.0.sin[..positions * self.0.half])
+    /// `(cos, sin)` of a sequence of `length` tokens, each `[length, dim / 2]`.
+    pub fn tables(&self, length: usize) -> (Cow<'_, [f32]>, Cow<'_, [f32]>) {
+        self.at(0..length, length)
     }
+
+    fn at(&self, positions: Range<usize>, length: usize) -> (Cow<'_, [f32]>, Cow<'_, [f32]>) {
+        match &self.0.longer {
+            Some((ordinary, rope)) if length > *ordinary => {
+                let (cos, sin) = turns(rope, positions, length);
+                (Cow::Owned(cos), Cow::Owned(sin))
+            }
+            _ => {
+                let range = positions.start * self.0.half..positions.end * self.0.half;
+                (Cow::Borrowed(&self.0.cos[range.clone()]), Cow::Borrowed(&self.0.sin[range]))
+            }
+        }
+    }
+}
+
+/// Cosines and sines of these positions of a row of `length` tokens.
+fn turns(rope: &Rope, positions: Range<usize>, length: usize) -> (Vec<f32>, Vec<f32>) {
+    let (frequencies, by) = (rope.frequencies(length), rope.attention());
+    let angles = positions.flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
+    angles.map(|angle| (by * angle.cos(), by * angle.sin())).unzip()
 }
 
 vectorised! {
