@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{AdapterConfig, AdapterFile, LoraPair, matches, rank_of, scale_of, targets};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
-use crate::model::linear::{Linear, LinearWeight};
+use crate::model::linear::Linear;
 use crate::model::lora::{Lora, Magnitude};
 use crate::model::ops::to_vec;
 use crate::rng;
@@ -19,7 +19,7 @@ pub fn fresh(decoder: &Decoder, config: &AdapterConfig, seed: u64) -> Result<Ada
             let mut rng = rng::stream(seed, "lora", &[rng::key(0, &linear.path, &[])]);
             let lora = Lora::fresh(linear.shape()?, rank_of(config, &linear.path)?, 1.0, 0.0, &mut rng)?;
             let magnitude = match config.use_dora {
-                true => Some(lora.norms(linear.weight.tensor())?.flatten_all()?),
+                true => Some(lora.norms(&linear.weight)?.flatten_all()?),
                 false => None,
             };
             tensors.insert(linear.path.clone(), LoraPair { a: lora.a, b: lora.b, magnitude });
@@ -53,7 +53,7 @@ pub fn attach(decoder: &Decoder, adapter: &AdapterFile, trainable: bool) -> Resu
         match left.remove(linear.path.as_str()) {
             Some(pair) => {
                 let lora = lora_of(&adapter.config, linear, pair)?;
-                linear.lora = Some(if trainable { lora.trainable()? } else { lora.frozen(linear.weight.tensor())? });
+                linear.lora = Some(if trainable { lora.trainable()? } else { lora.frozen(&linear.weight)? });
             }
             None if targeted(&adapter.config, linear)? => missing.push(linear.path.clone()),
             None => {}
@@ -100,7 +100,7 @@ pub fn merged(decoder: &Decoder) -> Result<Decoder> {
     let mut merged = decoder.clone();
     for linear in merged.linears_mut() {
         if let Some(lora) = linear.lora.take() {
-            linear.weight = LinearWeight::Frozen(lora.merged(linear.weight.tensor())?);
+            linear.weight = lora.merged(&linear.weight)?.into();
         }
     }
     Ok(merged)

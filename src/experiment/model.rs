@@ -1,8 +1,7 @@
 //! A model with everything that is needed to talk to it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-
-use candle_core::DType;
 
 use crate::data::collate::stop_ids;
 use crate::data::embedded;
@@ -93,10 +92,11 @@ impl Model {
         Ok(Self { name: name.to_string(), organism, decoder, tokenizer, template, stop_ids, sha256 })
     }
 
-    /// How its weights are held, where that is not f32.
+    /// How its weights are held, where that is not f32: `bf16`, or the formats of its linears where some are quantised.
     pub fn reduced_dtype(&self) -> Option<String> {
-        let dtype = self.decoder.embedding.dtype();
-        (dtype != DType::F32).then(|| dtype.as_str().to_string())
+        let formats: BTreeSet<&str> = self.decoder.linears().map(|linear| linear.weight.format_name()).collect();
+        let formats: Vec<&str> = formats.into_iter().collect();
+        (formats != ["f32"]).then(|| formats.join("+"))
     }
 
     /// A conversation up to where the model's answer begins.

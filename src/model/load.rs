@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::config::{DecoderConfig, token_ids};
-use super::decoder::{Decoder, Weights};
+use super::config::{DecoderConfig, Names, token_ids};
+use super::decoder::{Decoder, HeldWeights};
+use super::ops::quantised::Quantised;
+use super::ops::team::with_helpers;
+use super::ops::weight::Weight;
 use crate::error::{Error, Result};
-use crate::fsio;
+use crate::{fsio, process};
 
 /// A decoder as loaded, and which weights it has.
 pub struct LoadedModel {
@@ -20,6 +24,7 @@ pub struct LoadedModel {
 }
 
 /// How the weights of linears and embeddings are held. Norms and biases, adapters, activations and sums are f32 always.
+/// Quantised weights are frozen; adapters on them are trained in f32 as on any other (QLoRA, Dettmers et al. 2023).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
@@ -30,16 +35,48 @@ pub enum WeightDtype {
     F32,
     /// Rounded to bf16.
     Bf16,
+    /// Quantised to 8 bits (Q8_0: 8.5 bits a weight).
+    #[value(name = "8bit")]
+    #[serde(rename = "8bit")]
+    EightBit,
+    /// Quantised to 4 bits (Q4_K, or Q4_0 where a linear's width is not divisible by 256: 4.5 bits a weight); embedding and
+    /// head to 8.
+    #[value(name = "4bit")]
+    #[serde(rename = "4bit")]
+    FourBit,
 }
 
 impl WeightDtype {
-    fn of(self, tensor: &Tensor) -> DType {
-        match self {
+    /// A weight of a file as it is to be held.
+    fn held(self, name: &str, tensor: &Tensor, names: &Names) -> candle_core::Result<Weight> {
+        if let Some(format) = self.blocks(name, tensor.dims(), names) {
+            return Quantised::of(tensor, format).map(Weight::Quantised);
+        }
+        let dtype = match self {
             _ if tensor.rank() < 2 => DType::F32,
             Self::Bf16 => DType::BF16,
-            Self::Auto if tensor.dtype() == DType::BF16 => DType::BF16,
-            Self::Auto | Self::F32 => DType::F32,
-        }
+            _ if self != Self::F32 && tensor.dtype() == DType::BF16 => DType::BF16,
+            _ => DType::F32,
+        };
+        Ok(tensor.to_dtype(dtype)?.into())
+    }
+
+    /// The format of a weight that is to be quantised. Positions are not, nor is a width of no whole blocks: it stays as
+    /// with `auto`.
+    fn blocks(self, name: &str, dims: &[usize], names: &Names) -> Option<GgmlDType> {
+        let [_, width] = dims else { return None };
+        let module = name.trim_end_matches(".weight");
+        let format = match self {
+            Self::Auto | Self::F32 | Self::Bf16 => return None,
+            _ if module == names.positions => return None,
+            // A small part of a model, where an error touches every token.
+            Self::FourBit if module != names.embedding && module != "lm_head" => match width.is_multiple_of(256) {
+                true => GgmlDType::Q4K,
+                false => GgmlDType::Q4_0,
+            },
+            Self::EightBit | Self::FourBit => GgmlDType::Q8_0,
+        };
+        width.is_multiple_of(format.block_size()).then_some(format)
     }
 }
 
@@ -57,12 +94,12 @@ pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
         }
     }
     let files = weight_files(dir)?;
-    let mut weights = Weights::new();
+    let mut weights = HeldWeights::new();
     let mut hashes = String::new();
     for file in &files {
         let bytes = fsio::read_bytes(file)?;
         hashes += &fsio::sha256(&bytes);
-        read_weights(file, &bytes, dtype, &mut weights)?;
+        read_weights(file, &bytes, dtype, &config.names, &mut weights)?;
     }
     let sha256 = if files.len() == 1 { hashes } else { fsio::sha256(hashes.as_bytes()) };
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
@@ -71,8 +108,8 @@ pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
 }
 
 /// A weight that no part of the decoder took means that the configuration leaves out a part of the model.
-fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<()> {
-    let taken = decoder.weights();
+fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &HeldWeights) -> Result<()> {
+    let taken = decoder.held_weights();
     // Older versions saved tables beside the weights, and the head once more where it is the embedding.
     let harmless = ["lm_head.weight", ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
     let left = weights.keys().filter(|name| !taken.contains_key(*name));
@@ -91,19 +128,22 @@ fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<
 /// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.
 pub fn load_bytes(name: &str, config: &str, safetensors: &[u8], dtype: WeightDtype) -> Result<LoadedModel> {
     let config = DecoderConfig::parse(Path::new(name), config)?;
-    let mut weights = Weights::new();
-    read_weights(Path::new(name), safetensors, dtype, &mut weights)?;
+    let mut weights = HeldWeights::new();
+    read_weights(Path::new(name), safetensors, dtype, &config.names, &mut weights)?;
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
     Ok(LoadedModel { decoder, sha256: fsio::sha256(safetensors) })
 }
 
-fn read_weights(file: &Path, bytes: &[u8], dtype: WeightDtype, into: &mut Weights) -> Result<()> {
+fn read_weights(file: &Path, bytes: &[u8], dtype: WeightDtype, names: &Names, into: &mut HeldWeights) -> Result<()> {
     let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| Error::file(file, e))?;
-    for (name, tensor) in tensors {
-        let dtype = dtype.of(&tensor);
-        into.insert(name, tensor.to_dtype(dtype)?);
-    }
-    Ok(())
+    // Quantising is work for every core.
+    with_helpers(process::workers(0) - 1, || {
+        for (name, tensor) in tensors {
+            let weight = dtype.held(&name, &tensor, names)?;
+            into.insert(name, weight);
+        }
+        Ok(())
+    })
 }
 
 /// The safetensors of a folder: one file, or the shards of its index.

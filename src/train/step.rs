@@ -147,7 +147,7 @@ pub fn forward_backward(
         let kl = kl_divergence(
             &normed.detach(),
             &base,
-            &decoder.output.detach(),
+            &decoder.output,
             decoder.config.logit_softcap,
             &chunk.weights,
         )?;
@@ -210,7 +210,7 @@ enum Forward {
 
 fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {
     let cap = decoder.config.logit_softcap;
-    cross_entropy(normed, &decoder.output.detach(), cap, &chunk.targets, &chunk.weights, with_weight_grad)
+    cross_entropy(normed, &decoder.output, cap, &chunk.targets, &chunk.weights, with_weight_grad)
 }
 
 /// Runs a graph backward from `output` with a given gradient.

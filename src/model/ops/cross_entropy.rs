@@ -4,11 +4,12 @@
 
 use candle_core::{Result, Tensor};
 
+use super::linear::on_device;
 use super::product::{Matrix, product};
 use super::read;
 use super::simd::{exp, max, sum, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
-use super::weight::{times, times_transposed};
+use super::weight::{Weight, times, times_transposed};
 
 const CHUNK: usize = 128;
 
@@ -46,19 +47,20 @@ vectorised! {
 /// predicting `targets[t]` from token t. Logits are kept within ± `cap`, if there is one.
 pub fn cross_entropy(
     hidden: &Tensor,
-    head: &Tensor,
+    head: impl Into<Weight>,
     cap: Option<f32>,
     targets: &[u32],
     weights: &[f32],
     with_weight_grad: bool,
 ) -> Result<CrossEntropy> {
     let (tokens, width) = hidden.dims2()?;
-    let vocab = head.dim(0)?;
+    let head = &head.into();
+    let vocab = head.dims2()?.0;
     if let Some(bad) = targets.iter().find(|&&t| t as usize >= vocab) {
         candle_core::bail!("token {bad} is outside the model's vocabulary of {vocab}");
     }
     if !hidden.device().is_cpu() {
-        return on_device(hidden, head, cap, targets, weights, with_weight_grad);
+        return by_candle(hidden, on_device(head)?, cap, targets, weights, with_weight_grad);
     }
     let wanted: Vec<usize> = (0..tokens).filter(|&t| weights[t] != 0.0).collect();
     let mut losses = vec![0.0; tokens];
@@ -88,12 +90,12 @@ pub fn cross_entropy(
     })?;
     let hidden_grad = Tensor::from_vec(hidden_grad, (tokens, width), hidden.device())?;
     let weight_grad =
-        with_weight_grad.then(|| Tensor::from_vec(weight_grad, (vocab, width), head.device())).transpose()?;
+        with_weight_grad.then(|| Tensor::from_vec(weight_grad, (vocab, width), hidden.device())).transpose()?;
     Ok(CrossEntropy { losses, hidden_grad, weight_grad })
 }
 
 /// The same by candle's autograd.
-fn on_device(
+fn by_candle(
     hidden: &Tensor,
     head: &Tensor,
     cap: Option<f32>,

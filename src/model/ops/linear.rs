@@ -8,15 +8,16 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 use super::dropout::Mask;
 use super::product::{Matrix, multiply, product, scaled, transposed};
 use super::simd::add;
-use super::weight::{times, times_transposed};
+use super::weight::{Weight, times, times_transposed};
 use super::{read, values};
 
-/// `x Wᵀ` where `W` (f32 or bf16) never gets a gradient.
-pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+/// `x Wᵀ` where `W` never gets a gradient.
+pub fn frozen_linear(x: &Tensor, weight: impl Into<Weight>) -> Result<Tensor> {
+    let weight = weight.into();
     if !x.device().is_cpu() {
-        return x.matmul(&weight.t()?);
+        return x.matmul(&on_device(&weight)?.t()?);
     }
-    x.contiguous()?.apply_op1(Frozen { weight: weight.clone() })
+    x.contiguous()?.apply_op1(Frozen { weight })
 }
 
 /// `x Wᵀ` where both get gradients.
@@ -30,16 +31,25 @@ pub fn trainable_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 /// A frozen linear and its LoRA. `mask` is the dropout of this pass, if any.
 pub fn lora_linear(
     x: &Tensor,
-    weight: &Tensor,
+    weight: impl Into<Weight>,
     a: &Tensor,
     b: &Tensor,
     scale: f32,
     mask: Option<Mask>,
 ) -> Result<Tensor> {
+    let weight = weight.into();
     if !x.device().is_cpu() {
-        return reference_lora_linear(x, weight, a, b, scale);
+        return reference_lora_linear(x, on_device(&weight)?, a, b, scale);
     }
-    x.contiguous()?.apply_op3(a, b, Lora { weight: weight.clone(), scale, mask, low: OnceLock::new() })
+    x.contiguous()?.apply_op3(a, b, Lora { weight, scale, mask, low: OnceLock::new() })
+}
+
+/// Blocks have no products of ours elsewhere than on the processor.
+pub(super) fn on_device(weight: &Weight) -> Result<&Tensor> {
+    match weight.dense() {
+        Some(tensor) => Ok(tensor),
+        None => candle_core::bail!("quantised weights are for the CPU: choose --device cpu, or a dtype"),
+    }
 }
 
 /// The same without dropout in candle's own ops.
@@ -48,7 +58,7 @@ pub fn reference_lora_linear(x: &Tensor, weight: &Tensor, a: &Tensor, b: &Tensor
 }
 
 struct Frozen {
-    weight: Tensor,
+    weight: Weight,
 }
 
 impl CustomOp1 for Frozen {
@@ -153,7 +163,7 @@ impl Low<'_> {
 }
 
 struct Lora {
-    weight: Tensor,
+    weight: Weight,
     scale: f32,
     mask: Option<Mask>,
     /// Of the forward pass.
