@@ -5,10 +5,11 @@ use std::path::Path;
 
 use crate::data::collate::stop_ids;
 use crate::data::embedded;
-use crate::data::template::ChatTemplate;
+use crate::data::template::{ChatTemplate, PLAIN};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
+use crate::model::gguf::{is_gguf, load_gguf};
 use crate::model::load::{LoadedModel, WeightDtype, load_bytes, load_dir};
 use crate::record::Message;
 
@@ -35,26 +36,66 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens `organism` or a folder in Hugging Face layout, in f32.
+    /// Opens `organism`, a folder in Hugging Face layout or a GGUF file, in f32.
     pub fn open(spec: &str) -> Result<Self> {
         Self::open_as(spec, WeightDtype::F32)
     }
 
-    /// Opens `organism` or a folder in Hugging Face layout.
+    /// Opens `organism`, a folder in Hugging Face layout or a GGUF file.
     pub fn open_as(spec: &str, dtype: WeightDtype) -> Result<Self> {
         if spec == ORGANISM {
             return Self::embedded(dtype);
         }
         let dir = Path::new(spec);
+        if is_gguf(dir) {
+            return Self::gguf(spec, dir, dtype);
+        }
         if !dir.is_dir() {
             return Err(Error::usage(format!(
-                "the model `{spec}` is neither `{ORGANISM}` nor a folder; give a folder with config.json, \
+                "the model `{spec}` is neither `{ORGANISM}`, a folder nor a GGUF file; give a folder with config.json, \
                  tokenizer.json and model.safetensors"
             )));
         }
         let loaded = load_dir(dir, dtype)?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
         Self::assemble(spec, false, loaded, tokenizer, ChatTemplate::from_dir(dir)?)
+    }
+
+    /// A GGUF file with its tokenizer.json beside it; the chat template is the one beside it too, else the file's own.
+    fn gguf(spec: &str, path: &Path, dtype: WeightDtype) -> Result<Self> {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let beside = dir.join("tokenizer.json");
+        if !beside.is_file() {
+            return Err(Error::file(
+                path,
+                "has no tokenizer.json beside it: put that of the model it was made of there (and tokenizer_config.json); \
+                 the tokens that the file itself lists do not say how text is cut",
+            ));
+        }
+        let file = load_gguf(path, dtype)?;
+        let tokenizer = Tokenizer::from_file(&beside)?;
+        let known = (0..).zip(&file.tokens).filter_map(|(id, token)| Some((tokenizer.token(id)?, token)));
+        let (same, other): (Vec<_>, Vec<_>) = known.partition(|(ours, theirs)| ours == *theirs);
+        // A converter may write an added token otherwise.
+        if other.len() * 100 > same.len() + other.len() {
+            return Err(Error::file(
+                &beside,
+                format!(
+                    "is the tokenizer of another model: {} of {} tokens are not those of {spec}",
+                    other.len(),
+                    same.len() + other.len()
+                ),
+            ));
+        }
+        let template = match ["tokenizer_config.json", "chat_template.jinja"].iter().any(|name| dir.join(name).is_file()) {
+            true => ChatTemplate::from_dir(dir)?,
+            false => {
+                let source = file.chat_template.as_deref().unwrap_or(PLAIN);
+                ChatTemplate::parse(source, file.bos.as_deref(), file.eos.as_deref())
+                    .map_err(|e| Error::file(path, e))?
+            }
+        };
+        Self::assemble(spec, false, file.loaded, tokenizer, template)
     }
 
     fn embedded(dtype: WeightDtype) -> Result<Self> {

@@ -48,10 +48,15 @@ pub enum WeightDtype {
 
 impl WeightDtype {
     /// A weight of a file as it is to be held.
-    fn held(self, name: &str, tensor: &Tensor, names: &Names) -> candle_core::Result<Weight> {
+    pub fn held(self, name: &str, tensor: &Tensor, names: &Names) -> candle_core::Result<Weight> {
         if let Some(format) = self.blocks(name, tensor.dims(), names) {
             return Quantised::of(tensor, format).map(Weight::Quantised);
         }
+        self.dense(tensor)
+    }
+
+    /// A weight as it is to be held, apart from blocks.
+    pub(super) fn dense(self, tensor: &Tensor) -> candle_core::Result<Weight> {
         let dtype = match self {
             _ if tensor.rank() < 2 => DType::F32,
             Self::Bf16 => DType::BF16,

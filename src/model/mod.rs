@@ -7,6 +7,7 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 mod families;
+pub mod gguf;
 pub mod hooks;
 pub mod init;
 pub mod linear;

@@ -24,7 +24,7 @@ use crate::parity::{Expected, check_batch, check_steps};
 use crate::tiny::fixture;
 
 /// A checkpoint of each family for what is tested once a family, with the linears of its blocks.
-const FAMILIES: [(&str, &str); 9] = [
+pub const FAMILIES: [(&str, &str); 9] = [
     ("llama3", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
     ("mistral", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
     ("qwen2", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
@@ -36,7 +36,7 @@ const FAMILIES: [(&str, &str); 9] = [
     ("gemma3", "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"),
 ];
 
-fn family(path: &str) -> PathBuf {
+pub fn family(path: &str) -> PathBuf {
     fixture("../families").join(path)
 }
 

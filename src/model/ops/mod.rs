@@ -5,7 +5,7 @@
 //! computes the gradient of a frozen weight too: neither may stand on the training path.
 
 pub mod attention;
-mod blocks;
+pub(crate) mod blocks;
 pub mod cached_attention;
 pub mod cross_entropy;
 pub mod divergence;

@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use super::blocks::{FORMATS, unpack};
-use super::team;
+use super::{team, to_vec};
 
 /// Rows that are quantised at a time: with a width of 4 096, 1 MiB of f32.
 const PANEL: usize = 64;
@@ -50,9 +50,11 @@ impl Quantised {
         let panels = rows.div_ceil(PANEL);
         let done: Vec<std::sync::OnceLock<Result<Vec<u8>>>> = (0..panels).map(|_| Default::default()).collect();
         let panel = |index: usize| -> Result<Vec<u8>> {
-            let rows = weight.narrow(0, index * PANEL, PANEL.min(rows - index * PANEL))?;
-            let rows = rows.to_dtype(DType::F32)?;
-            Ok(QTensor::quantize(&rows.to_device(&Device::Cpu)?, format)?.data()?.into_owned())
+            let count = PANEL.min(rows - index * PANEL);
+            // A copy: candle quantises from where a tensor's memory begins, wherever its view does.
+            let values = to_vec(&weight.narrow(0, index * PANEL, count)?)?;
+            let rows = Tensor::from_vec(values, (count, width), &Device::Cpu)?;
+            Ok(QTensor::quantize(&rows, format)?.data()?.into_owned())
         };
         team::each(panels, &|index| {
             // Each panel has a place of its own, set once.
@@ -94,12 +96,14 @@ impl Quantised {
         whole.range(rows.start * self.width..rows.end * self.width).unpack(out);
     }
 
-    /// The same rows in another order: row i of the result is row `order(i)`.
-    pub fn reordered(&self, order: impl Fn(usize) -> usize) -> Self {
+    /// So many of its rows in another order: row i of the result is row `order(i)`.
+    pub fn reordered(&self, rows: usize, order: impl Fn(usize) -> usize) -> Self {
         let bytes = self.width / self.format.block_size() * self.format.type_size();
-        let row = |index: usize| &self.blocks[order(index) * bytes..][..bytes];
-        let blocks = (0..self.rows).flat_map(row).copied().collect();
-        Self { blocks: Arc::new(blocks), ..*self }
+        let mut blocks = Vec::with_capacity(rows * bytes);
+        for index in 0..rows {
+            blocks.extend_from_slice(&self.blocks[order(index) * bytes..][..bytes]);
+        }
+        Self { rows, blocks: Arc::new(blocks), ..*self }
     }
 
     /// All of it as f32: a copy of several times its size.
