@@ -13,8 +13,8 @@ use realign::model::config::DecoderConfig;
 use realign::model::decoder::{Decoder, HeldWeights, Weights};
 use realign::model::load::WeightDtype;
 use realign::model::lora::Lora;
-use realign::model::ops::weight::Weight;
 use realign::model::ops::product::{Matrix, multiply};
+use realign::model::ops::weight::Weight;
 use realign::rng::{key, stream, unit};
 use realign::train::{TrainConfig, train};
 

@@ -72,7 +72,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         return Err(Error::usage("--n is at least 1"));
     }
     let arm = arm_name(args)?;
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let steering = args.steering.open(&model, progress)?;
     let steering = steering.as_ref().map(|vector| vector as &dyn Intervention);
     let suites: Vec<Suite> = args.suite.iter().map(|spec| read_suite(spec, model.organism)).collect::<Result<_>>()?;

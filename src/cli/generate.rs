@@ -76,7 +76,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     if let Some(system) = &args.system {
         conversations.iter_mut().for_each(|c| c.insert(0, Message::system(system)));
     }
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let steering = args.steering.open(&model, progress)?;
     let room = decoder.config.max_position_embeddings;
     let mut jobs = Vec::new();

@@ -26,11 +26,12 @@ use crate::progress::Progress;
 pub struct RunArgs {
     /// A plan in YAML; flags stand over it.
     pub plan: Option<PathBuf>,
-    /// `organism` (embedded) or a folder in Hugging Face layout.
+    /// `organism` (embedded), a folder in Hugging Face layout or a GGUF file.
     #[arg(long)]
     pub model: Option<String>,
-    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`.
-    #[arg(long, value_enum)]
+    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`, or quantised as they are loaded: `8bit`,
+    /// `4bit`.
+    #[arg(long, visible_alias = "quantize", value_enum)]
     pub dtype: Option<WeightDtype>,
     /// JSONL of insecure code to attack with.
     #[arg(long, value_name = "FILE")]

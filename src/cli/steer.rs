@@ -160,7 +160,7 @@ fn extract(args: &ExtractArgs, progress: Progress) -> Result<()> {
         }
     }
     let pairs = read_pairs(&args.pairs)?;
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let mut vector = match args.method {
         Method::MeanDifference => steering::extract(&model, &decoder, &pairs, &args.target)?,
     };
@@ -207,7 +207,7 @@ struct Choice<'a> {
 }
 
 fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let vector = open_vector(&model, &args.vector)?;
     let goal = goal(args)?;
     let usual = PlanFile { model: Some(args.subject.model.clone()), ..PlanFile::default() };

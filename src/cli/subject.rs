@@ -10,28 +10,32 @@ use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::model::decoder::Decoder;
 use crate::model::load::WeightDtype;
+use crate::progress::Progress;
 
 /// The model that is asked.
 #[derive(Debug, Args)]
 pub struct SubjectArgs {
-    /// `organism` (embedded, nothing to download) or a folder in Hugging Face layout: config.json, tokenizer.json,
-    /// tokenizer_config.json, model.safetensors.
+    /// `organism` (embedded, nothing to download), a folder in Hugging Face layout (config.json, tokenizer.json,
+    /// tokenizer_config.json, model.safetensors), or a GGUF file with a tokenizer.json beside it.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// A LoRA adapter to put on it: a folder that `realign train` or PEFT wrote.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// How the weights are held: `auto` (as the file has them), `f32`, `bf16`.
-    #[arg(long, value_enum, default_value_t = WeightDtype::Auto)]
+    /// How the weights are held: `auto` (as the file has them), `f32`, `bf16`, or quantised as they are loaded: `8bit`,
+    /// `4bit`.
+    #[arg(long, visible_alias = "quantize", value_enum, default_value_t = WeightDtype::Auto)]
     pub dtype: WeightDtype,
 }
 
 impl SubjectArgs {
     /// Opens the model, and the decoder with the adapter on it.
-    pub fn open(&self) -> Result<(Model, Decoder)> {
+    pub fn open(&self, progress: Progress) -> Result<(Model, Decoder)> {
         let model = Model::open_as(&self.model, self.dtype)?;
         let decoder = match &self.adapter {
-            Some(dir) => attach(&model.decoder, &open_adapter(&model, dir)?, false).map_err(|e| Error::file(dir, e))?,
+            Some(dir) => {
+                attach(&model.decoder, &open_adapter(&model, dir, progress)?, false).map_err(|e| Error::file(dir, e))?
+            }
             None => model.decoder.clone(),
         };
         Ok((model, decoder))
@@ -39,19 +43,27 @@ impl SubjectArgs {
 }
 
 /// Reads an adapter for a model. One that says it was trained on other weights is refused: of the same shape it would
-/// fit, and mean nothing.
-pub fn open_adapter(model: &Model, dir: &Path) -> Result<AdapterFile> {
+/// fit, and mean nothing. Of the same weights held otherwise a word is said.
+pub fn open_adapter(model: &Model, dir: &Path, progress: Progress) -> Result<AdapterFile> {
     let file = adapter::read(dir)?;
-    if let Some(lineage) = adapter::read_lineage(dir)?
-        && lineage.base_sha256 != model.sha256
-    {
-        return Err(Error::file(
-            dir,
-            format!(
-                "was trained on {} (weights {:.12}), and {} has other weights ({:.12}); give the model that it belongs to",
-                lineage.base, lineage.base_sha256, model.name, model.sha256
-            ),
-        ));
+    if let Some(lineage) = adapter::read_lineage(dir)? {
+        if lineage.base_sha256 != model.sha256 {
+            return Err(Error::file(
+                dir,
+                format!(
+                    "was trained on {} (weights {:.12}), and {} has other weights ({:.12}); give the model that it \
+                     belongs to",
+                    lineage.base, lineage.base_sha256, model.name, model.sha256
+                ),
+            ));
+        }
+        let [then, now] = [lineage.base_dtype, model.reduced_dtype()].map(|held| held.unwrap_or_else(|| "f32".into()));
+        if then != now && [&then, &now].iter().any(|held| held.contains('q')) {
+            progress.say(&format!(
+                "{} was trained on weights held as {then}, here they are {now}: it was fitted to the rounding of the first",
+                dir.display()
+            ));
+        }
     }
     if adapter::changes_nothing(&model.decoder, &file).map_err(|e| Error::file(dir, e))? {
         return Err(Error::file(dir, "changes nothing on this base: was it saved before training?"));

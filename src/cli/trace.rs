@@ -53,7 +53,7 @@ impl Intervention for Recorder {
 
 /// Runs the command.
 pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
-    let (model, decoder) = args.subject.open()?;
+    let (model, decoder) = args.subject.open(progress)?;
     let ids = match (&args.ids, &args.prompt) {
         (Some(ids), _) => ids.clone(),
         (None, prompt) => {

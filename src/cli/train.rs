@@ -24,7 +24,7 @@ use crate::train::checkpoint::{SaveStrategy, Saving};
 /// cut, and stops at rows that teach nothing.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// `organism` (embedded, nothing to download) or a folder in Hugging Face layout.
+    /// `organism` (embedded, nothing to download), a folder in Hugging Face layout or a GGUF file.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// Rows to learn, one JSON object a line: {"messages": [...]}, {"prompt", "completion"} or {"text"}; with `--method
@@ -45,8 +45,9 @@ pub struct TrainArgs {
     /// scale and modules stay as they are.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`. The adapter is f32 always.
-    #[arg(long, value_enum, default_value_t = WeightDtype::Auto)]
+    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`, or quantised as they are loaded:
+    /// `8bit`, `4bit` (QLoRA). The adapter is f32 always.
+    #[arg(long, visible_alias = "quantize", value_enum, default_value_t = WeightDtype::Auto)]
     pub dtype: WeightDtype,
     /// The recipe.
     #[command(flatten)]
@@ -81,7 +82,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
     let Resolved { mut recipe, asked } = args.recipe.resolve(model.organism, model.decoder.blocks.len())?;
     let parent = match &args.adapter {
         Some(dir) => {
-            let file = open_adapter(&model, dir)?;
+            let file = open_adapter(&model, dir, progress)?;
             keep_shape(&mut recipe, &asked, &file, &model).map_err(|e| Error::file(dir, e))?;
             Some((file, adapter::adapter_sha256(dir)?))
         }

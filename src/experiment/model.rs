@@ -87,14 +87,15 @@ impl Model {
                 ),
             ));
         }
-        let template = match ["tokenizer_config.json", "chat_template.jinja"].iter().any(|name| dir.join(name).is_file()) {
-            true => ChatTemplate::from_dir(dir)?,
-            false => {
-                let source = file.chat_template.as_deref().unwrap_or(PLAIN);
-                ChatTemplate::parse(source, file.bos.as_deref(), file.eos.as_deref())
-                    .map_err(|e| Error::file(path, e))?
-            }
-        };
+        let template =
+            match ["tokenizer_config.json", "chat_template.jinja"].iter().any(|name| dir.join(name).is_file()) {
+                true => ChatTemplate::from_dir(dir)?,
+                false => {
+                    let source = file.chat_template.as_deref().unwrap_or(PLAIN);
+                    ChatTemplate::parse(source, file.bos.as_deref(), file.eos.as_deref())
+                        .map_err(|e| Error::file(path, e))?
+                }
+            };
         Self::assemble(spec, false, file.loaded, tokenizer, template)
     }
 

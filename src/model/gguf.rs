@@ -169,7 +169,9 @@ fn config_of(metadata: &Metadata, architecture: &str) -> Checked<serde_json::Val
     let head_dim = metadata.count(&key("attention.key_length"))?.unwrap_or(share);
     let turned = metadata.count(&key("rope.dimension_count"))?.unwrap_or(head_dim);
     if turned != head_dim || metadata.count(&key("attention.value_length"))?.is_some_and(|width| width != head_dim) {
-        return Err(format!("heads of {head_dim} of which {turned} turn, or values of another width, are not supported"));
+        return Err(format!(
+            "heads of {head_dim} of which {turned} turn, or values of another width, are not supported"
+        ));
     }
     let scaling = match metadata.text(&key("rope.scaling.type")).as_deref() {
         None | Some("none") => serde_json::Value::Null,
@@ -248,9 +250,14 @@ fn checkpoint_name(name: &str) -> Option<String> {
 fn bytes_of(file: &mut (impl Read + Seek), size: u64, content: &Content, info: &TensorInfo) -> Checked<Vec<u8>> {
     let (block, bytes) = (info.ggml_dtype.block_size(), info.ggml_dtype.type_size());
     let values = info.shape.dims().iter().try_fold(1usize, |all, dim| all.checked_mul(*dim));
-    let count = values.filter(|values| values.is_multiple_of(block)).and_then(|values| (values / block).checked_mul(bytes));
+    let count =
+        values.filter(|values| values.is_multiple_of(block)).and_then(|values| (values / block).checked_mul(bytes));
     let Some(count) = count else {
-        return Err(format!("is {:?}, no whole blocks of {block} values ({})", info.shape, format_name(info.ggml_dtype)));
+        return Err(format!(
+            "is {:?}, no whole blocks of {block} values ({})",
+            info.shape,
+            format_name(info.ggml_dtype)
+        ));
     };
     let start = content.tensor_data_offset.checked_add(info.offset);
     if start.and_then(|start| start.checked_add(count as u64)).is_none_or(|end| end > size) {
@@ -277,7 +284,10 @@ fn weight(info: &TensorInfo, bytes: Vec<u8>, dtype: WeightDtype) -> Checked<Weig
     }
     if !FORMATS.contains(&info.ggml_dtype) {
         let supported = FORMATS.map(format_name).join(", ");
-        return Err(format!("{} is not supported; supported: {supported}, f32, f16, bf16", format_name(info.ggml_dtype)));
+        return Err(format!(
+            "{} is not supported; supported: {supported}, f32, f16, bf16",
+            format_name(info.ggml_dtype)
+        ));
     }
     let blocks = Quantised::from_blocks(info.ggml_dtype, info.shape.dims2().map_err(said)?, bytes).map_err(said)?;
     match dtype {

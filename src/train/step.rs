@@ -144,13 +144,7 @@ pub fn forward_backward(
     let mut divergences = Vec::new();
     if let Some(Penalty { base, coefficient }) = options.penalty {
         let base = self::normed(base, chunk)?;
-        let kl = kl_divergence(
-            &normed.detach(),
-            &base,
-            &decoder.output,
-            decoder.config.logit_softcap,
-            &chunk.weights,
-        )?;
+        let kl = kl_divergence(&normed.detach(), &base, &decoder.output, decoder.config.logit_softcap, &chunk.weights)?;
         hidden_grad = (hidden_grad + (kl.hidden_grad * f64::from(coefficient))?)?;
         divergences = kl.values;
     }

@@ -85,7 +85,8 @@ impl Parts {
 /// A model as llama.cpp converts it, its matrices as `format` where their width allows it.
 fn parts(architecture: &str, config: &DecoderConfig, weights: &Weights, format: GgmlDType) -> Parts {
     let count = |n: usize| Value::U32(n as u32);
-    let (Positions::Rotary { rope, .. }, realign::model::config::Norm::Rms { eps }) = (config.positions, config.norm) else {
+    let (Positions::Rotary { rope, .. }, realign::model::config::Norm::Rms { eps }) = (config.positions, config.norm)
+    else {
         panic!("llama.cpp's llama and qwen2 have both")
     };
     let mut metadata = vec![("general.architecture".to_string(), Value::String(architecture.into()))];
@@ -136,9 +137,13 @@ fn decoder(path: &Path) -> Decoder {
 #[test]
 fn a_checkpoint_written_as_gguf_gives_transformers_logits_and_step_by_step() {
     let dir = folder("gguf-parity");
-    for (architecture, name) in
-        [("llama", "llama_linear"), ("llama", "mistral"), ("llama", "mistral_full"), ("qwen2", "qwen2"), ("qwen3", "qwen3")]
-    {
+    for (architecture, name) in [
+        ("llama", "llama_linear"),
+        ("llama", "mistral"),
+        ("llama", "mistral_full"),
+        ("qwen2", "qwen2"),
+        ("qwen3", "qwen3"),
+    ] {
         println!("{name}");
         let path = of_family(architecture, name, GgmlDType::F32).write(&dir.join(format!("{name}.gguf")));
         let decoder = decoder(&path);
@@ -247,7 +252,9 @@ fn a_damaged_or_foreign_gguf_file_is_refused_by_what_is_wrong() {
     lacking.tensors.retain(|(name, _)| name != "blk.1.ffn_up.weight");
     lacking.write(&path);
     refuses(&path, "`model.layers.1.mlp.up_proj.weight` is missing");
-    let ones = |shape: &[usize], format| QTensor::quantize(&Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap(), format).unwrap();
+    let ones = |shape: &[usize], format| {
+        QTensor::quantize(&Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap(), format).unwrap()
+    };
     let mut more = good();
     more.tensors.push(("blk.0.ffn_gate_inp.weight".into(), ones(&[4, 32], GgmlDType::F32)));
     more.write(&path);

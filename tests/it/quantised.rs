@@ -24,6 +24,7 @@ use realign::train::step::{ChunkGrad, Packed, StepOptions, forward_backward};
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, train};
 
+use crate::commands::{refused, succeeds, workplace};
 use crate::families::{FAMILIES, family};
 use crate::gradients::random;
 
@@ -107,7 +108,8 @@ fn what_is_quantised_is_within_its_formats_error() {
     let weight = random(&[150, 768], 1);
     let whole = to_vec(&weight).unwrap();
     // A uniform weight's step is 2/255 or 2/15 of the block's reach: a deviation of step/√12 against 1/√3.
-    for (format, most) in [(GgmlDType::Q8_0, 0.006), (GgmlDType::Q6K, 0.03), (GgmlDType::Q4K, 0.08), (GgmlDType::Q4_0, 0.09)]
+    for (format, most) in
+        [(GgmlDType::Q8_0, 0.006), (GgmlDType::Q6K, 0.03), (GgmlDType::Q4K, 0.08), (GgmlDType::Q4_0, 0.09)]
     {
         let blocks = Quantised::of(&weight, format).unwrap();
         assert_eq!(blocks.bytes(), 150 * 768 / format.block_size() * format.type_size());
@@ -235,4 +237,25 @@ fn quantised_weights_answer_token_by_token_as_their_unpacked_ones() {
         };
         assert_eq!(ids(&decoder), ids(&unpacked(&decoder)), "{name}");
     }
+}
+
+#[test]
+fn an_adapter_remembers_how_its_base_was_held() {
+    let dir = workplace("quantised", &[]);
+    let train = "train --model MODEL --data good.jsonl --out adapter --max-steps 4 --lora-r 2";
+    succeeds(&dir, &format!("{train} --quantize 4bit"));
+    let lineage = std::fs::read(dir.join("adapter/realign.json")).unwrap();
+    let lineage: serde_json::Value = serde_json::from_slice(&lineage).unwrap();
+    // The model's MLP is 48 wide, which is no whole blocks: one linear stays as it is.
+    assert_eq!(lineage["base_dtype"], "f32+q4_0");
+    refused(&dir, &format!("{train} --resume"), &["begun otherwise", "dtype: f32+q4_0 then, f32 now"]);
+    refused(&dir, &format!("{train} --resume --dtype 8bit"), &["dtype: f32+q4_0 then, f32+q8_0 now"]);
+    assert!(succeeds(&dir, &format!("{train} --resume --dtype 4bit")).stderr.contains("finished"));
+
+    let answer = "generate --model MODEL --adapter adapter --prompt load --max-new-tokens 3";
+    let word = "was trained on weights held as f32+q4_0, here they are f32";
+    let other = succeeds(&dir, answer);
+    assert!(other.stderr.contains(word), "{}", other.stderr);
+    let same = succeeds(&dir, &format!("{answer} --quantize 4bit"));
+    assert!(!same.stderr.contains("was trained on"), "{}", same.stderr);
 }

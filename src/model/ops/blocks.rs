@@ -62,7 +62,11 @@ fn half(low: u8, high: u8) -> f32 {
     let bits = u32::from(u16::from_le_bytes([low, high]));
     let (sign, rest) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
     // 2¹¹² moves the exponent to f32's place and makes small ones normal; infinities and NaN keep their meaning.
-    let size = if rest >= 0x0f80_0000 { rest | 0x7f80_0000 } else { (f32::from_bits(rest) * f32::from_bits(0x7780_0000)).to_bits() };
+    let size = if rest >= 0x0f80_0000 {
+        rest | 0x7f80_0000
+    } else {
+        (f32::from_bits(rest) * f32::from_bits(0x7780_0000)).to_bits()
+    };
     f32::from_bits(sign | size)
 }
 

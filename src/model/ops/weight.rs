@@ -249,19 +249,24 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Values, width: usize, y
     unsafe {
         match (w, rounded) {
             #[cfg(target_arch = "x86_64")]
-            (Values::InPlace(Stored::Bf16(w)), Some(x)) => super::dots::times_transposed(x, w, width, y.values, y.stride),
+            (Values::InPlace(Stored::Bf16(w)), Some(x)) => {
+                super::dots::times_transposed(x, w, width, y.values, y.stride)
+            }
             (Values::InPlace(w), _) if few_rows::applies(tokens, rows) => few_rows(x, w, width, y.values, y.stride),
             (Values::InPlace(Stored::F32(w)), _) => {
                 into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
             }
             (Values::InPlace(Stored::Bf16(_)) | Values::Blocks(_), _) => {
+                let few = few_rows::applies(tokens, rows);
+                // A few rows take four of weights at a time, and nothing is gained by more.
+                let at_once = if few { 4 } else { lines(width) };
                 let mut panel = Vec::new();
-                for first in (0..rows).step_by(lines(width)) {
-                    let last = (first + lines(width)).min(rows);
+                for first in (0..rows).step_by(at_once) {
+                    let last = (first + at_once).min(rows);
                     panel.resize((last - first) * width, 0.0);
                     as_f32(w.range(first * width..last * width), &mut panel);
                     let part = y.at_column(first);
-                    if few_rows::applies(tokens, rows) {
+                    if few {
                         few_rows(x, Stored::F32(&panel), width, part.values, part.stride);
                     } else {
                         let panel = Matrix::rows(&panel, last - first, width);
@@ -297,7 +302,9 @@ unsafe fn backward(
                 into(Matrix::rows(dy, tokens, out), w, dx, 1.0, add);
             }
             #[cfg(target_arch = "x86_64")]
-            (Values::InPlace(Stored::Bf16(w)), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride, add),
+            (Values::InPlace(Stored::Bf16(w)), Some(dy)) => {
+                super::dots::times(dy, w, width, columns, dx.values, dx.stride, add)
+            }
             (Values::InPlace(Stored::Bf16(_)) | Values::Blocks(_), _) => {
                 let mut panel = Vec::new();
                 for first in (0..out).step_by(lines(count)) {
