@@ -28,31 +28,30 @@ pub const FORMATS: [GgmlDType; 8] = [
     GgmlDType::Q6K,
 ];
 
+/// Every block by one of the functions below. A macro, since a function that is handed over is called, and then it is
+/// compiled without the vector unit.
+macro_rules! each {
+    ($one:ident, $blocks:ident, $out:ident) => {
+        for (block, out) in $blocks.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+            $one(block, out);
+        }
+    };
+}
+
 vectorised! {
     /// Whole blocks of one of [`FORMATS`] as f32.
     pub(crate) fn unpack(format: GgmlDType, blocks: &[u8], out: &mut [f32]) {
         match format {
-            GgmlDType::Q4_0 => each(blocks, out, q4_0),
-            GgmlDType::Q4_1 => each(blocks, out, q4_1),
-            GgmlDType::Q5_0 => each(blocks, out, q5_0),
-            GgmlDType::Q5_1 => each(blocks, out, q5_1),
-            GgmlDType::Q8_0 => each(blocks, out, q8_0),
-            GgmlDType::Q4K => each(blocks, out, q4_k),
-            GgmlDType::Q5K => each(blocks, out, q5_k),
-            GgmlDType::Q6K => each(blocks, out, q6_k),
+            GgmlDType::Q4_0 => each!(q4_0, blocks, out),
+            GgmlDType::Q4_1 => each!(q4_1, blocks, out),
+            GgmlDType::Q5_0 => each!(q5_0, blocks, out),
+            GgmlDType::Q5_1 => each!(q5_1, blocks, out),
+            GgmlDType::Q8_0 => each!(q8_0, blocks, out),
+            GgmlDType::Q4K => each!(q4_k, blocks, out),
+            GgmlDType::Q5K => each!(q5_k, blocks, out),
+            GgmlDType::Q6K => each!(q6_k, blocks, out),
             other => unreachable!("no weight is held as {other:?}"),
         }
-    }
-}
-
-#[inline(always)]
-fn each<const BYTES: usize, const VALUES: usize>(
-    blocks: &[u8],
-    out: &mut [f32],
-    one: impl Fn(&[u8; BYTES], &mut [f32; VALUES]),
-) {
-    for (block, out) in blocks.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
-        one(block, out);
     }
 }
 
@@ -164,18 +163,15 @@ fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
 fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = half(block[208], block[209]);
     for part in 0..2 {
-        for side in 0..2 {
-            let scale = |at: usize| d * f32::from(block[192 + 8 * part + 2 * at + side] as i8);
-            let scales = [scale(0), scale(1), scale(2), scale(3)];
-            for i in 16 * side..16 * side + 16 {
-                let (first, second) = (block[64 * part + i], block[64 * part + 32 + i]);
-                let upper = block[128 + 32 * part + i];
-                let value = |low: u8, high: u8| (i32::from(low | (high & 3) << 4) - 32) as f32;
-                let out = &mut out[128 * part..128 * part + 128];
-                out[i] = scales[0] * value(first & 15, upper);
-                out[i + 32] = scales[1] * value(second & 15, upper >> 2);
-                out[i + 64] = scales[2] * value(first >> 4, upper >> 4);
-                out[i + 96] = scales[3] * value(second >> 4, upper >> 6);
+        for quarter in 0..4 {
+            for side in 0..2 {
+                let scale = d * f32::from(block[192 + 8 * part + 2 * quarter + side] as i8);
+                for i in 16 * side..16 * side + 16 {
+                    // Low halves of bytes first, then the high ones; two more bits of each in another place.
+                    let low = block[64 * part + 32 * (quarter % 2) + i] >> (4 * (quarter / 2)) & 15;
+                    let high = block[128 + 32 * part + i] >> (2 * quarter) & 3;
+                    out[128 * part + 32 * quarter + i] = scale * (i32::from(low | high << 4) - 32) as f32;
+                }
             }
         }
     }
