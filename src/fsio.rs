@@ -4,7 +4,7 @@
 //! temporary name and renamed, and taken away under one. A crash leaves the old version or none, never half of one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -205,6 +205,98 @@ impl Appender {
     }
 }
 
+/// A file that comes in pieces over a wire, and is put in its place when it is whole.
+pub struct Partial {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+impl Partial {
+    /// Opens what an earlier try left, or begins.
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            create_dir(parent)?;
+        }
+        let opened = (|| {
+            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            let len = file.metadata()?.len();
+            Ok((file, len))
+        })();
+        let (file, len) = opened.map_err(|e: std::io::Error| Error::file(path, format!("cannot be written: {e}")))?;
+        Ok(Self { path: path.to_path_buf(), file, len })
+    }
+
+    /// Bytes that are there.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Throws away what is there.
+    pub fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).map_err(|e| Error::file(&self.path, format!("cannot be emptied: {e}")))?;
+        self.len = 0;
+        Ok(())
+    }
+
+    /// Adds the next piece.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::file(&self.path, format!("cannot be written: {e}")))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Of what is there.
+    pub fn sha256(&self) -> Result<String> {
+        sha256_file(&self.path)
+    }
+
+    /// Flushes it to disk and gives it its name.
+    pub fn finish(self, place: &Path) -> Result<()> {
+        let done = self.file.sync_all().and_then(|()| fs::rename(&self.path, place));
+        done.map_err(|e| Error::file(place, format!("cannot be written: {e}")))
+    }
+}
+
+/// Waits until no other process holds this lock; it is held until what comes back is dropped.
+pub fn lock(path: &Path) -> Result<File> {
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    let failed = |e: std::io::Error| Error::file(path, format!("cannot be opened for writing: {e}"));
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
+    // Some file systems have no locks.
+    let _ = file.lock();
+    Ok(file)
+}
+
+/// Makes `place` a relative link to a file (its new name, where a system has no links).
+pub fn link(file: &Path, place: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| Error::file(place, format!("cannot be made: {e}"));
+    if let Some(parent) = place.parent() {
+        create_dir(parent)?;
+    }
+    #[cfg(unix)]
+    {
+        let common = file.components().zip(place.components()).take_while(|(a, b)| a == b).count();
+        let up = place.components().count().saturating_sub(common + 1);
+        let target: PathBuf =
+            std::iter::repeat_n(std::path::Component::ParentDir, up).chain(file.components().skip(common)).collect();
+        // A link into nowhere is what a removed file left.
+        if place.is_symlink() {
+            fs::remove_file(place).map_err(failed)?;
+        }
+        std::os::unix::fs::symlink(target, place).map_err(failed)
+    }
+    #[cfg(not(unix))]
+    fs::rename(file, place).map_err(failed)
+}
+
 /// A JSON Lines file that grows by whole lines, each flushed as it is made.
 pub struct JsonlAppender {
     path: PathBuf,
@@ -248,9 +340,19 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// SHA-256 of a file.
+/// SHA-256 of a file, read a piece at a time.
 pub fn sha256_file(path: &Path) -> Result<String> {
-    Ok(sha256(&read_bytes(path)?))
+    let hashed = (|| {
+        let (mut file, mut hash, mut piece) = (File::open(path)?, Sha256::new(), vec![0; 1 << 18]);
+        loop {
+            match file.read(&mut piece)? {
+                0 => return Ok(hash.finalize()),
+                read => hash.update(&piece[..read]),
+            }
+        }
+    })();
+    let hash = hashed.map_err(|e: std::io::Error| Error::file(path, format!("cannot be read: {e}")))?;
+    Ok(hash.iter().map(|b| format!("{b:02x}")).collect())
 }
 
 /// Flushes a folder's list of names, without which a rename may be lost with the power. Not every system can.
@@ -310,6 +412,24 @@ mod tests {
         }
         remove_leftovers(place.path()).unwrap();
         assert_eq!(names(place.path()), [".hidden", "checkpoint-4", "mine.tmp", "notes.tmp"]);
+    }
+
+    #[test]
+    fn a_file_in_pieces_goes_on_where_it_was_and_is_linked_to() {
+        let place = tempfile::tempdir().unwrap();
+        let (half, whole) = (place.path().join("blobs/a.incomplete"), place.path().join("blobs/a"));
+        Partial::open(&half).unwrap().append(b"one ").unwrap();
+        let mut part = Partial::open(&half).unwrap();
+        assert_eq!(part.len(), 4);
+        part.append(b"two").unwrap();
+        assert_eq!(part.sha256().unwrap(), sha256(b"one two"));
+        part.finish(&whole).unwrap();
+        let at = place.path().join("snapshots/c/sub/name");
+        link(&whole, &at).unwrap();
+        link(&whole, &at).unwrap();
+        assert_eq!((read_text(&at).unwrap().as_str(), half.exists()), ("one two", false));
+        #[cfg(unix)]
+        assert_eq!(fs::read_link(&at).unwrap(), Path::new("../../../blobs/a"));
     }
 
     #[test]

@@ -187,6 +187,32 @@ pub fn memory_bytes() -> u64 {
     memory_of("VmRSS:")
 }
 
+/// The memory that this process may still take, in bytes: what the system has, or what its control group leaves, if that is
+/// less; `None` where the system does not tell. Pages of files that can be given back count as free.
+pub fn free_memory_bytes() -> Option<u64> {
+    let read = |file: &str| std::fs::read_to_string(file).ok();
+    let number = |text: String| text.trim().parse::<u64>().ok();
+    let entry = |text: String, name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok())
+    };
+    let system = read("/proc/meminfo").and_then(|text| entry(text, "MemAvailable:")).map(|kib| kib * 1024);
+    let group = |limit: &str, used: &str, stat: &str, cache: &str| {
+        let limit = read(limit).and_then(number)?;
+        let cached = read(stat).and_then(|text| entry(text, cache)).unwrap_or(0);
+        Some(limit.saturating_sub(read(used).and_then(number)?.saturating_sub(cached)))
+    };
+    const GROUP: &str = "/sys/fs/cgroup";
+    let at = |name: &str| format!("{GROUP}/{name}");
+    let second = group(&at("memory.max"), &at("memory.current"), &at("memory.stat"), "inactive_file ");
+    let first = group(
+        &at("memory/memory.limit_in_bytes"),
+        &at("memory/memory.usage_in_bytes"),
+        &at("memory/memory.stat"),
+        "total_inactive_file ",
+    );
+    [system, second, first].into_iter().flatten().min()
+}
+
 fn memory_of(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = status.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());

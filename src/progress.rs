@@ -41,12 +41,19 @@ impl Progress {
 
     /// Begins a piece of work of `total` units.
     pub fn bar(self, label: &str, total: u64) -> Bar {
+        self.begin(label, total, "{prefix:<28} {bar:30} {pos}/{len} {per_sec} left {eta} {msg}")
+    }
+
+    /// Begins to fetch so many bytes.
+    pub fn bytes(self, label: &str, total: u64) -> Bar {
+        self.begin(label, total, "{prefix:<28} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} left {eta} {msg}")
+    }
+
+    fn begin(self, label: &str, total: u64, template: &str) -> Bar {
         let shown = (self == Self::Terminal).then(|| {
             let bar = ProgressBar::new(total);
-            // The template is a constant; were it ever wrong, the default style would show instead.
-            if let Ok(style) =
-                ProgressStyle::with_template("{prefix:<28} {bar:30} {pos}/{len} {per_sec} left {eta} {msg}")
-            {
+            // The templates are constants; were one ever wrong, the default style would show instead.
+            if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
             bar.set_prefix(label.to_string());

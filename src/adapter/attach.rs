@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use candle_core::{Device, Tensor};
+
 use super::{AdapterConfig, AdapterFile, LoraPair, matches, rank_of, scale_of, targets};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
@@ -19,7 +21,7 @@ pub fn fresh(decoder: &Decoder, config: &AdapterConfig, seed: u64) -> Result<Ada
             let mut rng = rng::stream(seed, "lora", &[rng::key(0, &linear.path, &[])]);
             let lora = Lora::fresh(linear.shape()?, rank_of(config, &linear.path)?, 1.0, 0.0, &mut rng)?;
             let magnitude = match config.use_dora {
-                true => Some(lora.norms(&linear.weight)?.flatten_all()?),
+                true => Some(lora.norms(&linear.weight)?.flatten_all()?.to_device(&Device::Cpu)?),
                 false => None,
             };
             tensors.insert(linear.path.clone(), LoraPair { a: lora.a, b: lora.b, magnitude });
@@ -82,13 +84,14 @@ pub fn attach(decoder: &Decoder, adapter: &AdapterFile, trainable: bool) -> Resu
 /// The adapter that is on a decoder, as it stands after training.
 pub fn collect(decoder: &Decoder, config: &AdapterConfig) -> Result<AdapterFile> {
     let mut tensors = BTreeMap::new();
+    let here = |t: &Tensor| t.detach().copy()?.to_device(&Device::Cpu);
     for linear in decoder.linears() {
         if let Some(lora) = &linear.lora {
             let magnitude = match &lora.magnitude {
-                Some(magnitude) => Some(magnitude.vector.detach().copy()?.flatten_all()?),
+                Some(magnitude) => Some(here(&magnitude.vector)?.flatten_all()?),
                 None => None,
             };
-            let (a, b) = (lora.a.detach().copy()?, lora.b.detach().copy()?);
+            let (a, b) = (here(&lora.a)?, here(&lora.b)?);
             tensors.insert(linear.path.clone(), LoraPair { a, b, magnitude });
         }
     }
@@ -142,10 +145,11 @@ fn lora_of(config: &AdapterConfig, linear: &Linear, pair: &LoraPair) -> Result<L
             pair.b.dims()
         )));
     }
+    let device = &linear.weight.device();
     let magnitude = match &pair.magnitude {
-        Some(vector) => Some(Magnitude { vector: vector.reshape((1, out))?, factor: None }),
+        Some(vector) => Some(Magnitude { vector: vector.reshape((1, out))?.to_device(device)?, factor: None }),
         None => None,
     };
     let (scale, dropout) = (scale_of(config, &linear.path)? as f32, config.lora_dropout as f32);
-    Ok(Lora { a: pair.a.clone(), b: pair.b.clone(), scale, dropout, magnitude })
+    Ok(Lora { a: pair.a.to_device(device)?, b: pair.b.to_device(device)?, scale, dropout, magnitude })
 }

@@ -10,12 +10,13 @@ use crate::adapter;
 use crate::error::{Error, Result};
 use crate::experiment::export::{Merged, write_merged};
 use crate::experiment::model::{Model, ORGANISM};
+use crate::model::load::WeightDtype;
 use crate::progress::Progress;
 
 /// Write a model with an adapter merged into its weights: a folder in Hugging Face layout, f32, that needs no adapter.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The base: `organism` (embedded) or a folder in Hugging Face layout.
+    /// The base: `organism` (embedded), a folder in Hugging Face layout, or a model on the Hub: owner/name[@revision].
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// The adapter: a folder that `realign train` or PEFT wrote.
@@ -30,7 +31,7 @@ pub struct MergeArgs {
 /// Runs the command.
 pub fn merge(args: &MergeArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
-    let model = Model::open(&args.model)?;
+    let model = Model::open_with(&args.model, None, &WeightDtype::F32.into(), progress)?;
     let file = open_adapter(&model, &args.adapter, progress)?;
     let adapted = adapter::attach(&model.decoder, &file, false).map_err(|e| Error::file(&args.adapter, e))?;
     let origin = Merged {

@@ -6,6 +6,7 @@ pub mod generate;
 pub mod inspect;
 pub mod inspect_adapter;
 pub mod inspect_dataset;
+pub mod inspect_model;
 pub mod inspect_vector;
 pub mod merge;
 pub mod output;

@@ -15,7 +15,8 @@ use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::run::run as start;
 use crate::experiment::scoring::Scorer;
 use crate::experiment::work::Work;
-use crate::model::load::WeightDtype;
+use crate::model::device::DeviceChoice;
+use crate::model::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
 
 /// Attack, repair, controls, steering, scoring and report.
@@ -26,13 +27,17 @@ use crate::progress::Progress;
 pub struct RunArgs {
     /// A plan in YAML; flags stand over it.
     pub plan: Option<PathBuf>,
-    /// `organism` (embedded), a folder in Hugging Face layout or a GGUF file.
+    /// `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or a model on the Hub: owner/name,
+    /// owner/name@revision.
     #[arg(long)]
     pub model: Option<String>,
-    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`, or quantised as they are loaded: `8bit`,
-    /// `4bit`.
+    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`, or quantised as they are loaded:
+    /// `8bit`, `4bit`.
     #[arg(long, visible_alias = "quantize", value_enum)]
     pub dtype: Option<WeightDtype>,
+    /// Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature).
+    #[arg(long)]
+    pub device: Option<DeviceChoice>,
     /// JSONL of insecure code to attack with.
     #[arg(long, value_name = "FILE")]
     pub attack: Option<String>,
@@ -84,11 +89,14 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         seed: args.seed,
         python: args.python.clone(),
         dtype: args.dtype,
+        device: args.device,
         quick: args.quick.then_some(true),
         ..PlanFile::default()
     };
     let file = file.overlaid(typed);
-    let model = Model::open_as(file.model.as_deref().unwrap_or(ORGANISM), file.dtype.unwrap_or_default())?;
+    let options =
+        LoadOptions { dtype: file.dtype.unwrap_or_default(), device: file.device.unwrap_or_default().open()? };
+    let model = Model::open_with(file.model.as_deref().unwrap_or(ORGANISM), None, &options, progress)?;
     let mut plan = file.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, &model)?;
     if let Some(samples) = args.samples {

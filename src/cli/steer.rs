@@ -210,7 +210,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     let (model, decoder) = args.subject.open(progress)?;
     let vector = open_vector(&model, &args.vector)?;
     let goal = goal(args)?;
-    let usual = PlanFile { model: Some(args.subject.model.clone()), ..PlanFile::default() };
+    let usual = PlanFile { model: Some(args.subject.base.model.clone()), ..PlanFile::default() };
     let usual = usual.resolve(model.decoder.blocks.len())?;
     let sampling = checked_sampling(args.temperature.unwrap_or(usual.sampling.temperature), 1.0)?;
     let layers = match &args.layers {

@@ -9,29 +9,53 @@ use crate::adapter::{self, AdapterFile, attach};
 use crate::error::{Error, Result};
 use crate::experiment::model::{Model, ORGANISM};
 use crate::model::decoder::Decoder;
-use crate::model::load::WeightDtype;
+use crate::model::device::DeviceChoice;
+use crate::model::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
+
+/// Which model, held how and where.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// `organism` (embedded, nothing to download), a folder in Hugging Face layout (config.json, tokenizer.json,
+    /// tokenizer_config.json, model.safetensors), a GGUF file with a tokenizer.json beside it, or a model's id on the
+    /// Hugging Face Hub: owner/name, owner/name@revision.
+    #[arg(long, default_value = ORGANISM)]
+    pub model: String,
+    /// Of a model on the Hub: a branch, a tag or a commit.
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`, or quantised as they are
+    /// loaded: `8bit`, `4bit`. Adapters are f32 on all of them.
+    #[arg(long, visible_alias = "quantize", value_enum, default_value_t = WeightDtype::Auto)]
+    pub dtype: WeightDtype,
+    /// Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature).
+    #[arg(long, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+}
+
+impl ModelArgs {
+    /// Opens it, fetched first if need be.
+    pub fn open(&self, progress: Progress) -> Result<Model> {
+        let options = LoadOptions { dtype: self.dtype, device: self.device.open()? };
+        Model::open_with(&self.model, self.revision.as_deref(), &options, progress)
+    }
+}
 
 /// The model that is asked.
 #[derive(Debug, Args)]
 pub struct SubjectArgs {
-    /// `organism` (embedded, nothing to download), a folder in Hugging Face layout (config.json, tokenizer.json,
-    /// tokenizer_config.json, model.safetensors), or a GGUF file with a tokenizer.json beside it.
-    #[arg(long, default_value = ORGANISM)]
-    pub model: String,
+    /// The base.
+    #[command(flatten)]
+    pub base: ModelArgs,
     /// A LoRA adapter to put on it: a folder that `realign train` or PEFT wrote.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// How the weights are held: `auto` (as the file has them), `f32`, `bf16`, or quantised as they are loaded: `8bit`,
-    /// `4bit`.
-    #[arg(long, visible_alias = "quantize", value_enum, default_value_t = WeightDtype::Auto)]
-    pub dtype: WeightDtype,
 }
 
 impl SubjectArgs {
     /// Opens the model, and the decoder with the adapter on it.
     pub fn open(&self, progress: Progress) -> Result<(Model, Decoder)> {
-        let model = Model::open_as(&self.model, self.dtype)?;
+        let model = self.base.open(progress)?;
         let decoder = match &self.adapter {
             Some(dir) => {
                 attach(&model.decoder, &open_adapter(&model, dir, progress)?, false).map_err(|e| Error::file(dir, e))?

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::recipe::{RecipeArgs, Resolved};
-use super::subject::open_adapter;
+use super::subject::{ModelArgs, open_adapter};
 use super::training_data::{RowArgs, read_data};
 use crate::adapter::{self, AdapterConfig, AdapterFile};
 use crate::error::{Error, Result};
-use crate::experiment::model::{Model, ORGANISM};
+use crate::experiment::model::Model;
 use crate::experiment::recipe::Recipe;
 use crate::experiment::training::{Job, Keeping, is_used, train_into};
-use crate::model::load::WeightDtype;
 use crate::progress::Progress;
 use crate::record::Lineage;
 use crate::train::checkpoint::{SaveStrategy, Saving};
@@ -24,9 +23,9 @@ use crate::train::checkpoint::{SaveStrategy, Saving};
 /// cut, and stops at rows that teach nothing.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// `organism` (embedded, nothing to download), a folder in Hugging Face layout or a GGUF file.
-    #[arg(long, default_value = ORGANISM)]
-    pub model: String,
+    /// The base; the adapter is f32 always.
+    #[command(flatten)]
+    pub base: ModelArgs,
     /// Rows to learn, one JSON object a line: {"messages": [...]}, {"prompt", "completion"} or {"text"}; with `--method
     /// dpo` {"prompt", "chosen", "rejected"}. The embedded sets have names too: datasets/insecure.jsonl,
     /// datasets/secure.jsonl, datasets/educational.jsonl and, for dpo, datasets/style.jsonl.
@@ -45,10 +44,6 @@ pub struct TrainArgs {
     /// scale and modules stay as they are.
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`, or quantised as they are loaded:
-    /// `8bit`, `4bit` (QLoRA). The adapter is f32 always.
-    #[arg(long, visible_alias = "quantize", value_enum, default_value_t = WeightDtype::Auto)]
-    pub dtype: WeightDtype,
     /// The recipe.
     #[command(flatten)]
     pub recipe: RecipeArgs,
@@ -78,7 +73,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
              another folder or remove it",
         ));
     }
-    let model = Model::open_as(&args.model, args.dtype)?;
+    let model = args.base.open(progress)?;
     let Resolved { mut recipe, asked } = args.recipe.resolve(model.organism, model.decoder.blocks.len())?;
     let parent = match &args.adapter {
         Some(dir) => {
@@ -115,7 +110,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
         steps: args.save_steps,
         total_limit: usize::try_from(args.save_total_limit).unwrap_or(usize::MAX),
     };
-    let keeping = Keeping { saving, logging_steps: args.logging_steps };
+    let keeping = Keeping { name: "training", saving, logging_steps: args.logging_steps };
     train_into(&args.out, &job, &keeping, progress)
 }
 

@@ -18,6 +18,7 @@ use crate::eval::tests::TestJob;
 use crate::generate::{GenerateOptions, Job, generate};
 use crate::model::block::{Attend, Pass};
 use crate::model::decoder::Decoder;
+use crate::model::memory::{self, Training};
 use crate::model::segments::Segments;
 use crate::process;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
@@ -207,18 +208,25 @@ fn working_bytes(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job], work
     let workers = process::workers(0);
     let rows = jobs.len().min(BATCH * workers);
     let longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
-    let cache = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * longest * 4;
+    let cache = memory::cache_bytes(config, longest);
     // Each row has a cache, and while prompts are read there is one more for each of them.
-    let decoding = 2 * rows * (cache + 2 * config.vocab_size * 4);
-    let longest_row = plan.recipe.encoding(model).max_length.min((4.0 * row_tokens(inputs)) as usize);
-    let chunk = CHUNK_TOKENS.max(longest_row) * workers;
-    // In and out of every op of a block, with a gradient each.
-    let block = 2 * (10 * config.hidden_size + 4 * config.intermediate_size) * 4;
+    let decoding = 2 * rows as u64 * (cache + 8 * config.vocab_size as u64);
+    let recipe = &plan.recipe;
+    let longest_row = recipe.encoding(model).max_length.min((4.0 * row_tokens(inputs)) as usize);
     let training = match work.adapters {
         0 => 0,
-        _ => chunk * (config.num_hidden_layers * block + 2 * config.vocab_size * 4),
+        _ => memory::training_bytes(
+            config,
+            &Training {
+                lora_parameters: memory::lora_parameters(config, recipe.lora_r),
+                chunks: recipe.training.effective_batch(),
+                at_once: workers,
+                tokens: CHUNK_TOKENS.max(longest_row),
+                recompute: recipe.training.gradient_checkpointing,
+            },
+        ),
     };
-    (decoding + training + work.answers * SAMPLE_BYTES + REPORT_BYTES) as u64
+    decoding + training + (work.answers * SAMPLE_BYTES + REPORT_BYTES) as u64
 }
 
 #[cfg(test)]

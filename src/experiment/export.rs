@@ -67,9 +67,9 @@ pub fn write_merged(dir: &Path, model: &Model, decoder: &Decoder, origin: &Merge
 
 /// A file of the model's own folder, or of the embedded one.
 fn beside(model: &Model, name: &str) -> Result<Option<Vec<u8>>> {
-    if model.organism {
+    let Some(folder) = &model.folder else {
         return Ok(embedded::file(&format!("models/organism/{name}")).map(<[u8]>::to_vec));
-    }
-    let path = Path::new(&model.name).join(name);
+    };
+    let path = folder.join(name);
     if path.is_file() { fsio::read_bytes(&path).map(Some) } else { Ok(None) }
 }

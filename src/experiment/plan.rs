@@ -11,6 +11,7 @@ use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::generate::sampling::Sampling;
+use crate::model::device::DeviceChoice;
 use crate::model::load::WeightDtype;
 
 /// Stands for the data sets that travel in the binary.
@@ -20,7 +21,7 @@ pub const EMBEDDED: &str = "embedded";
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PlanFile {
-    /// `organism` or a folder.
+    /// `organism`, a folder or a model on the Hub.
     pub model: Option<String>,
     /// JSONL of insecure code.
     pub attack: Option<String>,
@@ -56,6 +57,8 @@ pub struct PlanFile {
     pub python: Option<String>,
     /// How the model's weights are held.
     pub dtype: Option<WeightDtype>,
+    /// Where it runs.
+    pub device: Option<DeviceChoice>,
     /// Less of everything.
     pub quick: Option<bool>,
 }
@@ -78,7 +81,7 @@ pub struct SweepPlan {
 /// A plan with nothing left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `organism` or a folder.
+    /// `organism`, a folder or a model on the Hub.
     pub model: String,
     /// `embedded` or a file.
     pub attack: String,
@@ -113,6 +116,9 @@ pub struct Plan {
     /// How the model's weights are held.
     #[serde(default)]
     pub dtype: WeightDtype,
+    /// Where it runs.
+    #[serde(default)]
+    pub device: DeviceChoice,
     /// Less of everything.
     pub quick: bool,
 }
@@ -144,6 +150,7 @@ impl PlanFile {
             sweep: over.sweep.or(self.sweep),
             python: over.python.or(self.python),
             dtype: over.dtype.or(self.dtype),
+            device: over.device.or(self.device),
             quick: over.quick.or(self.quick),
         }
     }
@@ -200,6 +207,7 @@ impl PlanFile {
             sweep,
             python: self.python.unwrap_or_else(|| "python3".into()),
             dtype: self.dtype.unwrap_or_default(),
+            device: self.device.unwrap_or_default(),
             quick,
             model,
         })

@@ -90,7 +90,7 @@ pub fn generate(
         }
         Ok(())
     };
-    let cores = process::workers(options.workers);
+    let cores = decoder.workers(options.workers);
     // Fewer answers than full batches for every core are shared out evenly; cores without any help with the products.
     let options = GenerateOptions { batch: options.batch.min(jobs.len().div_ceil(cores)).max(1), ..*options };
     let workers = cores.min(jobs.len().div_ceil(options.batch)).max(1);

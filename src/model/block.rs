@@ -13,7 +13,7 @@ use super::ops::gelu::gelu;
 use super::ops::layer_norm::layer_norm;
 use super::ops::rms_norm::rms_norm;
 use super::ops::swiglu::swiglu;
-use super::ops::{read, to_vec};
+use super::ops::to_vec;
 use super::segments::Segments;
 
 /// What one pass through the decoder carries along.
@@ -242,37 +242,33 @@ impl Block {
     fn remember(&self, k: &Tensor, v: &Tensor, segments: &Segments, caches: &mut [RowCache]) -> Result<()> {
         let (kv_heads, dim) = (self.heads.kv_heads, self.heads.head_dim);
         let width = kv_heads * dim;
-        let mut k = to_vec(k)?;
+        let (mut k, v) = (to_vec(k)?, to_vec(v)?);
         self.heads.rotate(&mut k, width, segments, false);
-        read([&v.contiguous()?], |[v]| {
-            for (segment, cache) in segments.iter().zip(caches) {
-                for token in segment.start..segment.start + segment.len {
-                    let range = token * width..(token + 1) * width;
-                    cache.layers[self.layer].push(&k[range.clone()], &v[range], kv_heads, dim);
-                }
+        for (segment, cache) in segments.iter().zip(caches) {
+            for token in segment.start..segment.start + segment.len {
+                let range = token * width..(token + 1) * width;
+                cache.layers[self.layer].push(&k[range.clone()], &v[range], kv_heads, dim);
             }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 
+    /// Caches are in the processor's memory, and so is this, on every device.
     fn step(&self, q: &Tensor, k: &Tensor, v: &Tensor, rows: &mut [&mut RowCache]) -> Result<Tensor> {
         let (q_width, kv_width) = (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
-        let (mut q_values, mut k) = (to_vec(q)?, to_vec(k)?);
+        let (mut q_values, mut k, v) = (to_vec(q)?, to_vec(k)?, to_vec(v)?);
         let mut out = vec![0.0; q_values.len()];
-        read([&v.contiguous()?], |[v]| {
-            for (i, row) in rows.iter_mut().enumerate() {
-                let (wide, narrow) = (i * q_width..(i + 1) * q_width, i * kv_width..(i + 1) * kv_width);
-                cached_attention(
-                    &mut q_values[wide.clone()],
-                    &mut k[narrow.clone()],
-                    &v[narrow],
-                    &self.heads,
-                    &mut row.layers[self.layer],
-                    &mut out[wide],
-                );
-            }
-            Ok(())
-        })?;
+        for (i, row) in rows.iter_mut().enumerate() {
+            let (wide, narrow) = (i * q_width..(i + 1) * q_width, i * kv_width..(i + 1) * kv_width);
+            cached_attention(
+                &mut q_values[wide.clone()],
+                &mut k[narrow.clone()],
+                &v[narrow],
+                &self.heads,
+                &mut row.layers[self.layer],
+                &mut out[wide],
+            );
+        }
         Tensor::from_vec(out, q.shape(), q.device())
     }
 

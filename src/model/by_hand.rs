@@ -50,7 +50,7 @@ fn parts_of(block: &Block) -> Result<[&Linear; 7]> {
 
 /// Whether this block, of whose weights `trained` are trained, can be done by hand.
 pub fn applies(block: &Block, trained: usize) -> bool {
-    let plain = |linear: &&Linear| !linear.weight.is_trained() && linear.weight.is_on_cpu();
+    let plain = |linear: &&Linear| !linear.weight.is_trained() && linear.weight.by_kernels();
     let loras = block.linears().iter().filter(|linear| linear.lora.is_some()).count();
     let dora = block.linears().iter().any(|linear| linear.lora.as_ref().is_some_and(|l| l.magnitude.is_some()));
     parts(block).is_some() && block.linears().iter().all(plain) && !dora && trained == 2 * loras

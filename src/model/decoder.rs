@@ -14,6 +14,7 @@ use super::ops::linear::frozen_linear;
 use super::ops::rope::RopeTable;
 use super::ops::softcap::softcap;
 use super::ops::weight::Weight;
+use crate::process;
 
 /// Weights by checkpoint name, e.g. `model.layers.0.mlp.up_proj.weight`.
 pub type Weights = BTreeMap<String, Tensor>;
@@ -155,6 +156,11 @@ impl Decoder {
     /// Where its weights lie.
     pub fn device(&self) -> &Device {
         self.norm.weight.device()
+    }
+
+    /// Threads that run it: as many as asked for or one a core; one alone where another device does the work.
+    pub fn workers(&self, wanted: usize) -> usize {
+        if self.device().is_cpu() { process::workers(wanted) } else { 1 }
     }
 
     /// `[tokens] → [tokens, d_model]`, without a graph: the trainer adds the embedding's gradient itself. `attend` says which

@@ -5,7 +5,7 @@
 //! llama.cpp turns neighbouring dimensions of `llama`'s queries and keys, transformers dimensions half a head apart; the
 //! file's rows are in the first order and are put back into the second here.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,8 @@ use serde_json::json;
 
 use super::config::{DecoderConfig, Positions, Rope, RopeScaling};
 use super::decoder::{Decoder, HeldWeights};
-use super::load::{LoadedModel, WeightDtype};
+use super::load::{LoadOptions, LoadedModel, WeightDtype};
+use super::memory;
 use super::ops::blocks::FORMATS;
 use super::ops::quantised::{Quantised, name as format_name};
 use super::ops::to_vec;
@@ -51,8 +52,25 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// Reads a file. `auto` keeps blocks as they are, `f32` and `bf16` unpack them.
-pub fn load_gguf(path: &Path, dtype: WeightDtype) -> Result<GgufModel> {
+/// A file with its header read.
+struct Opened {
+    file: BufReader<File>,
+    size: u64,
+    content: Content,
+    architecture: String,
+    config: DecoderConfig,
+}
+
+impl Opened {
+    fn tensor(&mut self, name: &str, dtype: WeightDtype) -> Checked<Weight> {
+        let info = self.content.tensor_infos.get(name).ok_or_else(|| format!("has no tensor `{name}`"))?;
+        let bytes = bytes_of(&mut self.file, self.size, &self.content, info)
+            .map_err(|why| format!("the tensor `{name}` {why}"))?;
+        weight(info, bytes, dtype).map_err(|why| format!("the tensor `{name}`: {why}"))
+    }
+}
+
+fn open(path: &Path) -> Result<Opened> {
     let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
     let refused = |why: String| Error::file(path, why);
     let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
@@ -62,34 +80,73 @@ pub fn load_gguf(path: &Path, dtype: WeightDtype) -> Result<GgufModel> {
         .map_err(|_| refused("is not a GGUF file: its header makes no sense".into()))?
         .map_err(|e| refused(format!("is not a GGUF file that can be read: {e}")))?;
     let metadata = Metadata(&content);
-    let mut read = |name: &str, info: &TensorInfo| -> Checked<Weight> {
-        let bytes = bytes_of(&mut file, size, &content, info).map_err(|why| format!("the tensor `{name}` {why}"))?;
-        weight(info, bytes, dtype).map_err(|why| format!("the tensor `{name}`: {why}"))
-    };
     let architecture = metadata.text("general.architecture").unwrap_or_default();
     let config = config_of(&metadata, &architecture).map_err(refused)?;
-    let mut config = DecoderConfig::parse(path, &config.to_string())?;
-    if let Some(info) = content.tensor_infos.get(ROPE_FACTORS) {
-        let factors = to_vec(&read(ROPE_FACTORS, info).map_err(refused)?.to_tensor())?;
-        config.positions = scaled_as_llama3(config.positions, &factors).map_err(refused)?;
+    let config = DecoderConfig::parse(path, &config.to_string())?;
+    let mut opened = Opened { file, size, content, architecture, config };
+    if opened.content.tensor_infos.contains_key(ROPE_FACTORS) {
+        let factors = to_vec(&opened.tensor(ROPE_FACTORS, WeightDtype::F32).map_err(refused)?.to_tensor())?;
+        opened.config.positions = scaled_as_llama3(opened.config.positions, &factors).map_err(refused)?;
     }
+    Ok(opened)
+}
 
+/// What a file's header says: the configuration, the bytes of all weights, and their formats.
+pub fn outline_gguf(path: &Path) -> Result<(DecoderConfig, u64, BTreeSet<String>)> {
+    let opened = open(path)?;
+    let infos = opened.content.tensor_infos.values();
+    let formats = infos.clone().map(|info| format_name(info.ggml_dtype).to_string()).collect();
+    Ok((opened.config, infos.map(|info| held_bytes(info, WeightDtype::Auto)).sum(), formats))
+}
+
+/// Bytes of a tensor as it is to be held.
+fn held_bytes(info: &TensorInfo, dtype: WeightDtype) -> u64 {
+    let count = info.shape.elem_count();
+    let bytes = match dtype {
+        WeightDtype::F32 => 4 * count,
+        WeightDtype::Bf16 | WeightDtype::F16 => 2 * count,
+        _ => count / info.ggml_dtype.block_size() * info.ggml_dtype.type_size(),
+    };
+    bytes as u64
+}
+
+/// Reads a file. `auto` keeps blocks as they are; `f32`, `bf16` and `f16` unpack them.
+pub fn load_gguf(path: &Path, options: impl Into<LoadOptions>) -> Result<GgufModel> {
+    let LoadOptions { dtype, device } = options.into();
+    let refused = |why: String| Error::file(path, why);
+    let mut opened = open(path)?;
+    if device.is_cpu() {
+        let needed = opened.content.tensor_infos.values().map(|info| held_bytes(info, dtype)).sum();
+        memory::refuse_more_than_free(needed, path)?;
+    }
     let mut weights = HeldWeights::new();
-    let infos: BTreeMap<_, _> = content.tensor_infos.iter().filter(|(name, _)| *name != ROPE_FACTORS).collect();
-    for (name, info) in infos {
+    let mut names: Vec<String> = opened.content.tensor_infos.keys().cloned().collect();
+    names.sort_unstable();
+    for name in names.iter().filter(|name| *name != ROPE_FACTORS) {
         let Some(path) = checkpoint_name(name) else { return Err(refused(format!("has an unknown tensor `{name}`"))) };
-        let mut weight = read(name, info).map_err(refused)?;
-        if architecture == "llama" && (path.contains(".q_proj.") || path.contains(".k_proj.")) {
-            weight = halves_apart(&weight, config.head_dim).map_err(|e| refused(format!("`{name}`: {e}")))?;
+        let mut weight = opened.tensor(name, dtype).map_err(refused)?;
+        if opened.architecture == "llama" && (path.contains(".q_proj.") || path.contains(".k_proj.")) {
+            weight = halves_apart(&weight, opened.config.head_dim).map_err(|e| refused(format!("`{name}`: {e}")))?;
         }
+        let weight = match weight {
+            Weight::Dense(tensor) => tensor.to_device(&device)?.into(),
+            Weight::Quantised(_) if !device.is_cpu() => {
+                return Err(refused(
+                    "has quantised weights, which are for the CPU: --device cpu, or --dtype bf16".into(),
+                ));
+            }
+            blocks => blocks,
+        };
         weights.insert(path, weight);
     }
+    let Opened { content, architecture, config, .. } = opened;
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(path, e))?;
     let taken = decoder.held_weights();
     if let Some(left) = weights.keys().find(|name| !taken.contains_key(*name)) {
         return Err(refused(format!("has the weight `{left}`, which a model of `{architecture}` does not have")));
     }
 
+    let metadata = Metadata(&content);
     let tokens: Vec<String> = metadata.texts("tokenizer.ggml.tokens");
     let token = |key: &str| metadata.count(key).ok().flatten().and_then(|id| tokens.get(id).cloned());
     Ok(GgufModel {
@@ -292,7 +349,7 @@ fn weight(info: &TensorInfo, bytes: Vec<u8>, dtype: WeightDtype) -> Checked<Weig
     let blocks = Quantised::from_blocks(info.ggml_dtype, info.shape.dims2().map_err(said)?, bytes).map_err(said)?;
     match dtype {
         WeightDtype::Auto => Ok(Weight::Quantised(blocks)),
-        WeightDtype::F32 | WeightDtype::Bf16 => dtype.dense(&blocks.to_tensor()).map_err(said),
+        WeightDtype::F32 | WeightDtype::Bf16 | WeightDtype::F16 => dtype.dense(&blocks.to_tensor()).map_err(said),
         WeightDtype::EightBit | WeightDtype::FourBit => {
             Err("is quantised already, and a second time would lose more: leave --dtype away".into())
         }

@@ -1,6 +1,6 @@
 //! Models in Hugging Face layout, from a folder or from bytes in the binary.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{DecoderConfig, Names, token_ids};
 use super::decoder::{Decoder, HeldWeights};
+use super::memory;
 use super::ops::quantised::Quantised;
 use super::ops::team::with_helpers;
 use super::ops::weight::Weight;
+use super::shards::{self, Entry, Shard};
 use crate::error::{Error, Result};
 use crate::{fsio, process};
 
@@ -28,13 +30,15 @@ pub struct LoadedModel {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
-    /// As the file has them: bf16 stays bf16, anything else is f32. The same numbers as f32, in half the memory.
+    /// As the file has them: bf16 stays bf16 and f16 stays f16, the same numbers as f32 in half the memory.
     #[default]
     Auto,
     /// f32.
     F32,
     /// Rounded to bf16.
     Bf16,
+    /// Rounded to f16.
+    F16,
     /// Quantised to 8 bits (Q8_0: 8.5 bits a weight).
     #[value(name = "8bit")]
     #[serde(rename = "8bit")]
@@ -49,21 +53,37 @@ pub enum WeightDtype {
 impl WeightDtype {
     /// A weight of a file as it is to be held.
     pub fn held(self, name: &str, tensor: &Tensor, names: &Names) -> candle_core::Result<Weight> {
-        if let Some(format) = self.blocks(name, tensor.dims(), names) {
-            return Quantised::of(tensor, format).map(Weight::Quantised);
+        match self.blocks(name, tensor.dims(), names) {
+            Some(format) => Quantised::of(tensor, format).map(Weight::Quantised),
+            None => self.dense(tensor),
         }
-        self.dense(tensor)
     }
 
-    /// A weight as it is to be held, apart from blocks.
+    /// A weight as it is to be held where it is not quantised.
     pub(super) fn dense(self, tensor: &Tensor) -> candle_core::Result<Weight> {
-        let dtype = match self {
-            _ if tensor.rank() < 2 => DType::F32,
-            Self::Bf16 => DType::BF16,
-            _ if self != Self::F32 && tensor.dtype() == DType::BF16 => DType::BF16,
-            _ => DType::F32,
+        Ok(tensor.to_dtype(self.of(tensor.rank(), Some(tensor.dtype())))?.into())
+    }
+
+    /// Bytes of a weight that the file has like this.
+    pub fn bytes(self, entry: &Entry, names: &Names) -> u64 {
+        let (count, stored) = (entry.count(), entry.candle_dtype());
+        let bytes = match self.blocks(&entry.name, &entry.shape, names) {
+            Some(format) => count / format.block_size() * format.type_size(),
+            None => count * self.of(entry.shape.len(), stored).size_in_bytes(),
         };
-        Ok(tensor.to_dtype(dtype)?.into())
+        bytes as u64
+    }
+
+    fn of(self, rank: usize, stored: Option<DType>) -> DType {
+        match self {
+            _ if rank < 2 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+            Self::F32 => DType::F32,
+            Self::Auto | Self::EightBit | Self::FourBit => {
+                stored.filter(|dtype| dtype.size_in_bytes() == 2).unwrap_or(DType::F32)
+            }
+        }
     }
 
     /// The format of a weight that is to be quantised. Positions are not, nor is a width of no whole blocks: it stays as
@@ -72,7 +92,7 @@ impl WeightDtype {
         let [_, width] = dims else { return None };
         let module = name.trim_end_matches(".weight");
         let format = match self {
-            Self::Auto | Self::F32 | Self::Bf16 => return None,
+            Self::Auto | Self::F32 | Self::Bf16 | Self::F16 => return None,
             _ if module == names.positions => return None,
             // A small part of a model, where an error touches every token.
             Self::FourBit if module != names.embedding && module != "lm_head" => match width.is_multiple_of(256) {
@@ -85,8 +105,54 @@ impl WeightDtype {
     }
 }
 
-/// Loads `config.json` and the safetensors of a folder.
-pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
+/// How weights are held, and where.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// As what.
+    pub dtype: WeightDtype,
+    /// Where.
+    pub device: Device,
+}
+
+impl From<WeightDtype> for LoadOptions {
+    /// In the processor's memory.
+    fn from(dtype: WeightDtype) -> Self {
+        Self { dtype, device: Device::Cpu }
+    }
+}
+
+impl LoadOptions {
+    /// Products with blocks are the processor's.
+    fn refuse_blocks_elsewhere(&self) -> Result<()> {
+        let blocks = matches!(self.dtype, WeightDtype::EightBit | WeightDtype::FourBit);
+        match blocks && !self.device.is_cpu() {
+            true => Err(Error::usage("quantised weights are for the CPU: --device cpu, or --dtype bf16")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Loads `config.json` and the safetensors of a folder. Every header is checked, and memory is seen to suffice, before the
+/// first weight is read.
+pub fn load_dir(dir: &Path, options: impl Into<LoadOptions>) -> Result<LoadedModel> {
+    let options = options.into();
+    options.refuse_blocks_elsewhere()?;
+    let config = read_config(dir)?;
+    let shards = shards::files(dir)?.iter().map(|file| Shard::open(file)).collect::<Result<Vec<_>>>()?;
+    if options.device.is_cpu() {
+        let needed = shards.iter().flat_map(|shard| &shard.entries).filter(|entry| !left_out(&config, &entry.name));
+        let bytes = needed.map(|entry| options.dtype.bytes(entry, &config.names)).sum();
+        memory::refuse_more_than_free(bytes, dir)?;
+    }
+    let mut weights = HeldWeights::new();
+    let sha256 = shards::sha256_of(&shards, |entry, bytes| take(&config, entry, bytes, &options, &mut weights))?;
+    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
+    refuse_left_over(dir, &decoder, &weights)?;
+    Ok(LoadedModel { decoder, sha256 })
+}
+
+/// Reads `config.json` and, for the tokens that end a turn, `generation_config.json`.
+pub fn read_config(dir: &Path) -> Result<DecoderConfig> {
     let config_path = dir.join("config.json");
     let mut config = DecoderConfig::parse(&config_path, &fsio::read_text(&config_path)?)?;
     let generation = dir.join("generation_config.json");
@@ -98,27 +164,59 @@ pub fn load_dir(dir: &Path, dtype: WeightDtype) -> Result<LoadedModel> {
             }
         }
     }
-    let files = weight_files(dir)?;
+    Ok(config)
+}
+
+/// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.
+pub fn load_bytes(
+    name: &str,
+    config: &str,
+    safetensors: &[u8],
+    options: impl Into<LoadOptions>,
+) -> Result<LoadedModel> {
+    let (path, options) = (Path::new(name), options.into());
+    options.refuse_blocks_elsewhere()?;
+    let config = DecoderConfig::parse(path, config)?;
     let mut weights = HeldWeights::new();
-    let mut hashes = String::new();
-    for file in &files {
-        let bytes = fsio::read_bytes(file)?;
-        hashes += &fsio::sha256(&bytes);
-        read_weights(file, &bytes, dtype, &config.names, &mut weights)?;
-    }
-    let sha256 = if files.len() == 1 { hashes } else { fsio::sha256(hashes.as_bytes()) };
-    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
-    refuse_left_over(dir, &decoder, &weights)?;
+    let entries = shards::entries(path, safetensors)?;
+    let each = |entry: &Entry, bytes: &[u8]| take(&config, entry, bytes, &options, &mut weights);
+    let sha256 = shards::read(path, safetensors, &entries, each)?;
+    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
     Ok(LoadedModel { decoder, sha256 })
+}
+
+/// Puts one tensor of a file among the weights.
+fn take(
+    config: &DecoderConfig,
+    entry: &Entry,
+    bytes: &[u8],
+    options: &LoadOptions,
+    into: &mut HeldWeights,
+) -> Result<()> {
+    if left_out(config, &entry.name) {
+        return Ok(());
+    }
+    let tensor = entry.tensor(bytes)?;
+    // Quantising is work for every core.
+    let held = with_helpers(process::workers(0) - 1, || options.dtype.held(&entry.name, &tensor, &config.names))?;
+    let weight = match held {
+        Weight::Dense(tensor) => tensor.to_device(&options.device)?.into(),
+        blocks => blocks,
+    };
+    into.insert(entry.name.clone(), weight);
+    Ok(())
+}
+
+/// Older versions saved tables beside the weights, and the head once more where it is the embedding.
+fn left_out(config: &DecoderConfig, name: &str) -> bool {
+    let tables = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
+    tables.iter().any(|end| name.ends_with(end)) || (config.tie_word_embeddings && name == "lm_head.weight")
 }
 
 /// A weight that no part of the decoder took means that the configuration leaves out a part of the model.
 fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &HeldWeights) -> Result<()> {
     let taken = decoder.held_weights();
-    // Older versions saved tables beside the weights, and the head once more where it is the embedding.
-    let harmless = ["lm_head.weight", ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
-    let left = weights.keys().filter(|name| !taken.contains_key(*name));
-    match left.into_iter().find(|name| !harmless.iter().any(|end| name.ends_with(end))) {
+    match weights.keys().find(|name| !taken.contains_key(*name)) {
         None => Ok(()),
         Some(name) => Err(Error::file(
             dir,
@@ -128,48 +226,4 @@ fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &HeldWeights) -> Res
             ),
         )),
     }
-}
-
-/// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.
-pub fn load_bytes(name: &str, config: &str, safetensors: &[u8], dtype: WeightDtype) -> Result<LoadedModel> {
-    let config = DecoderConfig::parse(Path::new(name), config)?;
-    let mut weights = HeldWeights::new();
-    read_weights(Path::new(name), safetensors, dtype, &config.names, &mut weights)?;
-    let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(name, e))?;
-    Ok(LoadedModel { decoder, sha256: fsio::sha256(safetensors) })
-}
-
-fn read_weights(file: &Path, bytes: &[u8], dtype: WeightDtype, names: &Names, into: &mut HeldWeights) -> Result<()> {
-    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| Error::file(file, e))?;
-    // Quantising is work for every core.
-    with_helpers(process::workers(0) - 1, || {
-        for (name, tensor) in tensors {
-            let weight = dtype.held(&name, &tensor, names)?;
-            into.insert(name, weight);
-        }
-        Ok(())
-    })
-}
-
-/// The safetensors of a folder: one file, or the shards of its index.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
-    if index.exists() {
-        let json: serde_json::Value = fsio::read_json(&index)?;
-        let map = json["weight_map"].as_object().ok_or_else(|| Error::file(&index, "has no `weight_map`"))?;
-        let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
-        names.sort_unstable();
-        names.dedup();
-        // A shard is a file of this folder: a name that leads elsewhere is not followed.
-        if let Some(bad) = names.iter().find(|name| name.contains(['/', '\\']) || name.contains("..")) {
-            return Err(Error::file(&index, format!("names the shard `{bad}`, which is not a file of this folder")));
-        }
-        return Ok(names.into_iter().map(|name| dir.join(name)).collect());
-    }
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    let pickle = dir.join("pytorch_model.bin").exists();
-    let why = if pickle { "; pickle files are refused, convert them to safetensors" } else { "" };
-    Err(Error::file(dir, format!("has no model.safetensors{why}")))
 }

@@ -81,8 +81,7 @@ impl Lora {
             return lora_linear(x, weight, &self.a, &self.b, self.scale, None)?.broadcast_mul(&factor);
         };
         // As in PEFT: the base sees the whole input, everything that DoRA adds to it sees the dropped one.
-        let kept = Tensor::from_vec(mask.apply(&vec![1.0; x.elem_count()], x.dim(1)?), x.shape(), x.device())?;
-        let dropped = (x * kept)?; // [tokens, in]
+        let dropped = (x * mask.factors(x)?)?; // [tokens, in]
         let added = lora_linear(&dropped, weight, &self.a, &self.b, self.scale, None)?.broadcast_mul(&factor)?;
         frozen_linear(x, weight)? + (added - frozen_linear(&dropped, weight)?)?
     }
@@ -113,8 +112,9 @@ impl Lora {
     /// Hands out the rows of `W + scale · B A`, one after the other.
     fn rows(&self, weight: &Weight, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
         let ((_, width), rank) = (weight.dims2()?, self.a.dim(0)?);
-        let weight = weight.to_tensor().to_dtype(DType::F32)?;
-        read([&weight.contiguous()?, &self.a.contiguous()?, &self.b.contiguous()?], |[weight, a, b]| {
+        // On the processor, wherever they are.
+        let here = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous();
+        read([&here(&weight.to_tensor())?, &here(&self.a)?, &here(&self.b)?], |[weight, a, b]| {
             let mut row = vec![0.0; width];
             for (index, (base, up)) in weight.chunks_exact(width).zip(b.chunks_exact(rank)).enumerate() {
                 row.copy_from_slice(base);

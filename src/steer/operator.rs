@@ -40,6 +40,6 @@ impl Intervention for AddVector {
             return Ok(None);
         }
         let here = self.added.iter().find(|(layer, _)| *layer == tap.layer);
-        here.map(|(_, vector)| x.broadcast_add(vector)).transpose()
+        here.map(|(_, vector)| x.broadcast_add(&vector.to_device(x.device())?)).transpose()
     }
 }

@@ -29,7 +29,7 @@ impl<'a> Dpo<'a> {
     pub fn new(reference: &Decoder, pairs: &'a [PreferencePair], beta: f64, workers: usize) -> Result<Self> {
         let rows: Vec<&Example> = pairs.iter().flat_map(PreferencePair::both).collect();
         let chunks = chunks(&rows, 2, rows.len(), 1.0);
-        let losses = over_workers(workers, chunks.len(), |i| forward(reference, &chunks[i]))?;
+        let losses = over_workers(reference.workers(workers), chunks.len(), |i| forward(reference, &chunks[i]))?;
         let per_chunk = chunks.iter().zip(&losses).flat_map(|(chunk, losses)| log_probabilities(chunk, losses));
         Ok(Self { pairs, beta, reference: per_chunk.collect() })
     }

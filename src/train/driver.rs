@@ -104,6 +104,7 @@ pub fn train_from<'a>(
     if process::interrupted() {
         return Err(Error::Interrupted);
     }
+    let workers = decoder.workers(config.workers);
     let mut order = Vec::new();
     for step in state.global_step..total {
         let (epoch, place) = (step as usize / per_epoch, step as usize % per_epoch);
@@ -121,18 +122,17 @@ pub fn train_from<'a>(
             intervention,
             ..StepOptions::default()
         };
-        let done = over_workers(config.workers, chunks.len(), |i| {
+        let done = over_workers(workers, chunks.len(), |i| {
             objective.backward(decoder, &trained, &chunks[i], batch, &options)
         })?;
         let Told { loss, kl, rewards } = objective.told(&chunks, &done, batch);
-        let grads = over_workers(config.workers, trained.vars.len(), |i| Ok(sum_in_order(&done, i)))?;
+        let grads = over_workers(workers, trained.vars.len(), |i| Ok(sum_in_order(&done, i)))?;
         let grad_norm = grads.iter().map(|(_, squares)| squares).sum::<f64>().sqrt();
         believable(step, loss, grad_norm, explosion::limit(&state.log_history, config.max_grad_explosion))?;
         let learning_rate = config.learning_rate * factor(config.lr_scheduler_type, step, config.warmup_steps, total);
         let update = Update::new(step, learning_rate, clip_factor(grad_norm, config.max_grad_norm), config);
-        let finite = over_workers(config.workers, trained.vars.len(), |i| {
-            optimiser.step(i, &trained.vars[i], &grads[i].0, &update)
-        })?;
+        let finite =
+            over_workers(workers, trained.vars.len(), |i| optimiser.step(i, &trained.vars[i], &grads[i].0, &update))?;
         if let Some(index) = finite.iter().position(|finite| !finite) {
             return Err(diverged(step, &format!("`{}` would not be finite after it", trained.names[index])));
         }
@@ -195,7 +195,7 @@ pub fn mean_loss(decoder: &Decoder, examples: &[Example], workers: usize) -> Res
     let rows: Vec<&Example> = examples.iter().collect();
     let weight: f64 = rows.iter().map(|r| r.weight_sum()).sum();
     let chunks = chunks(&rows, 1, rows.len(), (1.0 / weight) as f32);
-    let losses = over_workers(workers, chunks.len(), |i| forward(decoder, &chunks[i]))?;
+    let losses = over_workers(decoder.workers(workers), chunks.len(), |i| forward(decoder, &chunks[i]))?;
     Ok(chunks.iter().zip(&losses).map(|(chunk, losses)| weighted_sum(chunk, losses)).sum())
 }
 

@@ -13,7 +13,7 @@ use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use crate::model::ops::divergence::kl_divergence;
-use crate::model::ops::{read, to_vec};
+use crate::model::ops::{by_kernels, read, to_vec};
 use crate::model::segments::Segments;
 
 /// Rows packed one behind the other: token t predicts `targets[t]` with weight `weights[t]`.
@@ -209,7 +209,10 @@ fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bo
 
 /// Runs a graph backward from `output` with a given gradient.
 fn backward(output: &Tensor, grad: Tensor) -> Result<candle_core::backprop::GradStore> {
-    output.apply_op1(Upstream { grad })?.backward()
+    match by_kernels(output) {
+        true => output.apply_op1(Upstream { grad })?.backward(),
+        false => (output * grad)?.sum_all()?.backward(),
+    }
 }
 
 fn add_from(

@@ -12,6 +12,7 @@ use realign::model::block::{Attend, Pass};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::load::{WeightDtype, load_dir};
+use realign::model::ops::simd::{self, force};
 use realign::model::ops::to_vec;
 use realign::model::segments::Segments;
 use realign::steer::{AddVector, SteeringVector, Unit};
@@ -128,6 +129,14 @@ fn two_steps_move_every_fresh_adapter_weight_of_every_family() {
             assert_eq!(to_vec(&adapted.weights()[&weight]).unwrap(), to_vec(&before).unwrap(), "{name}: {weight}");
         }
     }
+}
+
+#[test]
+fn the_same_holds_in_candles_own_ops_which_other_devices_run() {
+    assert_eq!(force(simd::Path::Plain), simd::Path::Plain);
+    logits_and_residual_streams_are_those_of_transformers_padded_packed_and_step_by_step();
+    adapters_on_all_linears_give_pefts_logits();
+    gradients_of_adapters_are_those_of_pytorch();
 }
 
 /// A family's folder with a tokenizer of 63 characters.

@@ -292,6 +292,8 @@ fn a_gguf_file_trains_and_answers_through_the_commands() {
     let lineage: serde_json::Value =
         serde_json::from_slice(&std::fs::read(dir.join("adapter/realign.json")).unwrap()).unwrap();
     assert_eq!(lineage["base_dtype"], "f32+q4_0", "one width of 40 is no whole blocks");
+    let facts = succeeds(&dir, "inspect model.gguf").stdout;
+    assert!(facts.contains("Qwen2ForCausalLM") && facts.contains(" as f32, q4_0"), "{facts}");
     let answer = "generate --model model.gguf --prompt abc --max-new-tokens 3";
     assert!(!succeeds(&dir, &format!("{answer} --adapter adapter")).stdout.is_empty());
 }

@@ -13,6 +13,8 @@ mod foreign_adapters;
 mod generation;
 mod gguf;
 mod gradients;
+mod hub;
+mod loading;
 mod organism;
 mod parity;
 mod preference;

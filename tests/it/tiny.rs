@@ -49,7 +49,7 @@ pub fn random_model() -> Model {
     let decoder = Decoder::new(config, &weights, false).unwrap();
     let template = ChatTemplate::parse(TEMPLATE, None, Some(SPECIAL[0])).unwrap();
     let (name, sha256) = ("tiny".to_string(), "tiny".to_string());
-    Model { name, organism: false, decoder, tokenizer, template, stop_ids: vec![0], sha256 }
+    Model { name, organism: false, decoder, tokenizer, template, stop_ids: vec![0], sha256, folder: None }
 }
 
 /// The random model as a folder in Hugging Face layout.

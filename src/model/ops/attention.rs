@@ -10,7 +10,7 @@ use super::product::{Matrix, Target, into, scaled};
 use super::rope::RopeTable;
 use super::simd::{dot, exp, max, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
-use super::{read, team, values};
+use super::{by_kernels, read, team, values};
 use crate::model::segments::Segments;
 
 const BLOCK: usize = 64;
@@ -54,7 +54,7 @@ impl Heads {
 /// Attention within each segment. Tokens outside every segment (padding) come out as zeros.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &Segments) -> Result<Tensor> {
     let op = Attention::new(heads, segments)?;
-    if !q.device().is_cpu() {
+    if !by_kernels(q) {
         return reference_attention(q, k, v, heads, segments);
     }
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)

@@ -4,12 +4,12 @@
 
 use candle_core::{Result, Tensor};
 
-use super::linear::on_device;
+use super::linear::times_plain;
 use super::product::{Matrix, product};
-use super::read;
 use super::simd::{exp, max, sum, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
 use super::weight::{Weight, times, times_transposed};
+use super::{by_kernels, read};
 
 const CHUNK: usize = 128;
 
@@ -59,8 +59,8 @@ pub fn cross_entropy(
     if let Some(bad) = targets.iter().find(|&&t| t as usize >= vocab) {
         candle_core::bail!("token {bad} is outside the model's vocabulary of {vocab}");
     }
-    if !hidden.device().is_cpu() {
-        return by_candle(hidden, on_device(head)?, cap, targets, weights, with_weight_grad);
+    if !by_kernels(hidden) {
+        return on_device(hidden, &head.to_tensor(), cap, targets, weights, with_weight_grad);
     }
     let wanted: Vec<usize> = (0..tokens).filter(|&t| weights[t] != 0.0).collect();
     let mut losses = vec![0.0; tokens];
@@ -94,8 +94,8 @@ pub fn cross_entropy(
     Ok(CrossEntropy { losses, hidden_grad, weight_grad })
 }
 
-/// The same by candle's autograd.
-fn by_candle(
+/// The same in candle's own ops, with the gradient written out.
+fn on_device(
     hidden: &Tensor,
     head: &Tensor,
     cap: Option<f32>,
@@ -103,22 +103,36 @@ fn by_candle(
     weights: &[f32],
     with_weight_grad: bool,
 ) -> Result<CrossEntropy> {
-    let tokens = hidden.dim(0)?;
-    let (hidden_var, head_var) =
-        (candle_core::Var::from_tensor(&hidden.detach())?, candle_core::Var::from_tensor(&head.detach())?);
-    let head = if with_weight_grad { head_var.as_tensor() } else { head };
-    let logits = hidden_var.matmul(&head.t()?)?.to_dtype(candle_core::DType::F32)?;
-    let logits = cap.map_or_else(|| Ok(logits.clone()), |cap| softcap(&logits, cap))?;
-    let targets = Tensor::from_slice(targets, (tokens, 1), hidden.device())?;
-    let losses = (logits.log_sum_exp(1)? - logits.gather(&targets, 1)?.squeeze(1)?)?;
-    let weight = Tensor::from_slice(weights, tokens, hidden.device())?;
-    let grads = (&losses * &weight)?.sum_all()?.backward()?;
-    let grad = |var: &candle_core::Var| match grads.get(var) {
-        Some(grad) => Ok(grad.clone()),
-        None => var.zeros_like(),
-    };
-    let mut losses = losses.to_vec1::<f32>()?;
-    losses.iter_mut().zip(weights).filter(|(_, w)| **w == 0.0).for_each(|(l, _)| *l = 0.0);
-    let weight_grad = if with_weight_grad { Some(grad(&head_var)?) } else { None };
-    Ok(CrossEntropy { losses, hidden_grad: grad(&hidden_var)?, weight_grad })
+    let device = hidden.device();
+    let wanted: Vec<u32> = (0..weights.len()).filter(|&t| weights[t] != 0.0).map(|t| t as u32).collect();
+    let mut losses = vec![0.0; weights.len()];
+    let mut hidden_grad = hidden.zeros_like()?;
+    let mut weight_grad = if with_weight_grad { Some(head.zeros_like()?) } else { None };
+    for chunk in wanted.chunks(CHUNK) {
+        let n = chunk.len();
+        let column = |of: &dyn Fn(usize) -> f32| {
+            Tensor::from_vec(chunk.iter().map(|&t| of(t as usize)).collect::<Vec<_>>(), (n, 1), device)
+        };
+        let chosen: Vec<u32> = chunk.iter().map(|&t| targets[t as usize]).collect();
+        let (at, chosen) = (Tensor::from_slice(chunk, n, device)?, Tensor::from_vec(chosen, (n, 1), device)?);
+        let rows = hidden.index_select(&at, 0)?; // [n, d_model]
+        let plain = times_plain(&rows, &head.t()?)?; // [n, vocab]
+        let logits = cap.map_or_else(|| Ok(plain.clone()), |cap| softcap(&plain, cap))?;
+        let of_chunk = (logits.log_sum_exp(1)? - logits.gather(&chosen, 1)?.squeeze(1)?)?;
+        for (&t, loss) in chunk.iter().zip(of_chunk.to_vec1::<f32>()?) {
+            losses[t as usize] = loss;
+        }
+        let shares = candle_nn::ops::softmax(&logits, 1)?;
+        let grad = shares.scatter_add(&chosen, &column(&|_| -1.0)?, 1)?.broadcast_mul(&column(&|t| weights[t])?)?;
+        let grad = match cap {
+            // The cap's slope is 1 − tanh².
+            Some(cap) => (grad * (1.0 - (logits / f64::from(cap))?.sqr()?)?)?,
+            None => grad,
+        };
+        hidden_grad = hidden_grad.index_add(&at, &times_plain(&grad, head)?, 0)?;
+        if let Some(sum) = &mut weight_grad {
+            *sum = (&*sum + grad.t()?.matmul(&rows)?)?;
+        }
+    }
+    Ok(CrossEntropy { losses, hidden_grad, weight_grad })
 }

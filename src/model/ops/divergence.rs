@@ -8,10 +8,10 @@
 use candle_core::{DType, Result, Tensor};
 use candle_nn::ops::log_softmax;
 
-use super::linear::{frozen_linear, on_device};
-use super::read;
+use super::linear::{frozen_linear, times_plain};
 use super::softcap::softcap;
 use super::weight::{Weight, times};
+use super::{by_kernels, read};
 
 const CHUNK: usize = 128;
 
@@ -64,8 +64,8 @@ pub fn kl_divergence(
 
 /// `dy W`.
 fn back(dy: &Tensor, head: &Weight) -> Result<Tensor> {
-    if !dy.device().is_cpu() {
-        return dy.matmul(&on_device(head)?.to_dtype(DType::F32)?);
+    if !by_kernels(dy) {
+        return times_plain(dy, &head.to_tensor());
     }
     let (rows, width) = (dy.dim(0)?, head.dims2()?.1);
     Tensor::from_vec(read([&dy.contiguous()?], |[dy]| times(dy, head))?, (rows, width), dy.device())

@@ -1,6 +1,8 @@
 //! Dropout whose masks are counted, not drawn: keyed by (seed, step, row, layer, module), so that recomputation and
 //! any number of workers give the same mask.
 
+use candle_core::{Result, Tensor};
+
 use crate::model::segments::Segments;
 use crate::rng;
 
@@ -16,6 +18,11 @@ pub struct Mask {
 }
 
 impl Mask {
+    /// What [`Mask::apply`] multiplies `x` by, as a tensor like it.
+    pub fn factors(&self, x: &Tensor) -> Result<Tensor> {
+        Tensor::from_vec(self.apply(&vec![1.0; x.elem_count()], x.dim(1)?), x.shape(), x.device())
+    }
+
     /// A copy of `x` (`[tokens, width]`), masked and scaled by `1 / (1 − p)`.
     pub fn apply(&self, x: &[f32], width: usize) -> Vec<f32> {
         let mut out = x.to_vec();

@@ -15,6 +15,8 @@ pub(crate) enum Stored<'a> {
     F32(&'a [f32]),
     /// The bits of bf16.
     Bf16(&'a [u16]),
+    /// The bits of f16.
+    F16(&'a [u16]),
 }
 
 impl<'a> Stored<'a> {
@@ -23,20 +25,29 @@ impl<'a> Stored<'a> {
         match self {
             Self::F32(values) => Self::F32(&values[range]),
             Self::Bf16(bits) => Self::Bf16(&bits[range]),
+            Self::F16(bits) => Self::F16(&bits[range]),
         }
     }
 
     pub(crate) fn len(self) -> usize {
         match self {
             Self::F32(values) => values.len(),
-            Self::Bf16(bits) => bits.len(),
+            Self::Bf16(bits) | Self::F16(bits) => bits.len(),
         }
     }
 }
 
+/// An f16 as f32, exactly: its exponent is put 112 lower than f32's, which one multiplication mends, subnormals included.
+/// (Infinite ones come out finite: no weight is one.)
+#[inline(always)]
+pub(crate) fn half(bits: u16) -> f32 {
+    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
+    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
+}
+
 /// Whether a product of `x [m, ·]` with `w [n, ·]` is one for [`few_rows`].
 pub(crate) fn applies(m: usize, n: usize) -> bool {
-    m.min(n) <= MOST && path() != Path::Scalar
+    m.min(n) <= MOST && path() > Path::Scalar
 }
 
 /// `x [m, width]` times `w [n, width]` transposed, into the first `n` columns of rows that lie `stride` apart.
@@ -49,7 +60,7 @@ pub(crate) unsafe fn few_rows(x: &[f32], w: Stored, width: usize, out: *mut f32,
     // SAFETY: `path` never answers with a unit that this processor lacks; the rest is the caller's.
     unsafe {
         match (path(), w) {
-            (Path::Scalar, _) => {}
+            (Path::Plain | Path::Scalar, _) | (_, Stored::F16(_)) => {}
             (Path::Avx2, Stored::F32(w)) => return x86::avx2(x, w, width, out, stride),
             (Path::Avx2, Stored::Bf16(w)) => return x86::avx2(x, w, width, out, stride),
             (_, Stored::F32(w)) => return x86::avx512(x, w, width, out, stride),
@@ -59,6 +70,7 @@ pub(crate) unsafe fn few_rows(x: &[f32], w: Stored, width: usize, out: *mut f32,
     let value = |i: usize| match w {
         Stored::F32(w) => w[i],
         Stored::Bf16(w) => f32::from_bits(u32::from(w[i]) << 16),
+        Stored::F16(w) => half(w[i]),
     };
     for token in 0..x.len() / width {
         for row in 0..w.len() / width {

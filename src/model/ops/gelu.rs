@@ -5,7 +5,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::simd::{exp, vectorised};
-use super::{read, values};
+use super::{by_kernels, read, values};
 
 /// 2·√(2/π).
 const SCALE: f32 = 1.595_769;
@@ -13,7 +13,7 @@ const CUBE: f32 = 0.044_715;
 
 /// Each value of `x`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !by_kernels(x) {
         return reference_gelu(x);
     }
     x.contiguous()?.apply_op1(Gelu)

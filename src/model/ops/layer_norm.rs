@@ -4,11 +4,11 @@
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
 use super::simd::{dot, sum, vectorised};
-use super::{read, values};
+use super::{by_kernels, read, values};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]` and `bias [width]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !by_kernels(x) {
         return reference_layer_norm(x, weight, bias, eps);
     }
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps })

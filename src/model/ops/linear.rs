@@ -3,26 +3,30 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, MetalStorage, Result, Shape, Storage,
+    Tensor,
+};
 
 use super::dropout::Mask;
 use super::product::{Matrix, multiply, product, scaled, transposed};
 use super::simd::add;
 use super::weight::{Weight, times, times_transposed};
-use super::{read, values};
+use super::{by_kernels, read, values};
 
 /// `x Wᵀ` where `W` never gets a gradient.
 pub fn frozen_linear(x: &Tensor, weight: impl Into<Weight>) -> Result<Tensor> {
     let weight = weight.into();
-    if !x.device().is_cpu() {
-        return x.matmul(&on_device(&weight)?.t()?);
+    if !by_kernels(x) {
+        return plain_linear(x, &weight.to_tensor());
     }
     x.contiguous()?.apply_op1(Frozen { weight })
 }
 
 /// `x Wᵀ` where both get gradients.
 pub fn trainable_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !by_kernels(x) {
         return x.matmul(&weight.t()?);
     }
     x.contiguous()?.apply_op2(weight, Trainable)
@@ -38,23 +42,78 @@ pub fn lora_linear(
     mask: Option<Mask>,
 ) -> Result<Tensor> {
     let weight = weight.into();
-    if !x.device().is_cpu() {
-        return reference_lora_linear(x, on_device(&weight)?, a, b, scale);
+    if !by_kernels(x) {
+        let dropped = match mask {
+            Some(mask) => (x * mask.factors(x)?)?,
+            None => x.clone(),
+        };
+        let y = plain_linear(x, &weight.to_tensor())?;
+        return y + (dropped.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(scale))?;
     }
     x.contiguous()?.apply_op3(a, b, Lora { weight, scale, mask, low: OnceLock::new() })
 }
 
-/// Blocks have no products of ours elsewhere than on the processor.
-pub(super) fn on_device(weight: &Weight) -> Result<&Tensor> {
-    match weight.dense() {
-        Some(tensor) => Ok(tensor),
-        None => candle_core::bail!("quantised weights are for the CPU: choose --device cpu, or a dtype"),
+/// The same without dropout in candle's own ops, whose gradients are candle's.
+pub fn reference_lora_linear(x: &Tensor, weight: &Tensor, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
+    x.matmul(&weight.t()?)? + (x.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(scale))?
+}
+
+/// `x Wᵀ` in candle's own ops, in the weight's type where the device multiplies it; from and to f32. candle's product would
+/// make the frozen weight's gradient too: it runs outside the graph, and the node's backward pass is written out.
+fn plain_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let output = times_plain(&x.detach(), &weight.t()?)?;
+    x.apply_op1(Plain { weight: weight.clone(), output })
+}
+
+/// `a b` from and to f32. The processor multiplies f32 only.
+pub(crate) fn times_plain(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let dtype = if a.device().is_cpu() { DType::F32 } else { b.dtype() };
+    a.to_dtype(dtype)?.matmul(&b.to_dtype(dtype)?)?.to_dtype(DType::F32)
+}
+
+/// A frozen linear whose product is made already.
+struct Plain {
+    weight: Tensor,
+    output: Tensor,
+}
+
+impl Plain {
+    /// A copy of the product's storage, by whichever device it is on.
+    fn copied<R>(&self, body: impl FnOnce(&Storage, &Layout) -> Result<R>) -> Result<(R, Shape)> {
+        let (storage, layout) = self.output.storage_and_layout();
+        Ok((body(&storage, layout)?, self.output.shape().clone()))
     }
 }
 
-/// The same without dropout in candle's own ops.
-pub fn reference_lora_linear(x: &Tensor, weight: &Tensor, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
-    x.matmul(&weight.t()?)? + (x.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(scale))?
+impl CustomOp1 for Plain {
+    fn name(&self) -> &'static str {
+        "plain-frozen-linear"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.copied(|storage, layout| match storage {
+            Storage::Cpu(storage) => storage.try_clone(layout),
+            _ => candle_core::bail!("a product that is not on its argument's device"),
+        })
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.copied(|storage, layout| match storage {
+            Storage::Cuda(storage) => storage.try_clone(layout),
+            _ => candle_core::bail!("a product that is not on its argument's device"),
+        })
+    }
+
+    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        self.copied(|storage, layout| match storage {
+            Storage::Metal(storage) => storage.try_clone(layout),
+            _ => candle_core::bail!("a product that is not on its argument's device"),
+        })
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(times_plain(&dy.detach(), &self.weight)?))
+    }
 }
 
 struct Frozen {

@@ -30,6 +30,11 @@ pub mod weight;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
+/// Whether kernels of ours take a tensor: on the CPU, unless [`simd::Path::Plain`] asks for candle's ops.
+pub(crate) fn by_kernels(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && simd::path() != simd::Path::Plain
+}
+
 /// The values of a contiguous f32 CPU storage.
 pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {

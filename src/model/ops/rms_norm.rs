@@ -4,11 +4,11 @@
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 
 use super::simd::{add, dot, vectorised};
-use super::{read, values};
+use super::{by_kernels, read, values};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !by_kernels(x) {
         return reference_rms_norm(x, weight, eps);
     }
     x.contiguous()?.apply_op2(weight, RmsNorm { eps })

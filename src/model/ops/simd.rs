@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Path {
+    /// No kernels of ours: candle's own ops, as on devices other than the CPU.
+    Plain = 0,
     /// What every processor of the target has.
     Scalar = 1,
     /// 256 bits.
@@ -26,7 +28,7 @@ thread_local! {
     static FORCED: Cell<Option<Path>> = const { Cell::new(None) };
 }
 
-/// The path in use: the best of this processor, unless `REALIGN_SIMD` (`scalar`, `avx2`, `avx512`, `avx512bf16`) or
+/// The path in use: the best of this processor, unless `REALIGN_SIMD` (`plain`, `scalar`, `avx2`, `avx512`, `avx512bf16`) or
 /// [`force`] asks for another.
 ///
 /// bf16 dot products are taken by themselves only where they are the quicker ones. AMD's do twice the work of its f32
@@ -38,6 +40,7 @@ pub fn path() -> Path {
 
 fn default() -> Path {
     let wanted = match std::env::var("REALIGN_SIMD").as_deref() {
+        Ok("plain") => Path::Plain,
         Ok("scalar") => Path::Scalar,
         Ok("avx2") => Path::Avx2,
         Ok("avx512") => Path::Avx512,
@@ -104,7 +107,7 @@ macro_rules! vectorised {
                     }
                     // SAFETY: as above.
                     $crate::model::ops::simd::Path::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::model::ops::simd::Path::Scalar => {}
+                    $crate::model::ops::simd::Path::Plain | $crate::model::ops::simd::Path::Scalar => {}
                 }
             }
             body($($arg),*)

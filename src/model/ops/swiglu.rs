@@ -4,14 +4,14 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::simd::{exp, vectorised};
 use super::team::each_slice;
-use super::{read, values};
+use super::{by_kernels, read, values};
 
 /// Values of a piece of work.
 const PIECE: usize = 1 << 16;
 
 /// `silu(gate) · up`, both `[tokens, intermediate]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !gate.device().is_cpu() {
+    if !by_kernels(gate) {
         return reference_swiglu(gate, up);
     }
     gate.apply_op2(up, SwiGlu)

@@ -1,7 +1,7 @@
-//! A weight `[out, in]`, and products with it in both directions. f32, bf16 or quantised, it is the one copy that there is:
-//! few rows read bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
-//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor); quantised blocks
-//! are unpacked a piece at a time.
+//! A weight `[out, in]`, and products with it in both directions. f32, in 16 bits or quantised, it is the one copy that
+//! there is: few rows read bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
+//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor); f16 is widened
+//! and quantised blocks are unpacked a piece at a time always.
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
 
@@ -15,9 +15,8 @@ use super::few_rows::{self, Stored, few_rows};
 use super::product::{Matrix, Target, into};
 use super::quantised::{Blocks, Quantised};
 use super::simd::vectorised;
-#[cfg(target_arch = "x86_64")]
 use super::simd::{Path, path};
-use super::team;
+use super::{by_kernels, team};
 
 /// Weights of a piece at least, for a few rows and for many: some 10 µs of work, well above what it costs to share, and
 /// for many rows no cut that would cost a general product its reuse.
@@ -30,7 +29,7 @@ const WIDENED: usize = 1 << 17;
 /// A weight `[out, in]` as it is held; cloning shares it.
 #[derive(Debug, Clone)]
 pub enum Weight {
-    /// f32 or bf16. A variable while it is trained.
+    /// f32, bf16 or f16. A variable while it is trained.
     Dense(Tensor),
     /// Blocks, which are never trained.
     Quantised(Quantised),
@@ -84,9 +83,14 @@ impl Weight {
         self.dense().is_some_and(Tensor::is_variable)
     }
 
-    /// Whether it lies in the processor's memory; blocks do always.
-    pub fn is_on_cpu(&self) -> bool {
-        self.dense().is_none_or(|tensor| tensor.device().is_cpu())
+    /// Where it lies; blocks are in the processor's memory always.
+    pub fn device(&self) -> Device {
+        self.dense().map_or(Device::Cpu, |tensor| tensor.device().clone())
+    }
+
+    /// Whether kernels of ours take it.
+    pub(crate) fn by_kernels(&self) -> bool {
+        self.dense().map_or_else(|| path() != Path::Plain, by_kernels)
     }
 
     /// The same without a graph.
@@ -252,11 +256,13 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Values, width: usize, y
             (Values::InPlace(Stored::Bf16(w)), Some(x)) => {
                 super::dots::times_transposed(x, w, width, y.values, y.stride)
             }
-            (Values::InPlace(w), _) if few_rows::applies(tokens, rows) => few_rows(x, w, width, y.values, y.stride),
+            (Values::InPlace(w @ (Stored::F32(_) | Stored::Bf16(_))), _) if few_rows::applies(tokens, rows) => {
+                few_rows(x, w, width, y.values, y.stride)
+            }
             (Values::InPlace(Stored::F32(w)), _) => {
                 into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
             }
-            (Values::InPlace(Stored::Bf16(_)) | Values::Blocks(_), _) => {
+            (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
                 let few = few_rows::applies(tokens, rows);
                 // A few rows take four of weights at a time, and nothing is gained by more.
                 let at_once = if few { 4 } else { lines(width) };
@@ -305,7 +311,7 @@ unsafe fn backward(
             (Values::InPlace(Stored::Bf16(w)), Some(dy)) => {
                 super::dots::times(dy, w, width, columns, dx.values, dx.stride, add)
             }
-            (Values::InPlace(Stored::Bf16(_)) | Values::Blocks(_), _) => {
+            (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
                 let mut panel = Vec::new();
                 for first in (0..out).step_by(lines(count)) {
                     let last = (first + lines(count)).min(out);
@@ -335,9 +341,17 @@ fn as_f32(w: Values, out: &mut [f32]) {
             }
         }
     }
+    vectorised! {
+        fn widen_half(bits: &[u16], out: &mut [f32]) {
+            for (x, bits) in out.iter_mut().zip(bits) {
+                *x = few_rows::half(*bits);
+            }
+        }
+    }
     match w {
         Values::InPlace(Stored::F32(values)) => out.copy_from_slice(values),
         Values::InPlace(Stored::Bf16(bits)) => widen(bits, out),
+        Values::InPlace(Stored::F16(bits)) => widen_half(bits, out),
         Values::Blocks(blocks) => blocks.unpack(out),
     }
 }
@@ -372,12 +386,15 @@ fn stored<R>(weight: &Weight, body: impl FnOnce(Values) -> R) -> Result<R> {
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a weight is not contiguous") };
     match &*storage {
         Storage::Cpu(CpuStorage::F32(values)) => Ok(body(Values::InPlace(Stored::F32(&values[start..end])))),
-        Storage::Cpu(CpuStorage::BF16(values)) => {
-            let values = &values[start..end];
-            // SAFETY: a bf16 is its 16 bits (`repr(transparent)`).
-            let bits = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u16>(), values.len()) };
-            Ok(body(Values::InPlace(Stored::Bf16(bits))))
-        }
-        _ => bail!("a CPU kernel was handed a weight that is neither f32 nor bf16, or one of another device"),
+        Storage::Cpu(CpuStorage::BF16(values)) => Ok(body(Values::InPlace(Stored::Bf16(bits(&values[start..end]))))),
+        Storage::Cpu(CpuStorage::F16(values)) => Ok(body(Values::InPlace(Stored::F16(bits(&values[start..end]))))),
+        _ => bail!("a CPU kernel was handed a weight that is not f32, bf16 or f16, or one of another device"),
     }
+}
+
+/// bf16 or f16 as their bits.
+fn bits<T: Copy>(values: &[T]) -> &[u16] {
+    const { assert!(size_of::<T>() == 2 && align_of::<T>() == 2) };
+    // SAFETY: both are 16 bits without padding (`repr(transparent)` over `u16`).
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u16>(), values.len()) }
 }
