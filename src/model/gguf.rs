@@ -222,7 +222,7 @@ fn config_of(metadata: &Metadata, architecture: &str) -> Checked<serde_json::Val
     let heads = metadata.needed(&key("attention.head_count"))?;
     let hidden = metadata.needed(&key("embedding_length"))?;
     let embedding = metadata.0.tensor_infos.get("token_embd.weight").ok_or("it has no tensor `token_embd.weight`")?;
-    let share = if heads > 0 { hidden / heads } else { 0 };
+    let share = hidden.checked_div(heads).unwrap_or(0);
     let head_dim = metadata.count(&key("attention.key_length"))?.unwrap_or(share);
     let turned = metadata.count(&key("rope.dimension_count"))?.unwrap_or(head_dim);
     if turned != head_dim || metadata.count(&key("attention.value_length"))?.is_some_and(|width| width != head_dim) {

@@ -300,7 +300,7 @@ fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
             let head_grad = to_vec(&ours.weight_grad.unwrap()).unwrap();
             close("head", &head_grad, &to_vec(store.get(&head_var).unwrap()).unwrap(), 1e-5);
             let half =
-                cross_entropy(&hidden, &head.to_dtype(DType::BF16).unwrap(), cap, &targets, &weights, false).unwrap();
+                cross_entropy(&hidden, head.to_dtype(DType::BF16).unwrap(), cap, &targets, &weights, false).unwrap();
             close("hidden, bf16 head", &to_vec(&half.hidden_grad).unwrap(), &to_vec(&ours.hidden_grad).unwrap(), 1e-2);
             for t in 0..tokens {
                 let expected = if weights[t] == 0.0 { 0.0 } else { losses[t] };

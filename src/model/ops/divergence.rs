@@ -88,7 +88,7 @@ mod tests {
     fn weighted(hidden: &[f32], cap: Option<f32>, weights: &[f32]) -> (f64, Divergence) {
         let tensor = |values: &[f32], rows| Tensor::from_slice(values, (rows, 6), &Device::Cpu).unwrap();
         let (base, head) = (matrix("base", 4, 6), matrix("head", 9, 6));
-        let found = kl_divergence(&tensor(hidden, 4), &tensor(&base, 4), &tensor(&head, 9), cap, weights).unwrap();
+        let found = kl_divergence(&tensor(hidden, 4), &tensor(&base, 4), tensor(&head, 9), cap, weights).unwrap();
         let sum = found.values.iter().zip(weights).map(|(&v, &w)| f64::from(v) * f64::from(w)).sum();
         (sum, found)
     }

@@ -15,16 +15,18 @@ const PANEL: usize = 64;
 
 /// A weight in blocks; cloning shares them.
 #[derive(Clone)]
-pub struct Quantised {
+pub struct Quantised(Arc<Held>);
+
+struct Held {
     format: GgmlDType,
     rows: usize,
     width: usize,
-    blocks: Arc<Vec<u8>>,
+    blocks: Vec<u8>,
 }
 
 impl std::fmt::Debug for Quantised {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "Quantised[{}, {}; {}]", self.rows, self.width, self.format_name())
+        write!(f, "Quantised[{}, {}; {}]", self.0.rows, self.0.width, self.format_name())
     }
 }
 
@@ -40,7 +42,7 @@ impl Quantised {
         if rows.checked_mul(width / format.block_size() * format.type_size()) != Some(blocks.len()) {
             bail!("{} bytes are not {rows} rows of {width} as {}", blocks.len(), name(format));
         }
-        Ok(Self { format, rows, width, blocks: Arc::new(blocks) })
+        Ok(Self(Arc::new(Held { format, rows, width, blocks })))
     }
 
     /// The blocks of a dense `[out, in]`, a panel of rows at a time, with this thread's helpers if it has any. candle rounds
@@ -72,45 +74,45 @@ impl Quantised {
 
     /// `(out, in)`.
     pub fn dims2(&self) -> (usize, usize) {
-        (self.rows, self.width)
+        (self.0.rows, self.0.width)
     }
 
     /// GGML's name of the format, in lower case: `q4_k`.
     pub fn format_name(&self) -> &'static str {
-        name(self.format)
+        name(self.0.format)
     }
 
     /// Which format.
     pub fn format(&self) -> GgmlDType {
-        self.format
+        self.0.format
     }
 
     /// How many bytes its blocks take.
     pub fn bytes(&self) -> usize {
-        self.blocks.len()
+        self.0.blocks.len()
     }
 
     /// Some rows as f32.
     pub fn unpack_rows(&self, rows: Range<usize>, out: &mut [f32]) {
         let whole = self.stored();
-        whole.range(rows.start * self.width..rows.end * self.width).unpack(out);
+        whole.range(rows.start * self.0.width..rows.end * self.0.width).unpack(out);
     }
 
     /// So many of its rows in another order: row i of the result is row `order(i)`.
     pub fn reordered(&self, rows: usize, order: impl Fn(usize) -> usize) -> Self {
-        let bytes = self.width / self.format.block_size() * self.format.type_size();
+        let bytes = self.0.width / self.0.format.block_size() * self.0.format.type_size();
         let mut blocks = Vec::with_capacity(rows * bytes);
         for index in 0..rows {
-            blocks.extend_from_slice(&self.blocks[order(index) * bytes..][..bytes]);
+            blocks.extend_from_slice(&self.0.blocks[order(index) * bytes..][..bytes]);
         }
-        Self { rows, blocks: Arc::new(blocks), ..*self }
+        Self(Arc::new(Held { rows, blocks, ..*self.0 }))
     }
 
     /// All of it as f32: a copy of several times its size.
     pub fn to_tensor(&self) -> Tensor {
-        let mut values = vec![0.0; self.rows * self.width];
-        self.unpack_rows(0..self.rows, &mut values);
-        match Tensor::from_vec(values, (self.rows, self.width), &Device::Cpu) {
+        let mut values = vec![0.0; self.0.rows * self.0.width];
+        self.unpack_rows(0..self.0.rows, &mut values);
+        match Tensor::from_vec(values, (self.0.rows, self.0.width), &Device::Cpu) {
             Ok(tensor) => tensor,
             Err(e) => unreachable!("the values were counted by the shape: {e}"),
         }
@@ -118,7 +120,7 @@ impl Quantised {
 
     /// What products read.
     pub(crate) fn stored(&self) -> Blocks<'_> {
-        Blocks { format: self.format, bytes: &self.blocks }
+        Blocks { format: self.0.format, bytes: &self.0.blocks }
     }
 }
 
