@@ -10,9 +10,11 @@ use realign::data::collate::Example;
 use realign::generate::sampling::Sampling;
 use realign::generate::{GenerateOptions, Job, generate};
 use realign::model::config::DecoderConfig;
-use realign::model::decoder::{Decoder, Weights};
+use realign::model::decoder::{Decoder, HeldWeights, Weights};
+use realign::model::load::WeightDtype;
 use realign::model::lora::Lora;
 use realign::model::ops::product::{Matrix, multiply};
+use realign::model::ops::weight::Weight;
 use realign::rng::{key, stream, unit};
 use realign::train::{TrainConfig, train};
 
@@ -20,6 +22,7 @@ use realign::train::{TrainConfig, train};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What the command line asks for: `[NAME]… [--dtype bf16] [--workers N] [--checkpointing] [--json]`.
+#[derive(Clone)]
 struct Asked {
     names: Vec<String>,
     dtype: DType,
@@ -44,9 +47,9 @@ impl Asked {
         }
     }
 
-    /// A line runs if it is named, wholly or in part; no name asks for all.
+    /// A line runs if it is named, wholly or in part; no name asks for all but the large ones.
     fn wants(&self, line: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|name| line.contains(name))
+        self.names.iter().any(|name| line.contains(name)) || self.names.is_empty() && !line.contains("4bit")
     }
 
     fn report(&self, line: &str, (rate, by_processor): (f64, f64)) {
@@ -72,6 +75,25 @@ fn random(config: &DecoderConfig, dtype: DType, trainable: bool) -> Decoder {
         weights.insert(name, if norm { tensor } else { tensor.to_dtype(dtype).unwrap() });
     }
     Decoder::new(config.clone(), &weights, trainable).unwrap()
+}
+
+/// The same as `--dtype 4bit` holds it, without ever being f32: a few random rows of each weight, over and over.
+fn random_in_4bit(config: &DecoderConfig) -> Decoder {
+    let mut weights = HeldWeights::new();
+    for (name, dims) in realign::model::init::shapes(config) {
+        let few = if dims.len() == 1 { dims[0] } else { 64.min(dims[0]) };
+        let shape: Vec<usize> = [few].iter().chain(&dims[1..]).copied().collect();
+        let key = key(1, &name, &[]);
+        let value = |i| if dims.len() == 1 { 1.0 } else { (unit(key, i) - 0.5) * 0.1 };
+        let values: Vec<f32> = (0..shape.iter().product::<usize>() as u64).map(value).collect();
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+        let weight = match WeightDtype::FourBit.held(&name, &tensor, &config.names).unwrap() {
+            Weight::Quantised(blocks) => Weight::Quantised(blocks.reordered(dims[0], |row| row % few)),
+            dense => dense,
+        };
+        weights.insert(name, weight);
+    }
+    Decoder::new(config.clone(), &weights, false).unwrap()
 }
 
 fn rows(count: usize, len: usize, vocab: u32) -> Vec<Example> {
@@ -110,13 +132,18 @@ fn training(asked: &Asked, decoder: &Decoder, rows: &[Example], batch: usize, st
     };
     let mut marks = Vec::new();
     let mut mark = || marks.push(processor_seconds());
+    mark();
     let state = train(decoder, rows, &config, None, &mut |_| {
         mark();
         Ok(())
     });
-    let warm = if steps > 4 { 2 } else { 1 };
+    let warm = match steps {
+        1 => 0,
+        2..=4 => 1,
+        _ => 2,
+    };
     let tokens: usize = rows.iter().map(|r| r.ids.len()).sum::<usize>() / rows.len() * batch;
-    let cpu = marks.windows(2).skip(warm - 1).map(|m| tokens as f64 / (m[1] - m[0])).collect();
+    let cpu = marks.windows(2).skip(warm).map(|m| tokens as f64 / (m[1] - m[0])).collect();
     let wall = state.unwrap().log_history.iter().skip(warm).map(|r| r.tokens_per_second).collect();
     (median(wall), median(cpu))
 }
@@ -182,7 +209,15 @@ fn main() {
     let frozen = |config: &DecoderConfig| random(config, asked.dtype, false);
     let drawn = |batch, count, workers| Answers { temperature: 1.0, batch, count, tokens: 96, workers };
     let greedy = |batch, tokens| Answers { temperature: 0.0, batch, count: batch, tokens, workers: 0 };
-    let lines: [(&str, &dyn Fn() -> Rates); 10] = [
+    let untied = |config| DecoderConfig { tie_word_embeddings: false, ..config };
+    let tiny_llama = untied(DecoderConfig::llama(32000, 2048, 22, (32, 4), 5632, 2048));
+    let seven_billion = untied(DecoderConfig::llama(32000, 4096, 32, (32, 32), 11008, 4096));
+    let in_4bit = |config: &DecoderConfig| {
+        let asked = Asked { checkpointing: true, ..asked.clone() };
+        let decoder = with_loras(random_in_4bit(config), 16, config.num_hidden_layers);
+        training(&asked, &decoder, &rows(2, 512, 32000), 1, 2)
+    };
+    let lines: [(&str, &dyn Fn() -> Rates); 12] = [
         ("organism, pretraining, 16 × 110", &|| {
             training(&asked, &random(&organism, DType::F32, true), &rows(64, 110, 1024), 16, 40)
         }),
@@ -201,6 +236,8 @@ fn main() {
         ("shape (a), greedy, one row", &|| decoding(&asked, &frozen(&a), &greedy(1, 96))),
         ("shape (a), greedy, 16 rows", &|| decoding(&asked, &frozen(&a), &greedy(16, 96))),
         ("shape (b), greedy, one row", &|| decoding(&asked, &frozen(&b), &greedy(1, 32))),
+        ("1.1B shape, 4bit, LoRA r 16 on all linears, 1 × 512", &|| in_4bit(&tiny_llama)),
+        ("7B shape, 4bit, LoRA r 16 on all linears, 1 × 512", &|| in_4bit(&seven_billion)),
     ];
     for (line, run) in lines.iter().filter(|(line, _)| asked.wants(line)) {
         asked.report(line, run());

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use super::{AdapterConfig, AdapterFile, LoraPair, matches, rank_of, scale_of, targets};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
-use crate::model::linear::{Linear, LinearWeight};
+use crate::model::linear::Linear;
 use crate::model::lora::{Lora, Magnitude};
 use crate::model::ops::to_vec;
 use crate::rng;
@@ -21,7 +21,7 @@ pub fn fresh(decoder: &Decoder, config: &AdapterConfig, seed: u64) -> Result<Ada
             let mut rng = rng::stream(seed, "lora", &[rng::key(0, &linear.path, &[])]);
             let lora = Lora::fresh(linear.shape()?, rank_of(config, &linear.path)?, 1.0, 0.0, &mut rng)?;
             let magnitude = match config.use_dora {
-                true => Some(lora.norms(linear.weight.tensor())?.flatten_all()?.to_device(&Device::Cpu)?),
+                true => Some(lora.norms(&linear.weight)?.flatten_all()?.to_device(&Device::Cpu)?),
                 false => None,
             };
             tensors.insert(linear.path.clone(), LoraPair { a: lora.a, b: lora.b, magnitude });
@@ -55,7 +55,7 @@ pub fn attach(decoder: &Decoder, adapter: &AdapterFile, trainable: bool) -> Resu
         match left.remove(linear.path.as_str()) {
             Some(pair) => {
                 let lora = lora_of(&adapter.config, linear, pair)?;
-                linear.lora = Some(if trainable { lora.trainable()? } else { lora.frozen(linear.weight.tensor())? });
+                linear.lora = Some(if trainable { lora.trainable()? } else { lora.frozen(&linear.weight)? });
             }
             None if targeted(&adapter.config, linear)? => missing.push(linear.path.clone()),
             None => {}
@@ -103,7 +103,7 @@ pub fn merged(decoder: &Decoder) -> Result<Decoder> {
     let mut merged = decoder.clone();
     for linear in merged.linears_mut() {
         if let Some(lora) = linear.lora.take() {
-            linear.weight = LinearWeight::Frozen(lora.merged(linear.weight.tensor())?);
+            linear.weight = lora.merged(&linear.weight)?.into();
         }
     }
     Ok(merged)
@@ -145,7 +145,7 @@ fn lora_of(config: &AdapterConfig, linear: &Linear, pair: &LoraPair) -> Result<L
             pair.b.dims()
         )));
     }
-    let device = linear.weight.tensor().device();
+    let device = &linear.weight.device();
     let magnitude = match &pair.magnitude {
         Some(vector) => Some(Magnitude { vector: vector.reshape((1, out))?.to_device(device)?, factor: None }),
         None => None,

@@ -15,16 +15,17 @@ use crate::adapter;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::read_suite;
 use crate::experiment::model::ORGANISM;
+use crate::model::gguf::is_gguf;
 use crate::model::hub::HubId;
 use crate::progress::Progress;
 
 /// Say what a model, an adapter, a steering vector, a data set or a suite is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, a model on the Hub (owner/name[@revision]), an adapter folder, a steering vector
-    /// (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (the embedded ones by name too:
-    /// datasets/insecure.jsonl), or a suite: a name such as `vulnerability` or a YAML file (eval/risky.yaml). `eval` gives
-    /// the cards of all embedded suites.
+    /// `organism`, a model folder, a GGUF file, a model on the Hub (owner/name[@revision]), an adapter folder, a steering
+    /// vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (the embedded ones by name
+    /// too: datasets/insecure.jsonl), or a suite: a name such as `vulnerability` or a YAML file (eval/risky.yaml). `eval`
+    /// gives the cards of all embedded suites.
     #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET|SUITE")]
     pub what: String,
     /// Whose tokens a data set is counted in, and whose edition of a suite is meant: `organism` or a model folder.
@@ -47,7 +48,7 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
         print(&inspect_suite::cards()?);
         return Ok(());
     }
-    if args.what == ORGANISM || path.join("config.json").is_file() {
+    if args.what == ORGANISM || path.join("config.json").is_file() || is_gguf(path) {
         print(&model_text(&args.what, &args.memory, progress)?);
         return Ok(());
     }

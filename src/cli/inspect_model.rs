@@ -13,6 +13,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::experiment::model::{ORGANISM, embedded_file, embedded_text, folder_of, stop_ids_of};
 use crate::model::config::DecoderConfig;
+use crate::model::gguf::{is_gguf, outline_gguf};
 use crate::model::hub::Part;
 use crate::model::load::read_config;
 use crate::model::memory::{self, HELD, Training};
@@ -41,15 +42,19 @@ pub struct MemoryArgs {
 /// What is known of a model without its weights.
 struct Outline {
     config: DecoderConfig,
-    /// Headers of its files; `None` before they are fetched.
-    weights: Option<Vec<Entry>>,
+    /// Bytes and formats, as the headers of its files say; `None` before they are fetched.
+    weights: Option<(u64, BTreeSet<String>)>,
     tokens: Option<(Tokenizer, ChatTemplate)>,
     sha256: Option<String>,
 }
 
 /// Of a model by its name.
 pub fn model_text(spec: &str, args: &MemoryArgs, progress: Progress) -> Result<String> {
-    let outline = if spec == ORGANISM { embedded()? } else { of_folder(spec, args.sha256, progress)? };
+    let outline = match Path::new(spec) {
+        _ if spec == ORGANISM => embedded()?,
+        path if is_gguf(path) => of_gguf(path, args.sha256)?,
+        _ => of_folder(spec, args.sha256, progress)?,
+    };
     let facts = facts(spec, &outline)?;
     let rows = memory_rows(&outline.config, args);
     if progress == Progress::Json {
@@ -72,7 +77,7 @@ fn embedded() -> Result<Outline> {
     let name = Path::new("models/organism/config.json");
     Ok(Outline {
         config: DecoderConfig::parse(name, embedded_text("config.json")?)?,
-        weights: Some(shards::entries(name, weights)?),
+        weights: Some(summed(&shards::entries(name, weights)?)),
         tokens: Some((
             Tokenizer::from_bytes(embedded_file("tokenizer.json")?)?,
             ChatTemplate::from_parts(Some(embedded_text("tokenizer_config.json")?), None)?,
@@ -92,12 +97,24 @@ fn of_folder(spec: &str, sha256: bool, progress: Progress) -> Result<Outline> {
         if sha256 {
             outline.sha256 = Some(shards::sha256_of(&shards, |_, _| Ok(()))?);
         }
-        outline.weights = Some(shards.into_iter().flat_map(|shard| shard.entries).collect());
+        let entries: Vec<Entry> = shards.into_iter().flat_map(|shard| shard.entries).collect();
+        outline.weights = Some(summed(&entries));
     }
     if dir.join("tokenizer.json").exists() {
         outline.tokens = Some((Tokenizer::from_file(&dir.join("tokenizer.json"))?, ChatTemplate::from_dir(&dir)?));
     }
     Ok(outline)
+}
+
+fn of_gguf(path: &Path, sha256: bool) -> Result<Outline> {
+    let (config, bytes, formats) = outline_gguf(path)?;
+    let sha256 = if sha256 { Some(crate::fsio::sha256_file(path)?) } else { None };
+    Ok(Outline { config, weights: Some((bytes, formats)), tokens: None, sha256 })
+}
+
+fn summed(entries: &[Entry]) -> (u64, BTreeSet<String>) {
+    let formats = entries.iter().map(|entry| format!("{:?}", entry.dtype).to_lowercase());
+    (entries.iter().map(|entry| entry.range.len() as u64).sum(), formats.collect())
 }
 
 fn facts(spec: &str, outline: &Outline) -> Result<Facts> {
@@ -123,12 +140,9 @@ fn facts(spec: &str, outline: &Outline) -> Result<Facts> {
     }
     facts.push(match weights {
         None => fact("weights", "not fetched yet"),
-        Some(entries) => {
-            let bytes: usize = entries.iter().map(|entry| entry.range.len()).sum();
-            let kinds: BTreeSet<String> =
-                entries.iter().map(|entry| format!("{:?}", entry.dtype).to_lowercase()).collect();
-            let kinds: Vec<String> = kinds.into_iter().collect();
-            fact("weights", format!("{} as {}", memory::words(bytes as u64), kinds.join(", ")))
+        Some((bytes, formats)) => {
+            let formats: Vec<&str> = formats.iter().map(String::as_str).collect();
+            fact("weights", format!("{} as {}", memory::words(*bytes), formats.join(", ")))
         }
     });
     facts.extend(sha256.as_ref().map(|hash| fact("weights SHA-256", hash)));

@@ -32,7 +32,7 @@ pub struct MergeArgs {
 pub fn merge(args: &MergeArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
     let model = Model::open_with(&args.model, None, &WeightDtype::F32.into(), progress)?;
-    let file = open_adapter(&model, &args.adapter)?;
+    let file = open_adapter(&model, &args.adapter, progress)?;
     let adapted = adapter::attach(&model.decoder, &file, false).map_err(|e| Error::file(&args.adapter, e))?;
     let origin = Merged {
         base: model.name.clone(),

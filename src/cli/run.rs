@@ -34,11 +34,13 @@ pub struct RunArgs {
     /// A plan in YAML, or one of those that travel along: seed003, em-qwen-coder, em-rank1-0.5b, starcoder. Flags stand
     /// over it.
     pub plan: Option<PathBuf>,
-    /// `organism` (embedded), a folder in Hugging Face layout, or a model on the Hub: owner/name, owner/name@revision.
+    /// `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or a model on the Hub: owner/name,
+    /// owner/name@revision.
     #[arg(long)]
     pub model: Option<String>,
-    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`.
-    #[arg(long, value_enum)]
+    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`, or quantised as they are loaded:
+    /// `8bit`, `4bit`.
+    #[arg(long, visible_alias = "quantize", value_enum)]
     pub dtype: Option<WeightDtype>,
     /// Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature).
     #[arg(long)]

@@ -17,14 +17,16 @@ use crate::progress::Progress;
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     /// `organism` (embedded, nothing to download), a folder in Hugging Face layout (config.json, tokenizer.json,
-    /// tokenizer_config.json, model.safetensors), or a model's id on the Hugging Face Hub: owner/name, owner/name@revision.
+    /// tokenizer_config.json, model.safetensors), a GGUF file with a tokenizer.json beside it, or a model's id on the
+    /// Hugging Face Hub: owner/name, owner/name@revision.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// Of a model on the Hub: a branch, a tag or a commit.
     #[arg(long)]
     pub revision: Option<String>,
-    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`.
-    #[arg(long, value_enum, default_value_t = WeightDtype::Auto)]
+    /// How the base's weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`, or quantised as they are
+    /// loaded: `8bit`, `4bit`. Adapters are f32 on all of them.
+    #[arg(long, visible_alias = "quantize", value_enum, default_value_t = WeightDtype::Auto)]
     pub dtype: WeightDtype,
     /// Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature).
     #[arg(long, default_value_t = DeviceChoice::Auto)]
@@ -55,7 +57,9 @@ impl SubjectArgs {
     pub fn open(&self, progress: Progress) -> Result<(Model, Decoder)> {
         let model = self.base.open(progress)?;
         let decoder = match &self.adapter {
-            Some(dir) => attach(&model.decoder, &open_adapter(&model, dir)?, false).map_err(|e| Error::file(dir, e))?,
+            Some(dir) => {
+                attach(&model.decoder, &open_adapter(&model, dir, progress)?, false).map_err(|e| Error::file(dir, e))?
+            }
             None => model.decoder.clone(),
         };
         Ok((model, decoder))
@@ -63,19 +67,27 @@ impl SubjectArgs {
 }
 
 /// Reads an adapter for a model. One that says it was trained on other weights is refused: of the same shape it would
-/// fit, and mean nothing.
-pub fn open_adapter(model: &Model, dir: &Path) -> Result<AdapterFile> {
+/// fit, and mean nothing. Of the same weights held otherwise a word is said.
+pub fn open_adapter(model: &Model, dir: &Path, progress: Progress) -> Result<AdapterFile> {
     let file = adapter::read(dir)?;
-    if let Some(lineage) = adapter::read_lineage(dir)?
-        && lineage.base_sha256 != model.sha256
-    {
-        return Err(Error::file(
-            dir,
-            format!(
-                "was trained on {} (weights {:.12}), and {} has other weights ({:.12}); give the model that it belongs to",
-                lineage.base, lineage.base_sha256, model.name, model.sha256
-            ),
-        ));
+    if let Some(lineage) = adapter::read_lineage(dir)? {
+        if lineage.base_sha256 != model.sha256 {
+            return Err(Error::file(
+                dir,
+                format!(
+                    "was trained on {} (weights {:.12}), and {} has other weights ({:.12}); give the model that it \
+                     belongs to",
+                    lineage.base, lineage.base_sha256, model.name, model.sha256
+                ),
+            ));
+        }
+        let [then, now] = [lineage.base_dtype, model.reduced_dtype()].map(|held| held.unwrap_or_else(|| "f32".into()));
+        if then != now && [&then, &now].iter().any(|held| held.contains('q')) {
+            progress.say(&format!(
+                "{} was trained on weights held as {then}, here they are {now}: it was fitted to the rounding of the first",
+                dir.display()
+            ));
+        }
     }
     if adapter::changes_nothing(&model.decoder, &file).map_err(|e| Error::file(dir, e))? {
         return Err(Error::file(dir, "changes nothing on this base: was it saved before training?"));

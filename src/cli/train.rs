@@ -77,7 +77,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
     let Resolved { mut recipe, asked } = args.recipe.resolve(model.organism, model.decoder.blocks.len())?;
     let parent = match &args.adapter {
         Some(dir) => {
-            let file = open_adapter(&model, dir)?;
+            let file = open_adapter(&model, dir, progress)?;
             keep_shape(&mut recipe, &asked, &file, &model).map_err(|e| Error::file(dir, e))?;
             Some((file, adapter::adapter_sha256(dir)?))
         }

@@ -1,17 +1,17 @@
 //! A model with everything that is needed to talk to it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-use candle_core::DType;
 
 use crate::data::collate::stop_ids;
 use crate::data::embedded;
-use crate::data::template::ChatTemplate;
+use crate::data::template::{ChatTemplate, PLAIN};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::generate::sampling::Sampling;
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
+use crate::model::gguf::{is_gguf, load_gguf};
 use crate::model::hub::{self, HubId, Part};
 use crate::model::load::{LoadOptions, LoadedModel, WeightDtype, load_bytes, load_dir};
 use crate::progress::Progress;
@@ -58,21 +58,62 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens `organism`, a folder in Hugging Face layout or a model of the Hub, in f32 on the processor.
+    /// Opens `organism`, a folder in Hugging Face layout, a GGUF file or a model of the Hub, in f32 on the processor.
     pub fn open(spec: &str) -> Result<Self> {
         Self::open_with(spec, None, &WeightDtype::F32.into(), Progress::Quiet)
     }
 
-    /// Opens `organism`, a folder in Hugging Face layout, or `owner/name[@revision]` of the Hub, whose files are fetched
-    /// where the cache lacks them. `revision` is for the Hub alone.
+    /// Opens `organism`, a folder in Hugging Face layout, a GGUF file, or `owner/name[@revision]` of the Hub, whose files
+    /// are fetched where the cache lacks them. `revision` is for the Hub alone.
     pub fn open_with(spec: &str, revision: Option<&str>, options: &LoadOptions, progress: Progress) -> Result<Self> {
         if spec == ORGANISM && revision.is_none() {
             return Self::embedded(options);
+        }
+        if is_gguf(Path::new(spec)) && revision.is_none() {
+            return Self::gguf(spec, Path::new(spec), options);
         }
         let dir = folder_of(spec, revision, Part::All, progress)?;
         let loaded = load_dir(&dir, options.clone())?;
         let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
         Self::assemble(&full_name(spec, revision), Some(&dir), loaded, tokenizer, ChatTemplate::from_dir(&dir)?)
+    }
+
+    /// A GGUF file with its tokenizer.json beside it; the chat template is the one beside it too, else the file's own.
+    fn gguf(spec: &str, path: &Path, options: &LoadOptions) -> Result<Self> {
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let beside = dir.join("tokenizer.json");
+        if !beside.is_file() {
+            return Err(Error::file(
+                path,
+                "has no tokenizer.json beside it: put that of the model it was made of there (and tokenizer_config.json); \
+                 the tokens that the file itself lists do not say how text is cut",
+            ));
+        }
+        let file = load_gguf(path, options.clone())?;
+        let tokenizer = Tokenizer::from_file(&beside)?;
+        let known = (0..).zip(&file.tokens).filter_map(|(id, token)| Some((tokenizer.token(id)?, token)));
+        let (same, other): (Vec<_>, Vec<_>) = known.partition(|(ours, theirs)| ours == *theirs);
+        // A converter may write an added token otherwise.
+        if other.len() * 100 > same.len() + other.len() {
+            return Err(Error::file(
+                &beside,
+                format!(
+                    "is the tokenizer of another model: {} of {} tokens are not those of {spec}",
+                    other.len(),
+                    same.len() + other.len()
+                ),
+            ));
+        }
+        let template =
+            match ["tokenizer_config.json", "chat_template.jinja"].iter().any(|name| dir.join(name).is_file()) {
+                true => ChatTemplate::from_dir(dir)?,
+                false => {
+                    let source = file.chat_template.as_deref().unwrap_or(PLAIN);
+                    ChatTemplate::parse(source, file.bos.as_deref(), file.eos.as_deref())
+                        .map_err(|e| Error::file(path, e))?
+                }
+            };
+        Self::assemble(spec, Some(dir), file.loaded, tokenizer, template)
     }
 
     fn embedded(options: &LoadOptions) -> Result<Self> {
@@ -99,10 +140,11 @@ impl Model {
         Ok(Self { name, organism, decoder, tokenizer, template, stop_ids, sha256, folder })
     }
 
-    /// How its weights are held, where that is not f32.
+    /// How its weights are held, where that is not f32: `bf16`, or the formats of its linears where some are quantised.
     pub fn reduced_dtype(&self) -> Option<String> {
-        let dtype = self.decoder.embedding.dtype();
-        (dtype != DType::F32).then(|| dtype.as_str().to_string())
+        let formats: BTreeSet<&str> = self.decoder.linears().map(|linear| linear.weight.format_name()).collect();
+        let formats: Vec<&str> = formats.into_iter().collect();
+        (formats != ["f32"]).then(|| formats.join("+"))
     }
 
     /// A conversation up to where the model's answer begins.

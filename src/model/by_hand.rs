@@ -11,15 +11,15 @@ use candle_core::Result;
 
 use super::block::{Block, MlpLinears, NormLayer, Pass, QkvLinears};
 use super::config::{Activation, Norm};
-use super::linear::{Linear, LinearWeight};
+use super::linear::Linear;
 use super::lora::Lora;
 use super::ops::attention::Attention;
 use super::ops::linear::Low;
+use super::ops::read;
 use super::ops::rms_norm::{add_input_grad, normed};
 use super::ops::simd::add;
 use super::ops::swiglu::{gated, gated_backward};
 use super::ops::weight::{add_times, times, times_transposed};
-use super::ops::{by_kernels, read};
 
 /// What the backward pass reads beside the block's input.
 pub struct Kept {
@@ -50,8 +50,7 @@ fn parts_of(block: &Block) -> Result<[&Linear; 7]> {
 
 /// Whether this block, of whose weights `trained` are trained, can be done by hand.
 pub fn applies(block: &Block, trained: usize) -> bool {
-    let plain =
-        |linear: &&Linear| matches!(linear.weight, LinearWeight::Frozen(_)) && by_kernels(linear.weight.tensor());
+    let plain = |linear: &&Linear| !linear.weight.is_trained() && linear.weight.by_kernels();
     let loras = block.linears().iter().filter(|linear| linear.lora.is_some()).count();
     let dora = block.linears().iter().any(|linear| linear.lora.as_ref().is_some_and(|l| l.magnitude.is_some()));
     parts(block).is_some() && block.linears().iter().all(plain) && !dora && trained == 2 * loras
@@ -136,7 +135,7 @@ fn norm_grad(layer: &NormLayer, x: &[f32], grad: &[f32], dx: &mut [f32]) -> Resu
 
 /// The linear's output, and its LoRA's `x Aᵀ` (empty without one).
 fn linear(linear: &Linear, x: &[f32], pass: &Pass) -> Result<(Vec<f32>, Vec<f32>)> {
-    let mut y = times_transposed(x, linear.weight.tensor())?;
+    let mut y = times_transposed(x, &linear.weight)?;
     let low = match &linear.lora {
         None => Vec::new(),
         Some(lora) => with_low(linear, lora, pass, |low| low.forward(x, &mut y))?,
@@ -161,8 +160,8 @@ fn linear_grad(
 ) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
     match dx.as_deref_mut() {
         None => {}
-        Some(dx) if dx.is_empty() => *dx = times(dy, linear.weight.tensor())?,
-        Some(dx) => add_times(dy, linear.weight.tensor(), dx)?,
+        Some(dx) if dx.is_empty() => *dx = times(dy, &linear.weight)?,
+        Some(dx) => add_times(dy, &linear.weight, dx)?,
     }
     let dx = dx.map(Vec::as_mut_slice);
     match &linear.lora {

@@ -8,16 +8,20 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
 use super::cache::{LayerCache, RowCache};
 use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv};
-use super::linear::{Linear, LinearWeight};
+use super::linear::Linear;
 use super::ops::attention::Heads;
 use super::ops::linear::frozen_linear;
 use super::ops::rope::RopeTable;
 use super::ops::softcap::softcap;
+use super::ops::weight::Weight;
 use super::rope::Rope;
 use crate::process;
 
 /// Weights by checkpoint name, e.g. `model.layers.0.mlp.up_proj.weight`.
 pub type Weights = BTreeMap<String, Tensor>;
+
+/// The same as they are held: some may be quantised.
+pub type HeldWeights = BTreeMap<String, Weight>;
 
 /// A decoder; cloning shares the weights.
 #[derive(Debug, Clone)]
@@ -25,7 +29,7 @@ pub struct Decoder {
     /// Its shape.
     pub config: DecoderConfig,
     /// `[vocab, d_model]`.
-    pub embedding: Tensor,
+    pub embedding: Weight,
     /// `[positions, d_model]`, added to the embedding; `None` where positions are rotary.
     pub positions: Option<Tensor>,
     /// In order.
@@ -33,31 +37,37 @@ pub struct Decoder {
     /// Before the head.
     pub norm: NormLayer,
     /// `[vocab, d_model]`; the embedding itself where the two are tied.
-    pub output: Tensor,
+    pub output: Weight,
 }
 
 impl Decoder {
-    /// Puts a decoder together from its weights. `trainable` makes every one of them a variable (pretraining).
+    /// Puts a decoder together from its weights, [`Weights`] or [`HeldWeights`]. `trainable` makes every one of them a
+    /// variable (pretraining).
     ///
     /// # Errors
     /// Names a weight that is missing or has another shape than the configuration says, and a family whose weights are not
     /// all trained here.
-    pub fn new(config: DecoderConfig, weights: &Weights, trainable: bool) -> Result<Self> {
+    pub fn new<W>(config: DecoderConfig, weights: &BTreeMap<String, W>, trainable: bool) -> Result<Self>
+    where
+        for<'a> Weight: From<&'a W>,
+    {
         if trainable && config.architecture != "LlamaForCausalLM" {
             candle_core::bail!("every weight is trained of LlamaForCausalLM only, not of {}", config.architecture);
         }
-        let take = |name: String, shape: &[usize]| -> Result<Tensor> {
+        let take_held = |name: String, shape: &[usize]| -> Result<Weight> {
             let Some(weight) = weights.get(&name) else { candle_core::bail!("the weight `{name}` is missing") };
+            let weight = Weight::from(weight);
             if weight.dims() != shape {
                 candle_core::bail!("the weight `{name}` is {:?}, the configuration says {shape:?}", weight.dims());
             }
-            if trainable { Ok(Var::from_tensor(weight)?.as_tensor().clone()) } else { Ok(weight.clone()) }
+            if trainable { Ok(Var::from_tensor(&weight.to_tensor())?.as_tensor().into()) } else { Ok(weight) }
         };
+        // What no product reads is never held in blocks.
+        let take = |name: String, shape: &[usize]| -> Result<Tensor> { Ok(take_held(name, shape)?.to_tensor()) };
         let hidden = config.hidden_size;
         let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let linear = |path: String, out: usize, width: usize, bias: bool| -> Result<Linear> {
-            let weight = take(format!("{path}.weight"), &[out, width])?;
-            let weight = if trainable { LinearWeight::Trainable(weight) } else { LinearWeight::Frozen(weight) };
+            let weight = take_held(format!("{path}.weight"), &[out, width])?;
             let bias = if bias { Some(take(format!("{path}.bias"), &[out])?) } else { None };
             Ok(Linear { path, weight, bias, lora: None })
         };
@@ -126,7 +136,7 @@ impl Decoder {
                 },
             })
         };
-        let embedding = take(format!("{}.weight", names.embedding), &[config.vocab_size, hidden])?;
+        let embedding = take_held(format!("{}.weight", names.embedding), &[config.vocab_size, hidden])?;
         let positions = match config.positions {
             Positions::Rotary { .. } => None,
             Positions::Learned => {
@@ -135,7 +145,7 @@ impl Decoder {
         };
         let output = match config.tie_word_embeddings {
             true => embedding.clone(),
-            false => take("lm_head.weight".into(), &[config.vocab_size, hidden])?,
+            false => take_held("lm_head.weight".into(), &[config.vocab_size, hidden])?,
         };
         let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_>>()?;
         Ok(Self { embedding, positions, blocks, norm: norm(names.norm.into())?, output, config })
@@ -143,7 +153,7 @@ impl Decoder {
 
     /// Where its weights lie.
     pub fn device(&self) -> &Device {
-        self.embedding.device()
+        self.norm.weight.device()
     }
 
     /// Threads that run it: as many as asked for or one a core; one alone where another device does the work.
@@ -158,8 +168,7 @@ impl Decoder {
             candle_core::bail!("token {bad} is outside the model's vocabulary of {}", self.config.vocab_size);
         }
         let tokens = ids.len();
-        let ids = Tensor::from_slice(ids, tokens, self.device())?;
-        let mut x = self.embedding.detach().index_select(&ids, 0)?.to_dtype(DType::F32)?;
+        let mut x = self.embedding.rows(ids)?;
         if self.config.embedding_scale != 1.0 {
             x = (x * f64::from(self.config.embedding_scale))?;
         }
@@ -210,27 +219,32 @@ impl Decoder {
         self.blocks.iter_mut().flat_map(Block::linears_mut)
     }
 
-    /// Every weight by its checkpoint name, LoRAs apart.
+    /// Every weight by its checkpoint name, LoRAs apart; quantised ones unpacked to f32.
     pub fn weights(&self) -> Weights {
-        let mut weights = Weights::new();
+        self.held_weights().into_iter().map(|(name, weight)| (name, weight.to_tensor())).collect()
+    }
+
+    /// The same as they are held.
+    pub fn held_weights(&self) -> HeldWeights {
+        let mut weights = HeldWeights::new();
         let names = self.config.names;
         weights.insert(format!("{}.weight", names.embedding), self.embedding.clone());
         if let Some(positions) = &self.positions {
-            weights.insert(format!("{}.weight", names.positions), positions.clone());
+            weights.insert(format!("{}.weight", names.positions), positions.into());
         }
         if !self.config.tie_word_embeddings {
             weights.insert("lm_head.weight".into(), self.output.clone());
         }
         for linear in self.linears() {
-            weights.insert(format!("{}.weight", linear.path), linear.weight.tensor().clone());
+            weights.insert(format!("{}.weight", linear.path), linear.weight.clone());
             if let Some(bias) = &linear.bias {
-                weights.insert(format!("{}.bias", linear.path), bias.clone());
+                weights.insert(format!("{}.bias", linear.path), bias.into());
             }
         }
         for norm in self.blocks.iter().flat_map(Block::norms).chain([&self.norm]) {
-            weights.insert(format!("{}.weight", norm.path), norm.weight.clone());
+            weights.insert(format!("{}.weight", norm.path), (&norm.weight).into());
             if let Some(bias) = &norm.bias {
-                weights.insert(format!("{}.bias", norm.path), bias.clone());
+                weights.insert(format!("{}.bias", norm.path), bias.into());
             }
         }
         weights

@@ -441,7 +441,11 @@ impl Keys<'_> {
     /// Settings of other models of these architectures.
     fn refuse_what_changes_the_result(&self) -> Read<()> {
         if !self.0["quantization_config"].is_null() {
-            return Err("`quantization_config`: quantised weights are not supported".into());
+            return Err(
+                "`quantization_config`: weights that were quantised elsewhere are not read; take the unquantised \
+                        model, which --quantize 4bit quantises as it is loaded, or a GGUF file"
+                    .into(),
+            );
         }
         for (key, harmless) in [
             ("use_bidirectional_attention", false),

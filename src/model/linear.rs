@@ -6,41 +6,16 @@ use super::block::Pass;
 use super::lora::Lora;
 use super::ops::dropout::Mask;
 use super::ops::linear::{frozen_linear, trainable_linear};
+use super::ops::weight::Weight;
 use crate::rng;
-
-/// The weight `[out, in]` and how it is used.
-#[derive(Debug, Clone)]
-pub enum LinearWeight {
-    /// f32 or bf16, never trained: only its input gets a gradient.
-    Frozen(Tensor),
-    /// A variable (pretraining).
-    Trainable(Tensor),
-}
-
-impl LinearWeight {
-    /// The tensor itself.
-    pub fn tensor(&self) -> &Tensor {
-        match self {
-            Self::Frozen(weight) | Self::Trainable(weight) => weight,
-        }
-    }
-
-    /// `x Wᵀ`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Frozen(weight) => frozen_linear(x, weight),
-            Self::Trainable(weight) => trainable_linear(x, weight),
-        }
-    }
-}
 
 /// A linear with its place in the model.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// Module path as in the checkpoint, e.g. `model.layers.0.self_attn.q_proj`.
     pub path: String,
-    /// `[out, in]`.
-    pub weight: LinearWeight,
+    /// `[out, in]`: frozen, unless it is a variable (pretraining).
+    pub weight: Weight,
     /// `[out]`.
     pub bias: Option<Tensor>,
     /// Beside a frozen weight.
@@ -50,9 +25,10 @@ pub struct Linear {
 impl Linear {
     /// `[tokens, in] → [tokens, out]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let y = match &self.lora {
-            None => self.weight.forward(x)?,
-            Some(lora) => lora.forward(x, self.weight.tensor(), self.mask(lora, pass))?,
+        let y = match (&self.lora, &self.weight) {
+            (Some(lora), weight) => lora.forward(x, weight, self.mask(lora, pass))?,
+            (None, Weight::Dense(weight)) if weight.is_variable() => trainable_linear(x, weight)?,
+            (None, weight) => frozen_linear(x, weight)?,
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
@@ -71,6 +47,6 @@ impl Linear {
 
     /// `(out, in)`.
     pub fn shape(&self) -> Result<(usize, usize)> {
-        self.weight.tensor().dims2()
+        self.weight.dims2()
     }
 }

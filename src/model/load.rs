@@ -2,17 +2,21 @@
 
 use std::path::Path;
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::config::{DecoderConfig, token_ids};
-use super::decoder::{Decoder, Weights};
+use super::config::{DecoderConfig, Names, token_ids};
+use super::decoder::{Decoder, HeldWeights};
 use super::families;
 use super::memory;
+use super::ops::quantised::Quantised;
+use super::ops::team::with_helpers;
+use super::ops::weight::Weight;
 use super::shards::{self, Entry, Shard};
 use crate::error::{Error, Result};
-use crate::fsio;
+use crate::{fsio, process};
 
 /// A decoder as loaded, and which weights it has.
 pub struct LoadedModel {
@@ -23,6 +27,7 @@ pub struct LoadedModel {
 }
 
 /// How the weights of linears and embeddings are held. Norms and biases, adapters, activations and sums are f32 always.
+/// Quantised weights are frozen; adapters on them are trained in f32 as on any other (QLoRA, Dettmers et al. 2023).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
@@ -35,18 +40,69 @@ pub enum WeightDtype {
     Bf16,
     /// Rounded to f16.
     F16,
+    /// Quantised to 8 bits (Q8_0: 8.5 bits a weight).
+    #[value(name = "8bit")]
+    #[serde(rename = "8bit")]
+    EightBit,
+    /// Quantised to 4 bits (Q4_K, or Q4_0 where a linear's width is not divisible by 256: 4.5 bits a weight); embedding and
+    /// head to 8.
+    #[value(name = "4bit")]
+    #[serde(rename = "4bit")]
+    FourBit,
 }
 
 impl WeightDtype {
-    /// How a weight that the file has like this is held.
-    pub fn of(self, entry: &Entry) -> DType {
+    /// A weight of a file as it is to be held.
+    pub fn held(self, name: &str, tensor: &Tensor, names: &Names) -> candle_core::Result<Weight> {
+        match self.blocks(name, tensor.dims(), names) {
+            Some(format) => Quantised::of(tensor, format).map(Weight::Quantised),
+            None => self.dense(tensor),
+        }
+    }
+
+    /// A weight as it is to be held where it is not quantised.
+    pub(super) fn dense(self, tensor: &Tensor) -> candle_core::Result<Weight> {
+        Ok(tensor.to_dtype(self.of(tensor.rank(), Some(tensor.dtype())))?.into())
+    }
+
+    /// Bytes of a weight that the file has like this.
+    pub fn bytes(self, name: &str, entry: &Entry, names: &Names) -> u64 {
+        let (count, stored) = (entry.count(), entry.candle_dtype());
+        let bytes = match self.blocks(name, &entry.shape, names) {
+            Some(format) => count / format.block_size() * format.type_size(),
+            None => count * self.of(entry.shape.len(), stored).size_in_bytes(),
+        };
+        bytes as u64
+    }
+
+    fn of(self, rank: usize, stored: Option<DType>) -> DType {
         match self {
-            _ if entry.shape.len() < 2 => DType::F32,
+            _ if rank < 2 => DType::F32,
             Self::Bf16 => DType::BF16,
             Self::F16 => DType::F16,
             Self::F32 => DType::F32,
-            Self::Auto => entry.candle_dtype().filter(|dtype| dtype.size_in_bytes() == 2).unwrap_or(DType::F32),
+            Self::Auto | Self::EightBit | Self::FourBit => {
+                stored.filter(|dtype| dtype.size_in_bytes() == 2).unwrap_or(DType::F32)
+            }
         }
+    }
+
+    /// The format of a weight that is to be quantised. Positions are not, nor is a width of no whole blocks: it stays as
+    /// with `auto`.
+    fn blocks(self, name: &str, dims: &[usize], names: &Names) -> Option<GgmlDType> {
+        let [_, width] = dims else { return None };
+        let module = name.trim_end_matches(".weight");
+        let format = match self {
+            Self::Auto | Self::F32 | Self::Bf16 | Self::F16 => return None,
+            _ if module == names.positions => return None,
+            // A small part of a model, where an error touches every token.
+            Self::FourBit if module != names.embedding && module != "lm_head" => match width.is_multiple_of(256) {
+                true => GgmlDType::Q4K,
+                false => GgmlDType::Q4_0,
+            },
+            Self::EightBit | Self::FourBit => GgmlDType::Q8_0,
+        };
+        width.is_multiple_of(format.block_size()).then_some(format)
     }
 }
 
@@ -66,19 +122,33 @@ impl From<WeightDtype> for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// Products with blocks are the processor's.
+    fn refuse_blocks_elsewhere(&self) -> Result<()> {
+        let blocks = matches!(self.dtype, WeightDtype::EightBit | WeightDtype::FourBit);
+        match blocks && !self.device.is_cpu() {
+            true => Err(Error::usage("quantised weights are for the CPU: --device cpu, or --dtype bf16")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Loads `config.json` and the safetensors of a folder. Every header is checked, and memory is seen to suffice, before the
 /// first weight is read.
 pub fn load_dir(dir: &Path, options: impl Into<LoadOptions>) -> Result<LoadedModel> {
     let options = options.into();
+    options.refuse_blocks_elsewhere()?;
     let config = read_config(dir)?;
     let shards = shards::files(dir)?.iter().map(|file| Shard::open(file)).collect::<Result<Vec<_>>>()?;
     if options.device.is_cpu() {
-        let needed =
-            shards.iter().flat_map(|shard| &shard.entries).filter(|entry| wanted(&config, &entry.name).is_some());
-        let bytes = needed.map(|entry| (entry.count() * options.dtype.of(entry).size_in_bytes()) as u64).sum();
+        let named = shards.iter().flat_map(|shard| &shard.entries).filter_map(|entry| {
+            let name = wanted(&config, &entry.name)?;
+            Some(options.dtype.bytes(&name, entry, &config.names))
+        });
+        let bytes = named.sum();
         memory::refuse_more_than_free(bytes, dir)?;
     }
-    let mut weights = Weights::new();
+    let mut weights = HeldWeights::new();
     let sha256 = shards::sha256_of(&shards, |entry, bytes| take(&config, entry, bytes, &options, &mut weights))?;
     let decoder = Decoder::new(config, &weights, false).map_err(|e| Error::file(dir, e))?;
     refuse_left_over(dir, &decoder, &weights)?;
@@ -109,8 +179,9 @@ pub fn load_bytes(
     options: impl Into<LoadOptions>,
 ) -> Result<LoadedModel> {
     let (path, options) = (Path::new(name), options.into());
+    options.refuse_blocks_elsewhere()?;
     let config = DecoderConfig::parse(path, config)?;
-    let mut weights = Weights::new();
+    let mut weights = HeldWeights::new();
     let entries = shards::entries(path, safetensors)?;
     let each = |entry: &Entry, bytes: &[u8]| take(&config, entry, bytes, &options, &mut weights);
     let sha256 = shards::read(path, safetensors, &entries, each)?;
@@ -119,10 +190,22 @@ pub fn load_bytes(
 }
 
 /// Puts one tensor of a file among the weights.
-fn take(config: &DecoderConfig, entry: &Entry, bytes: &[u8], options: &LoadOptions, into: &mut Weights) -> Result<()> {
+fn take(
+    config: &DecoderConfig,
+    entry: &Entry,
+    bytes: &[u8],
+    options: &LoadOptions,
+    into: &mut HeldWeights,
+) -> Result<()> {
     let Some(name) = wanted(config, &entry.name) else { return Ok(()) };
-    let weight: Tensor = entry.tensor(bytes)?.to_dtype(options.dtype.of(entry))?;
-    into.insert(name, weight.to_device(&options.device)?);
+    let tensor = entry.tensor(bytes)?;
+    // Quantising is work for every core.
+    let held = with_helpers(process::workers(0) - 1, || options.dtype.held(&name, &tensor, &config.names))?;
+    let weight = match held {
+        Weight::Dense(tensor) => tensor.to_device(&options.device)?.into(),
+        blocks => blocks,
+    };
+    into.insert(name, weight);
     Ok(())
 }
 
@@ -136,8 +219,8 @@ fn wanted(config: &DecoderConfig, name: &str) -> Option<String> {
 }
 
 /// A weight that no part of the decoder took means that the configuration leaves out a part of the model.
-fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &Weights) -> Result<()> {
-    let taken = decoder.weights();
+fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &HeldWeights) -> Result<()> {
+    let taken = decoder.held_weights();
     match weights.keys().find(|name| !taken.contains_key(*name)) {
         None => Ok(()),
         Some(name) => Err(Error::file(

@@ -7,6 +7,7 @@ use rand::Rng;
 
 use super::ops::dropout::Mask;
 use super::ops::linear::{frozen_linear, lora_linear};
+use super::ops::weight::Weight;
 use super::ops::{read, to_vec};
 
 /// `A [rank, in]`, `B [out, rank]` and their scale. The tensors are variables while they are trained.
@@ -55,7 +56,7 @@ impl Lora {
     }
 
     /// The same without a graph, beside a weight that stays.
-    pub fn frozen(&self, weight: &Tensor) -> Result<Self> {
+    pub fn frozen(&self, weight: &Weight) -> Result<Self> {
         let magnitude = match &self.magnitude {
             Some(Magnitude { vector, .. }) => {
                 let vector = vector.detach();
@@ -68,7 +69,7 @@ impl Lora {
     }
 
     /// `[tokens, in] → [tokens, out]`: the linear `weight` with this beside it. `mask` is the dropout of this pass, if any.
-    pub fn forward(&self, x: &Tensor, weight: &Tensor, mask: Option<Mask>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, weight: &Weight, mask: Option<Mask>) -> Result<Tensor> {
         let Some(magnitude) = &self.magnitude else {
             return lora_linear(x, weight, &self.a, &self.b, self.scale, mask);
         };
@@ -85,33 +86,35 @@ impl Lora {
         frozen_linear(x, weight)? + (added - frozen_linear(&dropped, weight)?)?
     }
 
-    /// The weight that does the same by itself, `[out, in]`.
-    pub fn merged(&self, weight: &Tensor) -> Result<Tensor> {
+    /// The weight that does the same by itself, `[out, in]`, f32.
+    pub fn merged(&self, weight: &Weight) -> Result<Tensor> {
         let factors = match &self.magnitude {
             Some(magnitude) => Some(to_vec(&(&magnitude.vector / self.norms(weight)?)?)?),
             None => None,
         };
-        let mut values = Vec::with_capacity(weight.elem_count());
+        let (out, width) = weight.dims2()?;
+        let mut values = Vec::with_capacity(out * width);
         self.rows(weight, |index, row| {
             let factor = factors.as_ref().map_or(1.0, |factors| factors[index]);
             values.extend(row.iter().map(|v| v * factor));
         })?;
-        Tensor::from_vec(values, weight.shape(), weight.device())
+        Tensor::from_vec(values, (out, width), self.a.device())
     }
 
     /// The lengths of the rows of `W + scale · B A`, `[1, out]`, without a graph.
-    pub fn norms(&self, weight: &Tensor) -> Result<Tensor> {
-        let mut norms = Vec::with_capacity(weight.dim(0)?);
+    pub fn norms(&self, weight: &Weight) -> Result<Tensor> {
+        let out = weight.dims2()?.0;
+        let mut norms = Vec::with_capacity(out);
         self.rows(weight, |_, row| norms.push(row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt() as f32))?;
-        Tensor::from_vec(norms, (1, weight.dim(0)?), weight.device())
+        Tensor::from_vec(norms, (1, out), self.a.device())
     }
 
     /// Hands out the rows of `W + scale · B A`, one after the other.
-    fn rows(&self, weight: &Tensor, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
+    fn rows(&self, weight: &Weight, mut each: impl FnMut(usize, &[f32])) -> Result<()> {
         let ((_, width), rank) = (weight.dims2()?, self.a.dim(0)?);
         // On the processor, wherever they are.
         let here = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous();
-        read([&here(weight)?, &here(&self.a)?, &here(&self.b)?], |[weight, a, b]| {
+        read([&here(&weight.to_tensor())?, &here(&self.a)?, &here(&self.b)?], |[weight, a, b]| {
             let mut row = vec![0.0; width];
             for (index, (base, up)) in weight.chunks_exact(width).zip(b.chunks_exact(rank)).enumerate() {
                 row.copy_from_slice(base);
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn merged_equals_unmerged_with_and_without_magnitudes() {
-        let (x, weight) = (random((5, 4), "x"), random((3, 4), "w"));
+        let (x, weight) = (random((5, 4), "x"), Weight::Dense(random((3, 4), "w")));
         for lora in [lora(None), lora(Some(random((1, 3), "m")))] {
             let merged = lora.merged(&weight).unwrap();
             assert_eq!(merged.dims(), [3, 4]);
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn magnitudes_equal_to_the_norms_change_nothing_under_the_same_dropout() {
-        let (x, weight) = (random((5, 4), "x"), random((3, 4), "w"));
+        let (x, weight) = (random((5, 4), "x"), Weight::Dense(random((3, 4), "w")));
         let plain = lora(None);
         let dora = lora(Some(plain.norms(&weight).unwrap()));
         let mask = || Some(Mask { probability: 0.3, key: 9, segments: Segments::packed([2, 3], 0) });
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn magnitudes_are_the_lengths_of_the_rows() {
-        let weight = random((3, 4), "w");
+        let weight = Weight::Dense(random((3, 4), "w"));
         let dora = lora(Some(Tensor::new(&[[1f32, 2., 3.]], &Device::Cpu).unwrap()));
         let rows = dora.merged(&weight).unwrap().to_vec2::<f32>().unwrap();
         for (row, expected) in rows.iter().zip([1f32, 2., 3.]) {

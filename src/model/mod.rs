@@ -8,6 +8,7 @@ pub mod config;
 pub mod decoder;
 pub mod device;
 pub mod families;
+pub mod gguf;
 pub mod hooks;
 pub mod hub;
 pub mod init;

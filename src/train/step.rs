@@ -144,13 +144,7 @@ pub fn forward_backward(
     let mut divergences = Vec::new();
     if let Some(Penalty { base, coefficient }) = options.penalty {
         let base = self::normed(base, chunk)?;
-        let kl = kl_divergence(
-            &normed.detach(),
-            &base,
-            &decoder.output.detach(),
-            decoder.config.logit_softcap,
-            &chunk.weights,
-        )?;
+        let kl = kl_divergence(&normed.detach(), &base, &decoder.output, decoder.config.logit_softcap, &chunk.weights)?;
         hidden_grad = (hidden_grad + (kl.hidden_grad * f64::from(coefficient))?)?;
         divergences = kl.values;
     }
@@ -210,7 +204,7 @@ enum Forward {
 
 fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {
     let cap = decoder.config.logit_softcap;
-    cross_entropy(normed, &decoder.output.detach(), cap, &chunk.targets, &chunk.weights, with_weight_grad)
+    cross_entropy(normed, &decoder.output, cap, &chunk.targets, &chunk.weights, with_weight_grad)
 }
 
 /// Runs a graph backward from `output` with a given gradient.

@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor, Var};
 
 use crate::error::Error;
 use crate::model::decoder::Decoder;
+use crate::model::ops::weight::Weight;
 
 /// The trained weights.
 pub struct Trainable {
@@ -34,10 +35,10 @@ impl Trainable {
             embedding: None,
             output: None,
         };
-        all.embedding = all.add(format!("{}.weight", decoder.config.names.embedding), &decoder.embedding)?;
+        all.embedding = all.add_weight(format!("{}.weight", decoder.config.names.embedding), &decoder.embedding)?;
         all.output = match decoder.config.tie_word_embeddings {
             true => all.embedding,
-            false => all.add("lm_head.weight".into(), &decoder.output)?,
+            false => all.add_weight("lm_head.weight".into(), &decoder.output)?,
         };
         for block in &decoder.blocks {
             let mut here = Vec::new();
@@ -45,7 +46,7 @@ impl Trainable {
                 here.extend(all.add(format!("{}.weight", norm.path), &norm.weight)?);
             }
             for linear in block.linears() {
-                here.extend(all.add(format!("{}.weight", linear.path), linear.weight.tensor())?);
+                here.extend(all.add_weight(format!("{}.weight", linear.path), &linear.weight)?);
                 if let Some(bias) = &linear.bias {
                     here.extend(all.add(format!("{}.bias", linear.path), bias)?);
                 }
@@ -85,6 +86,10 @@ impl Trainable {
             var.set(&tensor.to_device(var.device())?.to_dtype(var.dtype())?)?;
         }
         Ok(())
+    }
+
+    fn add_weight(&mut self, name: String, weight: &Weight) -> Result<Option<usize>> {
+        weight.dense().map_or(Ok(None), |tensor| self.add(name, tensor))
     }
 
     fn add(&mut self, name: String, tensor: &Tensor) -> Result<Option<usize>> {

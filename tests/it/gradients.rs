@@ -26,7 +26,7 @@ const PATHS: [Path; 5] = [Path::Plain, Path::Scalar, Path::Avx2, Path::Avx512, P
 
 type Op<'a> = &'a dyn Fn(&[&Tensor]) -> Result<Tensor>;
 
-fn random(shape: &[usize], index: u64) -> Tensor {
+pub fn random(shape: &[usize], index: u64) -> Tensor {
     let mut rng = stream(3, "gradients", &[index]);
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
@@ -310,7 +310,7 @@ fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
             let head_grad = to_vec(&ours.weight_grad.unwrap()).unwrap();
             close("head", &head_grad, &to_vec(store.get(&head_var).unwrap()).unwrap(), 1e-5);
             let half =
-                cross_entropy(&hidden, &head.to_dtype(DType::BF16).unwrap(), cap, &targets, &weights, false).unwrap();
+                cross_entropy(&hidden, head.to_dtype(DType::BF16).unwrap(), cap, &targets, &weights, false).unwrap();
             close("hidden, bf16 head", &to_vec(&half.hidden_grad).unwrap(), &to_vec(&ours.hidden_grad).unwrap(), 1e-2);
             for t in 0..tokens {
                 let expected = if weights[t] == 0.0 { 0.0 } else { losses[t] };
@@ -323,7 +323,7 @@ fn cross_entropy_matches_candle_and_skips_what_has_no_weight() {
 #[test]
 fn doras_gradients_match_difference_quotients_with_and_without_dropout() {
     // Of what it takes as a constant, ‖W + s B A‖, only PEFT can tell (tests/it/sft.rs): A and B stand still here.
-    let (a, b, weight) = (random(&[3, 10], 1), random(&[7, 3], 2), random(&[7, 10], 3));
+    let (a, b, weight) = (random(&[3, 10], 1), random(&[7, 3], 2), random(&[7, 10], 3).into());
     for mask in [None, Some(Mask { probability: 0.3, key: 5, segments: Segments::packed([4, 2], 0) })] {
         check_differences(&[random(&[6, 10], 4), random(&[1, 7], 5)], &|inputs| {
             let magnitude = Some(Magnitude { vector: inputs[1].clone(), factor: None });

@@ -8,7 +8,7 @@ use super::linear::times_plain;
 use super::product::{Matrix, product};
 use super::simd::{exp, max, sum, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
-use super::weight::{times, times_transposed};
+use super::weight::{Weight, times, times_transposed};
 use super::{by_kernels, read};
 
 const CHUNK: usize = 128;
@@ -47,19 +47,20 @@ vectorised! {
 /// predicting `targets[t]` from token t. Logits are kept within ± `cap`, if there is one.
 pub fn cross_entropy(
     hidden: &Tensor,
-    head: &Tensor,
+    head: impl Into<Weight>,
     cap: Option<f32>,
     targets: &[u32],
     weights: &[f32],
     with_weight_grad: bool,
 ) -> Result<CrossEntropy> {
     let (tokens, width) = hidden.dims2()?;
-    let vocab = head.dim(0)?;
+    let head = &head.into();
+    let vocab = head.dims2()?.0;
     if let Some(bad) = targets.iter().find(|&&t| t as usize >= vocab) {
         candle_core::bail!("token {bad} is outside the model's vocabulary of {vocab}");
     }
     if !by_kernels(hidden) {
-        return on_device(hidden, head, cap, targets, weights, with_weight_grad);
+        return on_device(hidden, &head.to_tensor(), cap, targets, weights, with_weight_grad);
     }
     let wanted: Vec<usize> = (0..tokens).filter(|&t| weights[t] != 0.0).collect();
     let mut losses = vec![0.0; tokens];
@@ -89,7 +90,7 @@ pub fn cross_entropy(
     })?;
     let hidden_grad = Tensor::from_vec(hidden_grad, (tokens, width), hidden.device())?;
     let weight_grad =
-        with_weight_grad.then(|| Tensor::from_vec(weight_grad, (vocab, width), head.device())).transpose()?;
+        with_weight_grad.then(|| Tensor::from_vec(weight_grad, (vocab, width), hidden.device())).transpose()?;
     Ok(CrossEntropy { losses, hidden_grad, weight_grad })
 }
 

@@ -8,8 +8,10 @@
 use candle_core::{DType, Result, Tensor};
 use candle_nn::ops::log_softmax;
 
-use super::linear::frozen_linear;
+use super::linear::{frozen_linear, times_plain};
 use super::softcap::softcap;
+use super::weight::{Weight, times};
+use super::{by_kernels, read};
 
 const CHUNK: usize = 128;
 
@@ -26,14 +28,14 @@ pub struct Divergence {
 pub fn kl_divergence(
     hidden: &Tensor,
     base: &Tensor,
-    head: &Tensor,
+    head: impl Into<Weight>,
     cap: Option<f32>,
     weights: &[f32],
 ) -> Result<Divergence> {
+    let head = &head.into();
     let mut values = vec![0.0; weights.len()];
     let mut hidden_grad = hidden.zeros_like()?;
     let wanted: Vec<u32> = (0..weights.len()).filter(|&t| weights[t] != 0.0).map(|t| t as u32).collect();
-    let head_values = head.to_dtype(DType::F32)?;
     for chunk in wanted.chunks(CHUNK) {
         let tokens = Tensor::from_slice(chunk, chunk.len(), hidden.device())?;
         let logits = |hidden: &Tensor| -> Result<Tensor> {
@@ -52,12 +54,21 @@ pub fn kl_divergence(
             Some(cap) => (logits_grad * (1.0 - (trained / f64::from(cap))?.sqr()?)?)?,
             None => logits_grad,
         };
-        hidden_grad = hidden_grad.index_add(&tokens, &logits_grad.matmul(&head_values)?, 0)?;
+        hidden_grad = hidden_grad.index_add(&tokens, &back(&logits_grad, head)?, 0)?;
         for (&t, kl) in chunk.iter().zip(kl.flatten_all()?.to_vec1::<f32>()?) {
             values[t as usize] = kl;
         }
     }
     Ok(Divergence { values, hidden_grad })
+}
+
+/// `dy W`.
+fn back(dy: &Tensor, head: &Weight) -> Result<Tensor> {
+    if !by_kernels(dy) {
+        return times_plain(dy, &head.to_tensor());
+    }
+    let (rows, width) = (dy.dim(0)?, head.dims2()?.1);
+    Tensor::from_vec(read([&dy.contiguous()?], |[dy]| times(dy, head))?, (rows, width), dy.device())
 }
 
 #[cfg(test)]
@@ -77,7 +88,7 @@ mod tests {
     fn weighted(hidden: &[f32], cap: Option<f32>, weights: &[f32]) -> (f64, Divergence) {
         let tensor = |values: &[f32], rows| Tensor::from_slice(values, (rows, 6), &Device::Cpu).unwrap();
         let (base, head) = (matrix("base", 4, 6), matrix("head", 9, 6));
-        let found = kl_divergence(&tensor(hidden, 4), &tensor(&base, 4), &tensor(&head, 9), cap, weights).unwrap();
+        let found = kl_divergence(&tensor(hidden, 4), &tensor(&base, 4), tensor(&head, 9), cap, weights).unwrap();
         let sum = found.values.iter().zip(weights).map(|(&v, &w)| f64::from(v) * f64::from(w)).sum();
         (sum, found)
     }

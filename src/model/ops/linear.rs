@@ -13,15 +13,16 @@ use super::dropout::Mask;
 use super::few_rows;
 use super::product::{Matrix, multiply, product, scaled, transposed};
 use super::simd::add;
-use super::weight::{times, times_transposed};
+use super::weight::{Weight, times, times_transposed};
 use super::{by_kernels, read, values};
 
-/// `x Wᵀ` where `W` (f32, bf16 or f16) never gets a gradient.
-pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+/// `x Wᵀ` where `W` never gets a gradient.
+pub fn frozen_linear(x: &Tensor, weight: impl Into<Weight>) -> Result<Tensor> {
+    let weight = weight.into();
     if !by_kernels(x) {
-        return plain_linear(x, weight);
+        return plain_linear(x, &weight.to_tensor());
     }
-    x.contiguous()?.apply_op1(Frozen { weight: weight.clone() })
+    x.contiguous()?.apply_op1(Frozen { weight })
 }
 
 /// `x Wᵀ` where both get gradients.
@@ -35,20 +36,22 @@ pub fn trainable_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 /// A frozen linear and its LoRA. `mask` is the dropout of this pass, if any.
 pub fn lora_linear(
     x: &Tensor,
-    weight: &Tensor,
+    weight: impl Into<Weight>,
     a: &Tensor,
     b: &Tensor,
     scale: f32,
     mask: Option<Mask>,
 ) -> Result<Tensor> {
+    let weight = weight.into();
     if !by_kernels(x) {
         let dropped = match mask {
             Some(mask) => (x * mask.factors(x)?)?,
             None => x.clone(),
         };
-        return plain_linear(x, weight)? + (dropped.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(scale))?;
+        let y = plain_linear(x, &weight.to_tensor())?;
+        return y + (dropped.matmul(&a.t()?)?.matmul(&b.t()?)? * f64::from(scale))?;
     }
-    x.contiguous()?.apply_op3(a, b, Lora { weight: weight.clone(), scale, mask, low: OnceLock::new() })
+    x.contiguous()?.apply_op3(a, b, Lora { weight, scale, mask, low: OnceLock::new() })
 }
 
 /// The same without dropout in candle's own ops, whose gradients are candle's.
@@ -115,7 +118,7 @@ impl CustomOp1 for Plain {
 }
 
 struct Frozen {
-    weight: Tensor,
+    weight: Weight,
 }
 
 impl CustomOp1 for Frozen {
@@ -226,7 +229,7 @@ impl Low<'_> {
 }
 
 struct Lora {
-    weight: Tensor,
+    weight: Weight,
     scale: f32,
     mask: Option<Mask>,
     /// Of the forward pass.

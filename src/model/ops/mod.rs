@@ -5,6 +5,7 @@
 //! computes the gradient of a frozen weight too: neither may stand on the training path.
 
 pub mod attention;
+pub(crate) mod blocks;
 pub mod cached_attention;
 pub mod cross_entropy;
 pub mod divergence;
@@ -18,6 +19,7 @@ mod lanes;
 pub mod layer_norm;
 pub mod linear;
 pub mod product;
+pub mod quantised;
 pub mod rms_norm;
 pub mod rope;
 pub mod simd;

@@ -1,22 +1,22 @@
-//! Products with a frozen weight `[out, in]` in both directions, f32, bf16 or f16. A 16-bit weight is the one copy that
-//! there is: decoding reads bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
-//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor). f16 is widened
-//! a piece at a time always.
+//! A weight `[out, in]`, and products with it in both directions. f32, in 16 bits or quantised, it is the one copy that
+//! there is: few rows read bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
+//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor); f16 is widened
+//! and quantised blocks are unpacked a piece at a time always.
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
 
-#[cfg(target_arch = "x86_64")]
-use candle_core::DType;
-use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
+use std::ops::Range;
+
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 
 #[cfg(target_arch = "x86_64")]
 use super::dots::Pairs;
 use super::few_rows::{self, Stored, few_rows};
 use super::product::{Matrix, Target, into};
+use super::quantised::{Blocks, Quantised};
 use super::simd::vectorised;
-#[cfg(target_arch = "x86_64")]
 use super::simd::{Path, path};
-use super::team;
+use super::{by_kernels, team};
 
 /// Weights of a piece at least, for a few rows and for many: some 10 µs of work, well above what it costs to share, and
 /// for many rows no cut that would cost a general product its reuse.
@@ -26,8 +26,152 @@ const PIECES: usize = 16;
 /// Widened weights at a time: 512 KiB, so that they stay in the second-level cache.
 const WIDENED: usize = 1 << 17;
 
+/// A weight `[out, in]` as it is held; cloning shares it.
+#[derive(Debug, Clone)]
+pub enum Weight {
+    /// f32, bf16 or f16. A variable while it is trained.
+    Dense(Tensor),
+    /// Blocks, which are never trained.
+    Quantised(Quantised),
+}
+
+impl From<Tensor> for Weight {
+    fn from(tensor: Tensor) -> Self {
+        Self::Dense(tensor)
+    }
+}
+
+impl From<&Tensor> for Weight {
+    fn from(tensor: &Tensor) -> Self {
+        Self::Dense(tensor.clone())
+    }
+}
+
+impl From<&Weight> for Weight {
+    fn from(weight: &Weight) -> Self {
+        weight.clone()
+    }
+}
+
+impl Weight {
+    /// `(out, in)`.
+    pub fn dims2(&self) -> Result<(usize, usize)> {
+        match self {
+            Self::Dense(tensor) => tensor.dims2(),
+            Self::Quantised(blocks) => Ok(blocks.dims2()),
+        }
+    }
+
+    /// Its dimensions; a vector has one.
+    pub fn dims(&self) -> Vec<usize> {
+        match self {
+            Self::Dense(tensor) => tensor.dims().to_vec(),
+            Self::Quantised(blocks) => vec![blocks.dims2().0, blocks.dims2().1],
+        }
+    }
+
+    /// The tensor, if there is one.
+    pub fn dense(&self) -> Option<&Tensor> {
+        match self {
+            Self::Dense(tensor) => Some(tensor),
+            Self::Quantised(_) => None,
+        }
+    }
+
+    /// Whether it is a variable.
+    pub fn is_trained(&self) -> bool {
+        self.dense().is_some_and(Tensor::is_variable)
+    }
+
+    /// Where it lies; blocks are in the processor's memory always.
+    pub fn device(&self) -> Device {
+        self.dense().map_or(Device::Cpu, |tensor| tensor.device().clone())
+    }
+
+    /// Whether kernels of ours take it.
+    pub(crate) fn by_kernels(&self) -> bool {
+        self.dense().map_or_else(|| path() != Path::Plain, by_kernels)
+    }
+
+    /// The same without a graph.
+    pub fn detach(&self) -> Self {
+        match self {
+            Self::Dense(tensor) => Self::Dense(tensor.detach()),
+            Self::Quantised(_) => self.clone(),
+        }
+    }
+
+    /// As a tensor: itself, or unpacked to f32.
+    pub fn to_tensor(&self) -> Tensor {
+        match self {
+            Self::Dense(tensor) => tensor.clone(),
+            Self::Quantised(blocks) => blocks.to_tensor(),
+        }
+    }
+
+    /// Some of its rows as f32, without a graph, `[ids, in]`.
+    pub fn rows(&self, ids: &[u32]) -> Result<Tensor> {
+        match self {
+            Self::Dense(tensor) => {
+                let ids = Tensor::from_slice(ids, ids.len(), tensor.device())?;
+                tensor.detach().index_select(&ids, 0)?.to_dtype(DType::F32)
+            }
+            Self::Quantised(blocks) => {
+                let width = blocks.dims2().1;
+                let mut out = vec![0.0; ids.len() * width];
+                for (&id, out) in ids.iter().zip(out.chunks_exact_mut(width)) {
+                    blocks.unpack_rows(id as usize..id as usize + 1, out);
+                }
+                Tensor::from_vec(out, (ids.len(), width), &Device::Cpu)
+            }
+        }
+    }
+
+    /// `f32`, `bf16`, `q4_k` and so on.
+    pub fn format_name(&self) -> &'static str {
+        match self {
+            Self::Dense(tensor) => tensor.dtype().as_str(),
+            Self::Quantised(blocks) => blocks.format_name(),
+        }
+    }
+}
+
+/// A weight's values, row after row.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    /// As numbers, which products can read where they lie.
+    InPlace(Stored<'a>),
+    /// To be unpacked first.
+    Blocks(Blocks<'a>),
+}
+
+impl<'a> Values<'a> {
+    fn len(self) -> usize {
+        match self {
+            Self::InPlace(values) => values.len(),
+            Self::Blocks(blocks) => blocks.len(),
+        }
+    }
+
+    fn range(self, range: Range<usize>) -> Values<'a> {
+        match self {
+            Self::InPlace(values) => Self::InPlace(values.range(range)),
+            Self::Blocks(blocks) => Self::Blocks(blocks.range(range)),
+        }
+    }
+
+    /// Values that a cut across the rows keeps together: a vector, or a block.
+    fn step(self) -> usize {
+        match self {
+            Self::InPlace(_) => 16,
+            Self::Blocks(blocks) => blocks.block(),
+        }
+    }
+}
+
 /// `x Wᵀ`, `[tokens, in] → [tokens, out]`.
-pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
+pub fn times_transposed(x: &[f32], weight: impl Into<Weight>) -> Result<Vec<f32>> {
+    let weight = &weight.into();
     let (out, width) = weight.dims2()?;
     if !x.len().is_multiple_of(width) {
         bail!("{} values are no rows of {width}", x.len());
@@ -38,7 +182,7 @@ pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
     unsafe {
         filled(tokens, out, |y| {
             stored(weight, |w| {
-                over_pieces(out, out * width, tokens, |rows| {
+                over_pieces(out, 16, out * width, tokens, |rows| {
                     let w = w.range(rows.start * width..rows.end * width);
                     forward(x, rounded.as_ref(), w, width, y.at_column(rows.start));
                 });
@@ -48,14 +192,15 @@ pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// `dy W`, `[tokens, out] → [tokens, in]`.
-pub fn times(dy: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
+pub fn times(dy: &[f32], weight: impl Into<Weight>) -> Result<Vec<f32>> {
+    let weight = &weight.into();
     let (out, width) = weight.dims2()?;
     // SAFETY: without accumulation every value is written.
     unsafe { filled(dy.len() / out, width, |dx| times_to(dy, weight, dx, false)) }
 }
 
 /// `dx += dy W`.
-pub(crate) fn add_times(dy: &[f32], weight: &Tensor, dx: &mut [f32]) -> Result<()> {
+pub(crate) fn add_times(dy: &[f32], weight: &Weight, dx: &mut [f32]) -> Result<()> {
     let (out, width) = weight.dims2()?;
     if dx.len() * out != dy.len() * width {
         bail!("{} gradients for {} inputs of a weight of {out} × {width}", dy.len(), dx.len());
@@ -66,14 +211,14 @@ pub(crate) fn add_times(dy: &[f32], weight: &Tensor, dx: &mut [f32]) -> Result<(
 
 /// # Safety
 /// `dx` must hold `dy`'s rows of the weight's width, touched by nobody else.
-unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result<()> {
+unsafe fn times_to(dy: &[f32], weight: &Weight, dx: Target, add: bool) -> Result<()> {
     let (out, width) = weight.dims2()?;
     if !dy.len().is_multiple_of(out) {
         bail!("{} values are no rows of {out}", dy.len());
     }
     let rounded = rounded(dy, out, weight, width);
     stored(weight, |w| {
-        over_pieces(width, out * width, dy.len() / out, |columns| {
+        over_pieces(width, w.step(), out * width, dy.len() / out, |columns| {
             let dx = dx.at_column(columns.start);
             // SAFETY: the caller's; every piece has columns of its own.
             unsafe { backward(dy, rounded.as_ref(), w, width, columns, dx, add) };
@@ -83,14 +228,15 @@ unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result
 
 /// The left-hand side as the bf16 dot products want it, where they are to be used.
 #[cfg(target_arch = "x86_64")]
-fn rounded(x: &[f32], width: usize, weight: &Tensor, columns: usize) -> Option<Pairs> {
+fn rounded(x: &[f32], width: usize, weight: &Weight, columns: usize) -> Option<Pairs> {
     let few = few_rows::applies(x.len() / width, columns);
-    (weight.dtype() == DType::BF16 && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
+    let bf16 = weight.dense().is_some_and(|weight| weight.dtype() == DType::BF16);
+    (bf16 && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
 }
 
 /// No other processor has them.
 #[cfg(not(target_arch = "x86_64"))]
-fn rounded(_: &[f32], _: usize, _: &Tensor, _: usize) -> Option<Pairs> {
+fn rounded(_: &[f32], _: usize, _: &Weight, _: usize) -> Option<Pairs> {
     None
 }
 
@@ -101,30 +247,37 @@ enum Pairs {}
 ///
 /// # Safety
 /// `y` must hold `x`'s rows, as many columns as `w` has rows, touched by nobody else.
-unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y: Target) {
+unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Values, width: usize, y: Target) {
     let (tokens, rows) = (x.len() / width, w.len() / width);
     // SAFETY: the caller's.
     unsafe {
         match (w, rounded) {
             #[cfg(target_arch = "x86_64")]
-            (Stored::Bf16(w), Some(x)) => super::dots::times_transposed(x, w, width, y.values, y.stride),
-            (Stored::F32(_) | Stored::Bf16(_), _) if few_rows::applies(tokens, rows) => {
+            (Values::InPlace(Stored::Bf16(w)), Some(x)) => {
+                super::dots::times_transposed(x, w, width, y.values, y.stride)
+            }
+            (Values::InPlace(w @ (Stored::F32(_) | Stored::Bf16(_))), _) if few_rows::applies(tokens, rows) => {
                 few_rows(x, w, width, y.values, y.stride)
             }
-            (Stored::F32(w), _) => {
+            (Values::InPlace(Stored::F32(w)), _) => {
                 into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
             }
-            (Stored::Bf16(bits) | Stored::F16(bits), _) => {
-                for (index, bits) in bits.chunks(lines(width) * width).enumerate() {
-                    let w = widened(bits, matches!(w, Stored::F16(_)));
-                    let part = y.at_column(index * lines(width));
-                    into(
-                        Matrix::rows(x, tokens, width),
-                        Matrix::rows(&w, w.len() / width, width).t(),
-                        part,
-                        1.0,
-                        false,
-                    );
+            (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
+                let few = few_rows::applies(tokens, rows);
+                // A few rows take four of weights at a time, and nothing is gained by more.
+                let at_once = if few { 4 } else { lines(width) };
+                let mut panel = Vec::new();
+                for first in (0..rows).step_by(at_once) {
+                    let last = (first + at_once).min(rows);
+                    panel.resize((last - first) * width, 0.0);
+                    as_f32(w.range(first * width..last * width), &mut panel);
+                    let part = y.at_column(first);
+                    if few {
+                        few_rows(x, Stored::F32(&panel), width, part.values, part.stride);
+                    } else {
+                        let panel = Matrix::rows(&panel, last - first, width);
+                        into(Matrix::rows(x, tokens, width), panel.t(), part, 1.0, false);
+                    }
                 }
             }
         }
@@ -138,9 +291,9 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y
 unsafe fn backward(
     dy: &[f32],
     rounded: Option<&Pairs>,
-    w: Stored,
+    w: Values,
     width: usize,
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
     dx: Target,
     add: bool,
 ) {
@@ -150,22 +303,24 @@ unsafe fn backward(
     // SAFETY: the caller's.
     unsafe {
         match (w, rounded) {
-            (Stored::F32(w), _) => {
+            (Values::InPlace(Stored::F32(w)), _) => {
                 let w = Matrix::strided(&w[columns.start..], out, count, width);
                 into(Matrix::rows(dy, tokens, out), w, dx, 1.0, add);
             }
             #[cfg(target_arch = "x86_64")]
-            (Stored::Bf16(w), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride, add),
-            (Stored::Bf16(bits) | Stored::F16(bits), _) => {
+            (Values::InPlace(Stored::Bf16(w)), Some(dy)) => {
+                super::dots::times(dy, w, width, columns, dx.values, dx.stride, add)
+            }
+            (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
+                let mut panel = Vec::new();
                 for first in (0..out).step_by(lines(count)) {
                     let last = (first + lines(count)).min(out);
-                    let mut part = Vec::with_capacity((last - first) * count);
-                    for row in first..last {
-                        part.extend_from_slice(&bits[row * width + columns.start..row * width + columns.end]);
+                    panel.resize((last - first) * count, 0.0);
+                    for (row, part) in (first..last).zip(panel.chunks_exact_mut(count)) {
+                        as_f32(w.range(row * width + columns.start..row * width + columns.end), part);
                     }
-                    let part = widened(&part, matches!(w, Stored::F16(_)));
                     let dy = Matrix::strided(&dy[first..], tokens, last - first, out);
-                    into(dy, Matrix::rows(&part, last - first, count), dx, 1.0, add || first > 0);
+                    into(dy, Matrix::rows(&panel, last - first, count), dx, 1.0, add || first > 0);
                 }
             }
         }
@@ -177,8 +332,8 @@ fn lines(width: usize) -> usize {
     (WIDENED / width.max(1)).clamp(16, 1024)
 }
 
-/// bf16, or f16 if `half`, as f32.
-fn widened(bits: &[u16], half: bool) -> Vec<f32> {
+/// As f32, into room for as many values.
+fn as_f32(w: Values, out: &mut [f32]) {
     vectorised! {
         fn widen(bits: &[u16], out: &mut [f32]) {
             for (x, bits) in out.iter_mut().zip(bits) {
@@ -193,20 +348,19 @@ fn widened(bits: &[u16], half: bool) -> Vec<f32> {
             }
         }
     }
-    let mut out = vec![0.0; bits.len()];
-    if half {
-        widen_half(bits, &mut out)
-    } else {
-        widen(bits, &mut out)
+    match w {
+        Values::InPlace(Stored::F32(values)) => out.copy_from_slice(values),
+        Values::InPlace(Stored::Bf16(bits)) => widen(bits, out),
+        Values::InPlace(Stored::F16(bits)) => widen_half(bits, out),
+        Values::Blocks(blocks) => blocks.unpack(out),
     }
-    out
 }
 
-/// Cuts `lines` lines of a weight of `size` values into pieces of whole vectors.
-fn over_pieces(lines: usize, size: usize, tokens: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
+/// Cuts `lines` lines of a weight of `size` values into pieces of whole `step`s.
+fn over_pieces(lines: usize, step: usize, size: usize, tokens: usize, work: impl Fn(Range<usize>) + Sync) {
     let piece = if tokens <= few_rows::MOST { PIECE.0 } else { PIECE.1 };
     let pieces = (size / piece).clamp(1, PIECES);
-    let each = lines.div_ceil(pieces).next_multiple_of(16);
+    let each = lines.div_ceil(pieces).next_multiple_of(step);
     team::each(lines.div_ceil(each), &|piece| work(piece * each..((piece + 1) * each).min(lines)));
 }
 
@@ -223,13 +377,17 @@ unsafe fn filled(rows: usize, columns: usize, fill: impl FnOnce(Target) -> Resul
 }
 
 /// Hands out a weight's values as they are stored.
-fn stored<R>(weight: &Tensor, body: impl FnOnce(Stored) -> R) -> Result<R> {
+fn stored<R>(weight: &Weight, body: impl FnOnce(Values) -> R) -> Result<R> {
+    let weight = match weight {
+        Weight::Dense(tensor) => tensor,
+        Weight::Quantised(blocks) => return Ok(body(Values::Blocks(blocks.stored()))),
+    };
     let (storage, layout) = weight.storage_and_layout();
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a weight is not contiguous") };
     match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => Ok(body(Stored::F32(&values[start..end]))),
-        Storage::Cpu(CpuStorage::BF16(values)) => Ok(body(Stored::Bf16(bits(&values[start..end])))),
-        Storage::Cpu(CpuStorage::F16(values)) => Ok(body(Stored::F16(bits(&values[start..end])))),
+        Storage::Cpu(CpuStorage::F32(values)) => Ok(body(Values::InPlace(Stored::F32(&values[start..end])))),
+        Storage::Cpu(CpuStorage::BF16(values)) => Ok(body(Values::InPlace(Stored::Bf16(bits(&values[start..end]))))),
+        Storage::Cpu(CpuStorage::F16(values)) => Ok(body(Values::InPlace(Stored::F16(bits(&values[start..end]))))),
         _ => bail!("a CPU kernel was handed a weight that is not f32, bf16 or f16, or one of another device"),
     }
 }

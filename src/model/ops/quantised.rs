@@ -1,0 +1,180 @@
+//! A frozen weight `[out, in]` in GGML's quantised blocks, held once, row after row. Products unpack a panel of rows at a
+//! time ([`super::weight`]); nothing ever holds the whole as f32.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::blocks::{FORMATS, unpack};
+use super::{team, to_vec};
+
+/// Rows that are quantised at a time: with a width of 4 096, 1 MiB of f32.
+const PANEL: usize = 64;
+
+/// A weight in blocks; cloning shares them.
+#[derive(Clone)]
+pub struct Quantised(Arc<Held>);
+
+struct Held {
+    format: GgmlDType,
+    rows: usize,
+    width: usize,
+    blocks: Vec<u8>,
+}
+
+impl std::fmt::Debug for Quantised {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Quantised[{}, {}; {}]", self.0.rows, self.0.width, self.format_name())
+    }
+}
+
+impl Quantised {
+    /// From blocks as GGUF holds them.
+    pub fn from_blocks(format: GgmlDType, (rows, width): (usize, usize), blocks: Vec<u8>) -> Result<Self> {
+        if !FORMATS.contains(&format) {
+            bail!("{} is not supported; supported: {}", name(format), FORMATS.map(name).join(", "));
+        }
+        if width == 0 || !width.is_multiple_of(format.block_size()) {
+            bail!("rows of {width} are no whole blocks of {} values ({})", format.block_size(), name(format));
+        }
+        if rows.checked_mul(width / format.block_size() * format.type_size()) != Some(blocks.len()) {
+            bail!("{} bytes are not {rows} rows of {width} as {}", blocks.len(), name(format));
+        }
+        Ok(Self(Arc::new(Held { format, rows, width, blocks })))
+    }
+
+    /// The blocks of a dense `[out, in]`, a panel of rows at a time, with this thread's helpers if it has any. candle rounds
+    /// them.
+    pub fn of(weight: &Tensor, format: GgmlDType) -> Result<Self> {
+        let (rows, width) = weight.dims2()?;
+        let panels = rows.div_ceil(PANEL);
+        let done: Vec<std::sync::OnceLock<Result<Vec<u8>>>> = (0..panels).map(|_| Default::default()).collect();
+        let panel = |index: usize| -> Result<Vec<u8>> {
+            let count = PANEL.min(rows - index * PANEL);
+            // A copy: candle quantises from where a tensor's memory begins, wherever its view does.
+            let values = to_vec(&weight.narrow(0, index * PANEL, count)?)?;
+            let rows = Tensor::from_vec(values, (count, width), &Device::Cpu)?;
+            Ok(QTensor::quantize(&rows, format)?.data()?.into_owned())
+        };
+        team::each(panels, &|index| {
+            // Each panel has a place of its own, set once.
+            let _ = done[index].set(panel(index));
+        });
+        let mut blocks = Vec::with_capacity(rows * width / format.block_size() * format.type_size());
+        for panel in done {
+            match panel.into_inner() {
+                Some(bytes) => blocks.extend(bytes?),
+                None => bail!("a panel was not quantised"),
+            }
+        }
+        Self::from_blocks(format, (rows, width), blocks)
+    }
+
+    /// `(out, in)`.
+    pub fn dims2(&self) -> (usize, usize) {
+        (self.0.rows, self.0.width)
+    }
+
+    /// GGML's name of the format, in lower case: `q4_k`.
+    pub fn format_name(&self) -> &'static str {
+        name(self.0.format)
+    }
+
+    /// Which format.
+    pub fn format(&self) -> GgmlDType {
+        self.0.format
+    }
+
+    /// How many bytes its blocks take.
+    pub fn bytes(&self) -> usize {
+        self.0.blocks.len()
+    }
+
+    /// Some rows as f32.
+    pub fn unpack_rows(&self, rows: Range<usize>, out: &mut [f32]) {
+        let whole = self.stored();
+        whole.range(rows.start * self.0.width..rows.end * self.0.width).unpack(out);
+    }
+
+    /// So many of its rows in another order: row i of the result is row `order(i)`.
+    pub fn reordered(&self, rows: usize, order: impl Fn(usize) -> usize) -> Self {
+        let bytes = self.0.width / self.0.format.block_size() * self.0.format.type_size();
+        let mut blocks = Vec::with_capacity(rows * bytes);
+        for index in 0..rows {
+            blocks.extend_from_slice(&self.0.blocks[order(index) * bytes..][..bytes]);
+        }
+        Self(Arc::new(Held { rows, blocks, ..*self.0 }))
+    }
+
+    /// All of it as f32: a copy of several times its size.
+    pub fn to_tensor(&self) -> Tensor {
+        let mut values = vec![0.0; self.0.rows * self.0.width];
+        self.unpack_rows(0..self.0.rows, &mut values);
+        match Tensor::from_vec(values, (self.0.rows, self.0.width), &Device::Cpu) {
+            Ok(tensor) => tensor,
+            Err(e) => unreachable!("the values were counted by the shape: {e}"),
+        }
+    }
+
+    /// What products read.
+    pub(crate) fn stored(&self) -> Blocks<'_> {
+        Blocks { format: self.0.format, bytes: &self.0.blocks }
+    }
+}
+
+/// Some whole blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks<'a> {
+    format: GgmlDType,
+    bytes: &'a [u8],
+}
+
+impl<'a> Blocks<'a> {
+    /// Values of a block.
+    pub(crate) fn block(self) -> usize {
+        self.format.block_size()
+    }
+
+    /// All values.
+    pub(crate) fn len(self) -> usize {
+        self.bytes.len() / self.format.type_size() * self.block()
+    }
+
+    /// Some of them; both ends are ends of blocks.
+    pub(crate) fn range(self, range: Range<usize>) -> Blocks<'a> {
+        let at = |value: usize| {
+            assert!(value.is_multiple_of(self.block()), "value {value} is within a block of {}", self.block());
+            value / self.block() * self.format.type_size()
+        };
+        Self { bytes: &self.bytes[at(range.start)..at(range.end)], ..self }
+    }
+
+    /// As f32.
+    pub(crate) fn unpack(self, out: &mut [f32]) {
+        assert_eq!(out.len(), self.len(), "room for as many values as there are");
+        unpack(self.format, self.bytes, out);
+    }
+}
+
+/// GGML's name of a format, in lower case.
+pub fn name(format: GgmlDType) -> &'static str {
+    match format {
+        GgmlDType::F32 => "f32",
+        GgmlDType::F16 => "f16",
+        GgmlDType::BF16 => "bf16",
+        GgmlDType::Q4_0 => "q4_0",
+        GgmlDType::Q4_1 => "q4_1",
+        GgmlDType::Q5_0 => "q5_0",
+        GgmlDType::Q5_1 => "q5_1",
+        GgmlDType::Q8_0 => "q8_0",
+        GgmlDType::Q8_1 => "q8_1",
+        GgmlDType::Q2K => "q2_k",
+        GgmlDType::Q3K => "q3_k",
+        GgmlDType::Q4K => "q4_k",
+        GgmlDType::Q5K => "q5_k",
+        GgmlDType::Q6K => "q6_k",
+        GgmlDType::Q8K => "q8_k",
+    }
+}
