@@ -108,7 +108,7 @@ pub fn forward_backward(
     };
     let run = |layer: usize, x: &Tensor| decoder.blocks[layer].forward(x, &mut pass());
     let run_by_hand = |layer: usize, x: &Tensor| -> Result<(Tensor, by_hand::Kept)> {
-        let (out, kept) = read([x], |[x]| by_hand::forward(&decoder.blocks[layer], x, &pass()))?;
+        let (out, kept) = read([x], |[x]| by_hand::forward(&decoder.blocks[layer], x, &mut pass()))?;
         Ok((Tensor::from_vec(out, x.shape(), x.device())?, kept))
     };
 
@@ -116,7 +116,7 @@ pub fn forward_backward(
     let mut kept: Vec<(Tensor, Forward)> = Vec::new(); // each block's input, and what its forward pass left
     for layer in 0..decoder.blocks.len() {
         let quiet = options.intervention.is_none();
-        if quiet && by_hand::applies(&decoder.blocks[layer], trained.in_block[layer].len()) {
+        if quiet && by_hand::trains(&decoder.blocks[layer], trained.in_block[layer].len()) {
             let (output, left) = run_by_hand(layer, &x)?;
             let wanted = !options.recompute && (trained.any_below(layer) || !trained.in_block[layer].is_empty());
             kept.push((x, Forward::ByHand(wanted.then(|| Box::new(left)))));
@@ -158,7 +158,7 @@ pub fn forward_backward(
     if let Some(index) = trained.in_final_norm {
         add_from(&store, trained, index, &mut grads)?;
     }
-    let mut upstream = store.get(&last).cloned();
+    let mut upstream = store.get(&last).map(to_vec).transpose()?;
 
     for (layer, (input, forward)) in kept.into_iter().enumerate().rev() {
         // Nothing below is trained.
@@ -173,25 +173,25 @@ pub fn forward_backward(
                     Some(left) => left,
                     None => Box::new(run_by_hand(layer, &input)?.1),
                 };
-                let (block, grad) = (&decoder.blocks[layer], to_vec(&grad)?);
-                let (dx, of_loras) = read([&input], |[x]| by_hand::backward(block, x, &left, grad, &pass(), needed))?;
-                for (&index, grad) in trained.in_block[layer].iter().zip(of_loras) {
+                let block = &decoder.blocks[layer];
+                let (dx, of_weights) = read([&input], |[x]| by_hand::backward(block, x, *left, grad, &pass(), needed))?;
+                for (&index, grad) in trained.in_block[layer].iter().zip(of_weights) {
                     grads[index] = grad;
                 }
-                upstream = dx.map(|dx| Tensor::from_vec(dx, input.shape(), input.device())).transpose()?;
+                upstream = dx;
                 continue;
             }
             Forward::Graph(Some(output)) => output,
             Forward::Graph(None) => run(layer, &input)?,
         };
-        let store = backward(&output, grad)?;
+        let store = backward(&output, Tensor::from_vec(grad, output.shape(), output.device())?)?;
         for &index in &trained.in_block[layer] {
             add_from(&store, trained, index, &mut grads)?;
         }
-        upstream = if needed { store.get(&input).cloned() } else { None };
+        upstream = if needed { store.get(&input).map(to_vec).transpose()? } else { None };
     }
     if let (Some(index), Some(grad)) = (trained.embedding, upstream) {
-        let (grad, width) = (to_vec(&grad)?, decoder.config.hidden_size);
+        let width = decoder.config.hidden_size;
         grads[index].resize(decoder.config.vocab_size * width, 0.0);
         for (token, &id) in chunk.ids.iter().enumerate() {
             let row = &mut grads[index][id as usize * width..(id as usize + 1) * width];

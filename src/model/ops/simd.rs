@@ -122,6 +122,27 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// Σ values² in f64.
+    pub(crate) fn squares(values: &[f32]) -> f64 {
+        let mut lanes = [0f64; LANES];
+        let (whole, rest) = values.as_chunks::<LANES>();
+        for x in whole {
+            for lane in 0..LANES {
+                lanes[lane] += f64::from(x[lane]) * f64::from(x[lane]);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    }
+}
+
+vectorised! {
+    /// Whether no value is infinite or not a number.
+    pub(crate) fn all_finite(values: &[f32]) -> bool {
+        values.chunks(1024).all(|some| some.iter().fold(true, |finite, x| finite & x.is_finite()))
+    }
+}
+
 const LANES: usize = 16;
 
 /// Σ a·b in sixteen lanes, so that the loop needs no reordering to run in a vector unit.

@@ -4,9 +4,7 @@
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
 
-#[cfg(target_arch = "x86_64")]
-use candle_core::DType;
-use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 #[cfg(target_arch = "x86_64")]
 use super::dots::Pairs;
@@ -17,9 +15,9 @@ use super::simd::vectorised;
 use super::simd::{Path, path};
 use super::team;
 
-/// Weights of a piece at least, for a few rows and for many: some 10 µs of work, well above what it costs to share, and
+/// Weights of a piece at least, for a few rows and for many: some 5 µs of work, well above what it costs to share, and
 /// for many rows no cut that would cost a general product its reuse.
-const PIECE: (usize, usize) = (1 << 16, 1 << 18);
+const PIECE: (usize, usize) = (1 << 15, 1 << 18);
 /// Pieces of a product at most.
 const PIECES: usize = 16;
 /// Widened weights at a time: 512 KiB, so that they stay in the second-level cache.
@@ -27,21 +25,63 @@ const WIDENED: usize = 1 << 17;
 
 /// `x Wᵀ`, `[tokens, in] → [tokens, out]`.
 pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
-    let (out, width) = weight.dims2()?;
-    if !x.len().is_multiple_of(width) {
+    let [y] = each_times_transposed(x, [weight])?;
+    Ok(y)
+}
+
+/// The same for several weights of one width, shared with the helpers in one call: a decoding step has little to do
+/// between two meetings of its cores.
+pub(crate) fn each_times_transposed<const N: usize>(x: &[f32], weights: [&Tensor; N]) -> Result<[Vec<f32>; N]> {
+    let guards = weights.map(Tensor::storage_and_layout);
+    let mut width = 1;
+    let mut all = [Stored::F32(&[]); N];
+    for ((stored, (storage, layout)), weight) in all.iter_mut().zip(&guards).zip(weights) {
+        *stored = values(storage, layout)?;
+        width = weight.dim(1)?;
+    }
+    if !x.len().is_multiple_of(width) || weights.iter().any(|weight| weight.dim(1).ok() != Some(width)) {
         bail!("{} values are no rows of {width}", x.len());
     }
     let tokens = x.len() / width;
-    let rounded = rounded(x, width, weight, out);
-    // SAFETY: every piece writes all rows of its own columns, and the pieces are all columns.
+    let rows = all.map(|w| w.len() / width);
+    let rounded = all.map(|w| rounded(x, width, w, w.len() / width));
+    let mut ys = rows.map(|rows| Vec::with_capacity(tokens * rows));
+    let mut next = 0;
+    let mut parts = [(0, 0, Target { values: std::ptr::null_mut(), stride: 0 }); N]; // first piece, lines of a piece
+    for ((part, y), rows) in parts.iter_mut().zip(&mut ys).zip(rows) {
+        let lines = lines_of_a_piece(rows, rows * width, tokens);
+        *part = (next, lines, Target { values: y.as_mut_ptr(), stride: rows });
+        next += rows.div_ceil(lines);
+    }
+    team::each(next, &|piece| {
+        let which = parts.iter().rposition(|(first, ..)| *first <= piece).unwrap_or(0);
+        let (first, lines, y) = parts[which];
+        let range = (piece - first) * lines..((piece - first + 1) * lines).min(rows[which]);
+        let w = all[which].range(range.start * width..range.end * width);
+        // SAFETY: every piece writes all rows of its own columns.
+        unsafe { forward(x, rounded[which].as_ref(), w, width, y.at_column(range.start)) };
+    });
+    for (y, rows) in ys.iter_mut().zip(rows) {
+        // SAFETY: the pieces are all columns.
+        unsafe { y.set_len(tokens * rows) };
+    }
+    Ok(ys)
+}
+
+/// `dyᵀ x`, `[out, in]`: the gradient of a weight that is trained.
+pub(crate) fn weight_grad(dy: &[f32], x: &[f32], (out, width): (usize, usize)) -> Result<Vec<f32>> {
+    if dy.len() * width != x.len() * out {
+        bail!("{} gradients and {} inputs of a weight of {out} × {width}", dy.len(), x.len());
+    }
+    let tokens = x.len() / width;
+    // SAFETY: every piece writes whole rows, and the pieces are all rows.
     unsafe {
-        filled(tokens, out, |y| {
-            stored(weight, |w| {
-                over_pieces(out, out * width, tokens, |rows| {
-                    let w = w.range(rows.start * width..rows.end * width);
-                    forward(x, rounded.as_ref(), w, width, y.at_column(rows.start));
-                });
-            })
+        filled(out, width, |dw| {
+            over_pieces(out, out * width, tokens, |rows| {
+                let part = Matrix::strided(&dy[rows.start..], tokens, rows.len(), out).t();
+                into(part, Matrix::rows(x, tokens, width), dw.at_column(rows.start * width), 1.0, false);
+            });
+            Ok(())
         })
     }
 }
@@ -70,8 +110,8 @@ unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result
     if !dy.len().is_multiple_of(out) {
         bail!("{} values are no rows of {out}", dy.len());
     }
-    let rounded = rounded(dy, out, weight, width);
     stored(weight, |w| {
+        let rounded = rounded(dy, out, w, width);
         over_pieces(width, out * width, dy.len() / out, |columns| {
             let dx = dx.at_column(columns.start);
             // SAFETY: the caller's; every piece has columns of its own.
@@ -82,14 +122,14 @@ unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result
 
 /// The left-hand side as the bf16 dot products want it, where they are to be used.
 #[cfg(target_arch = "x86_64")]
-fn rounded(x: &[f32], width: usize, weight: &Tensor, columns: usize) -> Option<Pairs> {
+fn rounded(x: &[f32], width: usize, weight: Stored, columns: usize) -> Option<Pairs> {
     let few = few_rows::applies(x.len() / width, columns);
-    (weight.dtype() == DType::BF16 && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
+    (matches!(weight, Stored::Bf16(_)) && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
 }
 
 /// No other processor has them.
 #[cfg(not(target_arch = "x86_64"))]
-fn rounded(_: &[f32], _: usize, _: &Tensor, _: usize) -> Option<Pairs> {
+fn rounded(_: &[f32], _: usize, _: Stored, _: usize) -> Option<Pairs> {
     None
 }
 
@@ -190,10 +230,14 @@ fn widened(bits: &[u16]) -> Vec<f32> {
 
 /// Cuts `lines` lines of a weight of `size` values into pieces of whole vectors.
 fn over_pieces(lines: usize, size: usize, tokens: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
+    let each = lines_of_a_piece(lines, size, tokens);
+    team::each(lines.div_ceil(each), &|piece| work(piece * each..((piece + 1) * each).min(lines)));
+}
+
+fn lines_of_a_piece(lines: usize, size: usize, tokens: usize) -> usize {
     let piece = if tokens <= few_rows::MOST { PIECE.0 } else { PIECE.1 };
     let pieces = (size / piece).clamp(1, PIECES);
-    let each = lines.div_ceil(pieces).next_multiple_of(16);
-    team::each(lines.div_ceil(each), &|piece| work(piece * each..((piece + 1) * each).min(lines)));
+    lines.div_ceil(pieces).next_multiple_of(16)
 }
 
 /// A new `[rows, columns]` that `fill` writes.
@@ -211,14 +255,18 @@ unsafe fn filled(rows: usize, columns: usize, fill: impl FnOnce(Target) -> Resul
 /// Hands out a weight's values as they are stored.
 fn stored<R>(weight: &Tensor, body: impl FnOnce(Stored) -> R) -> Result<R> {
     let (storage, layout) = weight.storage_and_layout();
+    Ok(body(values(&storage, layout)?))
+}
+
+fn values<'a>(storage: &'a Storage, layout: &Layout) -> Result<Stored<'a>> {
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a weight is not contiguous") };
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => Ok(body(Stored::F32(&values[start..end]))),
+    match storage {
+        Storage::Cpu(CpuStorage::F32(values)) => Ok(Stored::F32(&values[start..end])),
         Storage::Cpu(CpuStorage::BF16(values)) => {
             let values = &values[start..end];
             // SAFETY: a bf16 is its 16 bits (`repr(transparent)`).
             let bits = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u16>(), values.len()) };
-            Ok(body(Stored::Bf16(bits)))
+            Ok(Stored::Bf16(bits))
         }
         _ => bail!("a CPU kernel was handed a weight that is neither f32 nor bf16, or one of another device"),
     }
