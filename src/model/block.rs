@@ -177,7 +177,7 @@ impl Block {
         // Nobody asks for a gradient through a cache.
         let decoding = !matches!(pass.attend, Attend::Sequences(_));
         if decoding && pass.intervention.is_none() && by_hand::applies(self) {
-            let (out, _) = read([x], |[x]| by_hand::forward(self, x, pass))?;
+            let (out, _) = read([x], |[x]| by_hand::forward(self, x, pass, None))?;
             return Tensor::from_vec(out, x.shape(), x.device());
         }
         let x = pass.tap(layer, Site::ResidPre, x.clone())?;

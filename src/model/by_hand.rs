@@ -32,6 +32,7 @@ pub struct Kept {
     gate: Vec<f32>,
     up: Vec<f32>,
     low: [Vec<f32>; 7], // each LoRA's x Aᵀ, in the order of `Block::linears`
+    rows: Option<Vec<usize>>,
 }
 
 /// What a backward pass gives: the input's gradient, if it was wanted, and those of the trained weights: the two norms', then
@@ -73,21 +74,35 @@ pub fn trains(block: &Block, trained: usize) -> bool {
     applies(block) && trained == norms + block.linears().into_iter().map(of).sum::<usize>()
 }
 
-/// `[tokens, d_model] → [tokens, d_model]`.
-pub fn forward(block: &Block, x: &[f32], pass: &mut Pass) -> Result<(Vec<f32>, Kept)> {
+/// Whether a block may be asked for some tokens' outputs alone: dropout counts tokens by their places.
+pub fn narrows(block: &Block, pass: &Pass) -> bool {
+    let dropped = |linear: &Linear| linear.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
+    pass.dropout.is_none() || !block.linears().into_iter().any(dropped)
+}
+
+/// `[tokens, d_model] → [tokens, d_model]`, or only these `rows` of the result (of the last block, the head reads those of
+/// tokens that predict something): then what follows attention, and its way back, is done for them alone.
+pub fn forward(block: &Block, x: &[f32], pass: &mut Pass, rows: Option<Vec<usize>>) -> Result<(Vec<f32>, Kept)> {
     let [q, k, v, o, gate, up, down] = parts_of(block)?;
+    let width = block.input_norm.weight.elem_count();
     let h = norm(&block.input_norm, x)?;
     // [tokens, heads · head_dim] and twice [tokens, kv_heads · head_dim]
     let [(mut q, low_q), (mut k, low_k), (v, low_v)] = linears([q, k, v], &h, pass)?;
-    let mixed = attend(block, &mut q, &mut k, &v, &mut pass.attend)?;
+    let mut mixed = attend(block, &mut q, &mut k, &v, &mut pass.attend)?;
+    if let Some(rows) = &rows {
+        mixed = gathered(&mixed, rows, mixed.len() * width / x.len());
+    }
     let [(mut middle, low_o)] = linears([o], &mixed, pass)?;
-    add(&mut middle, x);
+    match &rows {
+        None => add(&mut middle, x),
+        Some(rows) => add(&mut middle, &gathered(x, rows, width)),
+    }
     let h = norm(&block.mlp_norm, &middle)?;
     let [(gate, low_gate), (up, low_up)] = linears([gate, up], &h, pass)?; // [tokens, intermediate]
     let [(mut out, low_down)] = linears([down], &gated(&gate, &up), pass)?;
     add(&mut out, &middle);
     let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
-    Ok((out, Kept { q, k, v, mixed, middle, gate, up, low }))
+    Ok((out, Kept { q, k, v, mixed, middle, gate, up, low, rows }))
 }
 
 /// Attention's mean of the values; queries and keys come back turned by their positions.
@@ -105,7 +120,7 @@ fn attend(block: &Block, q: &mut [f32], k: &mut [f32], v: &[f32], attend: &mut A
     Ok(attention.forward(q, k, v))
 }
 
-/// From the gradient of the output, that of the input (if `with_input`), and those of the trained weights.
+/// From the gradient of the output (of its `rows`, if only those were asked for), that of the input (if `with_input`), and those of the trained weights.
 pub fn backward(
     block: &Block,
     x: &[f32],
@@ -115,7 +130,7 @@ pub fn backward(
     with_input: bool,
 ) -> Result<Grads> {
     let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] = parts_of(block)?;
-    let Kept { q, k, v, mixed, middle, mut gate, mut up, low } = kept;
+    let Kept { q, k, v, mixed, middle, mut gate, mut up, low, rows } = kept;
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = &low;
 
     let mut dg = Vec::new();
@@ -130,6 +145,10 @@ pub fn backward(
 
     let mut dmixed = Vec::new();
     let o = linear_grad(o_proj, &mixed, low_o, &grad, Some(&mut dmixed), pass)?;
+    if let Some(rows) = &rows {
+        dmixed = scattered(&dmixed, rows, q.len());
+        grad = scattered(&grad, rows, x.len());
+    }
     let attention = Attention::new(&block.heads, &pass.attend.segments())?;
     let [dq, dk, dv] = attention.backward(&q, &k, &v, &dmixed);
     let read = [q_proj, k_proj, v_proj].into_iter().any(reads);
@@ -145,6 +164,20 @@ pub fn backward(
     let norms = [input_norm, mlp_norm].into_iter().flatten();
     let grads = norms.chain([q, k, v, o, gate, up, down].into_iter().flatten()).collect();
     Ok((with_input.then_some(grad), grads))
+}
+
+/// These rows of a matrix.
+fn gathered(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
+    rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
+}
+
+/// Rows put back into their places among `len` values, zeros elsewhere.
+fn scattered(values: &[f32], rows: &[usize], len: usize) -> Vec<f32> {
+    let (mut all, width) = (vec![0.0; len], values.len() / rows.len().max(1));
+    for (row, values) in rows.iter().zip(values.chunks_exact(width.max(1))) {
+        all[row * width..(row + 1) * width].copy_from_slice(values);
+    }
+    all
 }
 
 /// Whether a linear's own gradients ask for its input.

@@ -17,6 +17,8 @@ pub mod gelu;
 mod lanes;
 pub mod layer_norm;
 pub mod linear;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 pub mod product;
 pub mod rms_norm;
 pub mod rope;

@@ -60,8 +60,11 @@ fn widest() -> Path {
     #[cfg(target_arch = "x86_64")]
     {
         let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        if avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-            let dots = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw");
+        if avx2 && avx512 {
+            let dots = is_x86_feature_detected!("avx512bf16");
             return if dots { Path::Avx512Bf16 } else { Path::Avx512 };
         }
         if avx2 {

@@ -9,6 +9,8 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 #[cfg(target_arch = "x86_64")]
 use super::dots::Pairs;
 use super::few_rows::{self, Stored, few_rows};
+#[cfg(target_arch = "x86_64")]
+use super::panels::{self, Left, Right};
 use super::product::{Matrix, Target, into};
 use super::simd::vectorised;
 #[cfg(target_arch = "x86_64")]
@@ -151,6 +153,12 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y
             (Stored::F32(w), _) => {
                 into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
             }
+            #[cfg(target_arch = "x86_64")]
+            (Stored::Bf16(w), _) if path() >= Path::Avx512 => {
+                let left = Left { values: x.as_ptr(), row: width, column: 1 };
+                let right = Right { values: w.as_ptr(), stride: width, turned: true };
+                panels::product(left, right, (tokens, width, rows), y, 1.0, false);
+            }
             (Stored::Bf16(w), _) => {
                 for (index, w) in w.chunks(lines(width) * width).enumerate() {
                     let w = widened(w);
@@ -193,6 +201,12 @@ unsafe fn backward(
             }
             #[cfg(target_arch = "x86_64")]
             (Stored::Bf16(w), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride, add),
+            #[cfg(target_arch = "x86_64")]
+            (Stored::Bf16(w), _) if path() >= Path::Avx512 => {
+                let left = Left { values: dy.as_ptr(), row: out, column: 1 };
+                let right = Right { values: w[columns.start..].as_ptr(), stride: width, turned: false };
+                panels::product(left, right, (tokens, out, count), dx, 1.0, add);
+            }
             (Stored::Bf16(w), _) => {
                 for first in (0..out).step_by(lines(count)) {
                     let last = (first + lines(count)).min(out);
