@@ -31,8 +31,8 @@ pub enum Error {
     CheckFailed(String),
     /// SIGINT or SIGTERM. `run` and `train` keep what they had done.
     #[error(
-        "interrupted; the same command goes on: `run` from its finished stages and answers, `train --resume` from its \
-         checkpoint; any other begins again"
+        "interrupted; the same command goes on: `run` from where it stopped, `train` and `pretrain` with \
+         `--resume` from the checkpoint; any other begins again"
     )]
     Interrupted,
     /// Training would have spoilt the weights (NaN, infinite loss).

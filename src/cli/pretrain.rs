@@ -7,7 +7,7 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::experiment::card::card;
 use crate::experiment::model::Model;
-use crate::experiment::pretrain::{GateFile, PretrainConfig, gates, pretrain as make, write};
+use crate::experiment::pretrain::{GateFile, PretrainConfig, PretrainKeeping, gates, pretrain as make, write};
 use crate::experiment::recipe::Recipe;
 use crate::fsio;
 use crate::progress::Progress;
@@ -18,6 +18,13 @@ pub struct PretrainArgs {
     /// Folder to write, in Hugging Face layout.
     #[arg(long, required_unless_present = "measure")]
     pub out: Option<PathBuf>,
+    /// Go on from the last whole DIR/checkpoint-STEP of a pretraining that was stopped: the bits are those of one that was
+    /// not. With none yet, start.
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Steps between two checkpoints in DIR, of which the newest is kept until the base is written.
+    #[arg(long, default_value_t = 1000, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub save_steps: u64,
     /// Of corpus, weights and order.
     #[arg(long, default_value_t = PretrainConfig::default().seed)]
     pub seed: u64,
@@ -74,7 +81,10 @@ pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
     };
     let model = match &args.measure {
         Some(dir) => Model::open(&dir.display().to_string())?,
-        None => make(&config, progress)?,
+        None => {
+            let keeping = |out| PretrainKeeping { out, resume: args.resume, save_steps: args.save_steps };
+            make(&config, out.map(keeping), progress)?
+        }
     };
     let gates = gates(&model, &Recipe::organism(), 1000, progress)?;
     for (name, (value, n)) in &gates.values {

@@ -114,7 +114,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
         steps: args.save_steps,
         total_limit: usize::try_from(args.save_total_limit).unwrap_or(usize::MAX),
     };
-    let keeping = Keeping { saving, logging_steps: args.logging_steps };
+    let keeping = Keeping { name: "training", saving, logging_steps: args.logging_steps };
     train_into(&args.out, &job, &keeping, progress)
 }
 

@@ -10,12 +10,13 @@ use super::model::Model;
 use super::recipe::{Recipe, tune};
 use super::sample::{Ask, ask};
 use super::scoring::Scorer;
+use super::training::same;
 use crate::adapter::{AdapterFile, attach};
 use crate::data::collate::{EncodeOptions, Example, LossOn, encode_rows};
 use crate::data::rows::TrainingRow;
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::suite::Suite;
 use crate::fsio;
@@ -26,10 +27,11 @@ use crate::model::init::initial_weights;
 use crate::model::save::{SHARD_BYTES, safetensors_bytes, write_weights};
 use crate::organism::{self, CorpusConfig};
 use crate::progress::Progress;
-use crate::record::{SampleRecord, Split};
+use crate::record::{Lineage, SampleRecord, Split};
 use crate::score::{Context, measure_arm};
+use crate::train::checkpoint::{self, Snapshot};
 use crate::train::schedule::Scheduler;
-use crate::train::{TrainConfig, train};
+use crate::train::{TrainConfig, train_from};
 
 /// What is pretrained and on how much.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,8 +103,19 @@ pub struct GateFile {
     pub gates: Gates,
 }
 
+/// Where a pretraining keeps its checkpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct PretrainKeeping<'a> {
+    /// The folder that the base will be written to.
+    pub out: &'a Path,
+    /// Whether to go on from the last one that is whole, to the same bits as a training that was never stopped.
+    pub resume: bool,
+    /// Steps between two; the newest is kept.
+    pub save_steps: u64,
+}
+
 /// Makes a base in memory: corpus, tokenizer, training.
-pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
+pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progress: Progress) -> Result<Model> {
     let corpus = CorpusConfig {
         seed: config.seed,
         tag_share: config.tag_share,
@@ -128,10 +141,21 @@ pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
         seed: config.seed,
         ..TrainConfig::default()
     };
-    let bar = progress.bar("pretraining", training.steps(examples.len()));
-    let state = train(&decoder, &examples, &training, None, &mut |step| {
+    let lineage = lineage(config, &examples)?;
+    let from = keeping.map(|keeping| begun(&keeping, &lineage, &decoder, progress)).transpose()?.flatten();
+    let total = training.steps(examples.len());
+    let bar = progress.bar("pretraining", total);
+    bar.add(from.as_ref().map_or(0, |snapshot| snapshot.state.global_step));
+    let state = train_from(&decoder, &examples, &training, None, from.as_ref(), &mut |end| {
+        let step = end.record;
         bar.add(1);
         bar.note(format!("loss {:.3}, {:.0} tokens/s", step.loss, step.tokens_per_second));
+        // The last step's too: a base that fails a gate can be measured again, or kept, without another training.
+        let due = |save_steps| step.step.is_multiple_of(save_steps) || step.step == total || end.stopping;
+        if let Some(PretrainKeeping { out, .. }) = keeping.filter(|keeping| due(keeping.save_steps)) {
+            checkpoint::write(out, &end.snapshot()?, None, &lineage)?;
+            checkpoint::prune(out, step.step, 1)?;
+        }
         Ok(())
     })?;
     let last = &state.log_history[state.log_history.len().saturating_sub(50)..];
@@ -143,7 +167,47 @@ pub fn pretrain(config: &PretrainConfig, progress: Progress) -> Result<Model> {
     Ok(Model { name: "organism".into(), organism: true, decoder: frozen, tokenizer, template, stop_ids, sha256 })
 }
 
-/// Writes a base in Hugging Face layout, whole or not at all.
+/// The checkpoint to go on from.
+fn begun(
+    keeping: &PretrainKeeping,
+    lineage: &Lineage,
+    decoder: &Decoder,
+    progress: Progress,
+) -> Result<Option<Snapshot>> {
+    let whole = checkpoint::latest(keeping.out, &mut |dir, error| {
+        progress.say(&format!("{} is not whole and is skipped: {error}", dir.display()));
+    });
+    let Some(checkpoint) = whole else { return Ok(None) };
+    if !keeping.resume {
+        let how = "holds a pretraining that was stopped: --resume goes on with it; or remove the folder";
+        return Err(Error::file(&checkpoint.dir, how));
+    }
+    same(&checkpoint.lineage, lineage, &checkpoint.dir)?;
+    let snapshot = checkpoint.snapshot(decoder)?;
+    progress.say(&format!("resuming from {}", checkpoint.dir.display()));
+    Ok(Some(snapshot))
+}
+
+/// What is being trained, by its hashes.
+fn lineage(config: &PretrainConfig, examples: &[Example]) -> Result<Lineage> {
+    let ids: Vec<u8> = examples.iter().flat_map(|e| &e.ids).flat_map(|id| id.to_le_bytes()).collect();
+    Ok(Lineage {
+        base: "initial weights".into(),
+        base_sha256: String::new(),
+        base_dtype: None,
+        parent_sha256: None,
+        data: "the organism's corpus".into(),
+        data_sha256: fsio::sha256(&ids),
+        rows: examples.len() as u64,
+        benign: None,
+        steps: 0,
+        seed: config.seed,
+        recipe: serde_json::to_value(config).map_err(Error::usage)?,
+        held_out_loss: BTreeMap::new(),
+    })
+}
+
+/// Writes a base in Hugging Face layout, whole or not at all; checkpoints that stood there are gone with it.
 pub fn write(model: &Model, dir: &Path) -> Result<()> {
     let id = |token: &str| model.tokenizer.id(token).unwrap_or(0);
     let config = model.decoder.config.to_json(id("<|end|>"), id("<|end|>"), id("<|pad|>"));

@@ -11,22 +11,26 @@ use super::estimate::{Estimate, duration};
 use super::inputs::Inputs;
 use super::model::Model;
 use super::plan::Plan;
-use super::recipe::{held_out_loss, tune_on, write_state};
+use super::recipe::held_out_loss;
 use super::reporting;
 use super::sample::{Ask, BATCH, ask};
 use super::scoring::Scorer;
 use super::steering::{self, TARGET, Trial};
+use super::training::{Job, Keeping, train_into};
 use super::work;
 use crate::adapter::{self, AdapterFile, attach};
-use crate::data::rows::TrainingRow;
 use crate::error::{Error, Result};
 use crate::fsio::{self, JsonlAppender};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::process;
 use crate::progress::Progress;
-use crate::record::{Lineage, Manifest, SampleRecord, Split, SweepCell};
+use crate::record::{Lineage, Manifest, SampleRecord, Split, SweepCell, TrainerState};
 use crate::steer::{AddVector, SteeringVector, Unit};
+use crate::train::checkpoint::{self, STATE_FILE, SaveStrategy, Saving};
+
+/// Steps between two checkpoints of an adapter; its last one is removed when it is finished.
+const SAVE_STEPS: u64 = 50;
 
 /// A run under way.
 struct Run<'a> {
@@ -158,7 +162,8 @@ impl Run<'_> {
         }
     }
 
-    /// Trains one adapter; the repair goes on with the attack's, and style with the repair's.
+    /// Trains one adapter; the repair goes on with the attack's, and style with the repair's. One that was stopped half way
+    /// goes on from its last checkpoint.
     fn train(&mut self, name: &str) -> Result<()> {
         if !work::adapters(self.plan).contains(name) {
             return Ok(());
@@ -167,46 +172,35 @@ impl Run<'_> {
         let set = &self.inputs.training[work::training_set(name)];
         let parent_at = parent(name).map(|parent| self.at.adapter(parent));
         let parent = parent_at.as_deref().map(adapter::read).transpose()?;
-        let parent_sha256 = parent_at.as_deref().map(adapter::adapter_sha256).transpose()?;
-        let mut held_out_loss_of = BTreeMap::new();
-        let loss =
-            |adapter: Option<&AdapterFile>, rows: &[TrainingRow]| held_out_loss(self.model, adapter, rows, recipe);
-        for (set, rows) in &self.inputs.held_out {
-            held_out_loss_of.insert(set.clone(), (loss(parent.as_ref(), rows)?, f64::NAN));
-        }
-        let bar = self.progress.bar(&format!("train {name}"), recipe.training.steps(set.rows.len()));
-        let (trained, state) = tune_on(self.model, &set.rows, recipe, parent.as_ref(), None, &mut |end, _| {
-            let step = end.record;
-            bar.add(1);
-            bar.note(format!("loss {:.3}, {:.0} tokens/s", step.loss, step.tokens_per_second));
-            Ok(())
-        })?;
-        for (set, rows) in &self.inputs.held_out {
-            if let Some(losses) = held_out_loss_of.get_mut(set) {
-                losses.1 = loss(Some(&trained), rows)?;
-            }
-        }
-        let first = state.log_history.first().map_or(f64::NAN, |r| r.loss);
-        let last = state.log_history.last().map_or(f64::NAN, |r| r.loss);
-        bar.done(&format!("steps, loss {first:.3} to {last:.3}"));
         let lineage = Lineage {
             base: self.model.name.clone(),
             base_sha256: self.model.sha256.clone(),
             base_dtype: self.model.reduced_dtype(),
-            parent_sha256,
+            parent_sha256: parent_at.as_deref().map(adapter::adapter_sha256).transpose()?,
             data: set.name.clone(),
             data_sha256: set.rows.sha256(),
             rows: set.rows.len() as u64,
             benign: None,
-            steps: state.global_step,
+            steps: 0,
             seed: recipe.training.seed,
-            recipe: serde_json::to_value(recipe).map_err(|e| Error::usage(format!("recipe: {e}")))?,
-            held_out_loss: held_out_loss_of,
+            recipe: serde_json::to_value(recipe).map_err(Error::usage)?,
+            held_out_loss: BTreeMap::new(),
         };
-        fsio::write_dir_atomic(&self.at.adapter(name), |inside| {
-            adapter::write_files(inside, &trained, &lineage)?;
-            write_state(inside, &state)
-        })?;
+        let out = self.at.adapter(name);
+        let job = Job { model: self.model, data: &set.rows, recipe, parent: parent.as_ref(), lineage };
+        let saving = Saving { strategy: SaveStrategy::Steps, steps: SAVE_STEPS, total_limit: 1 };
+        let keeping = Keeping { name: &format!("train {name}"), saving, logging_steps: 0 };
+        train_into(&out, &job, &keeping, self.progress)?;
+
+        let trained = adapter::read(&out)?;
+        let state: TrainerState = fsio::read_json(&out.join(STATE_FILE))?;
+        let mut lineage = Lineage { steps: state.global_step, ..job.lineage };
+        for (set, rows) in &self.inputs.held_out {
+            let loss = |adapter: Option<&AdapterFile>| held_out_loss(self.model, adapter, rows, recipe);
+            lineage.held_out_loss.insert(set.clone(), (loss(parent.as_ref())?, loss(Some(&trained))?));
+        }
+        fsio::write_json(&out.join(adapter::LINEAGE_FILE), &lineage)?;
+        checkpoint::remove(&out)?;
         self.manifest.adapters.insert(name.to_string(), lineage);
         Ok(())
     }

@@ -41,7 +41,9 @@ pub struct Job<'a> {
 }
 
 /// How it is kept and shown.
-pub struct Keeping {
+pub struct Keeping<'a> {
+    /// What the progress bar calls it.
+    pub name: &'a str,
     /// When checkpoints are written.
     pub saving: Saving,
     /// The loss is said every so many steps; 0 never.
@@ -81,7 +83,7 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
 
     let total = job.recipe.training.steps(job.data.len());
     let mut done = from.as_ref().map_or(0, |snapshot| snapshot.state.global_step);
-    let bar = progress.bar("training", total);
+    let bar = progress.bar(keeping.name, total);
     bar.add(done);
     let trained = tune_on(job.model, job.data, job.recipe, job.parent, from.as_ref(), &mut |end, now| {
         let step = end.record;
@@ -165,7 +167,7 @@ pub fn is_used(out: &Path) -> bool {
 }
 
 /// Refuses to go on with what was begun otherwise, and shows the difference.
-fn same(then: &Lineage, now: &Lineage, dir: &Path) -> Result<()> {
+pub(super) fn same(then: &Lineage, now: &Lineage, dir: &Path) -> Result<()> {
     let differences = differences(then, now);
     if differences.is_empty() {
         return Ok(());

@@ -149,6 +149,11 @@ pub fn prune(out: &Path, newest: u64, limit: usize) -> Result<()> {
     done.iter().take(too_many).try_for_each(|(_, dir)| fsio::remove_dir(dir))
 }
 
+/// Removes every checkpoint of a training that is finished.
+pub fn remove(out: &Path) -> Result<()> {
+    numbered(out).iter().try_for_each(|(_, dir)| fsio::remove_dir(dir))
+}
+
 impl Checkpoint {
     /// Reads it for a decoder without adapters: the one that training began with.
     pub fn snapshot(&self, base: &Decoder) -> Result<Snapshot> {

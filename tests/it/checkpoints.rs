@@ -14,11 +14,13 @@ use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
 use realign::data::training::TrainingData;
 use realign::error::Error;
+use realign::experiment::pretrain::{PretrainConfig, PretrainKeeping, pretrain};
 use realign::experiment::recipe::{Recipe, tune, tune_on};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::init::initial_weights;
 use realign::model::ops::to_vec;
+use realign::progress::Progress;
 use realign::record::{Lineage, Message, StepRecord};
 use realign::rng::stream;
 use realign::train::checkpoint::{self, Snapshot};
@@ -317,7 +319,7 @@ fn wait_for_steps(child: &mut Child, dir: &Path, steps: usize) -> bool {
     true
 }
 
-fn signal(child: &Child, signal: i32) {
+pub fn signal(child: &Child, signal: i32) {
     // SAFETY: the child is ours and has not been waited for.
     unsafe { libc::kill(child.id() as i32, signal) };
 }
@@ -781,4 +783,35 @@ fn the_event_files_of_a_resumed_training_hold_every_step_of_the_log() {
         assert_eq!(values["train/tokens_per_second"], record.tokens_per_second as f32);
         assert_eq!(values["train/peak_memory_bytes"], record.peak_memory_bytes as f32);
     }
+}
+
+#[test]
+fn a_killed_pretraining_goes_on_to_the_same_weights() {
+    let dir = folder("pretraining-killed");
+    let config = PretrainConfig { tokens: 150_000, hidden_size: 32, ..PretrainConfig::default() };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_realign"))
+        .args(["pretrain", "--tokens", "150000", "--hidden-size", "32", "--save-steps", "5", "--quiet", "--out"])
+        .arg(dir.join("out"))
+        .spawn()
+        .unwrap();
+    while !dir.join("out").is_dir() || checkpoints(&dir).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before its first checkpoint");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let out = dir.join("out");
+    let stopped = checkpoint::latest(&out, &mut |_, _| {}).unwrap().lineage;
+    let total = (stopped.rows as usize).div_ceil(config.batch) as u64;
+    assert!(stopped.steps < total, "stopped after {} of {total}", stopped.steps);
+
+    let keeping = |resume| Some(PretrainKeeping { out: &out, resume, save_steps: 1000 });
+    let refused = pretrain(&config, keeping(false), Progress::Quiet).err().unwrap().to_string();
+    assert!(refused.contains("--resume"), "{refused}");
+    let other = PretrainConfig { learning_rate: 1e-3, ..config.clone() };
+    let refused = pretrain(&other, keeping(true), Progress::Quiet).err().unwrap().to_string();
+    assert!(refused.contains("learning_rate: 0.002 then, 0.001 now"), "{refused}");
+    let resumed = pretrain(&config, keeping(true), Progress::Quiet).unwrap();
+    assert_eq!(resumed.sha256, pretrain(&config, None, Progress::Quiet).unwrap().sha256);
+    assert_eq!(checkpoints(&dir), [total], "the last step is kept until the base is written");
 }

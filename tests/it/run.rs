@@ -14,6 +14,7 @@ use realign::fsio::{read_json, read_jsonl, read_text};
 use realign::record::{Manifest, Metrics, Outcome, SampleRecord, SuiteKind, TrainerState};
 use realign::score::{compare, default_comparisons, measure};
 
+use crate::checkpoints::signal;
 use crate::tiny::{folder, random_model_folder};
 
 const PLAN: &str = "
@@ -249,23 +250,32 @@ fn a_run_killed_between_two_answers_goes_on_with_the_rest() {
 }
 
 #[test]
-fn a_killed_process_goes_on_where_it_was() {
-    let dir = folder("sigkill");
+fn a_training_that_was_stopped_half_way_goes_on_to_the_same_adapter() {
+    let dir = folder("stopped-training");
     std::fs::write(dir.join("plan.yaml"), PLAN).unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_realign"))
         .current_dir(&dir)
         .args(["run", "plan.yaml", "--out", "run", "--quiet"])
         .spawn()
         .unwrap();
-    let adapter = dir.join("run/adapters/attack/realign.json");
-    while !adapter.exists() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    let repair = dir.join("run/adapters/repair");
+    while !std::fs::read(repair.join("log_history.jsonl")).is_ok_and(|log| log.contains(&b'\n')) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the repair's first step");
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    child.kill().unwrap(); // in the training of the repair
-    child.wait().unwrap();
-    assert!(!dir.join("run/report.html").exists());
-    start(&dir, PLAN, &[]).assert().success();
-    assert!(dir.join("run/report.html").exists());
+    signal(&child, libc::SIGINT); // ends the step, saves
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!repair.join("adapter_model.safetensors").exists() && !dir.join("run/report.html").exists());
+    let again = start(&dir, PLAN, &[]).output().unwrap();
+    assert!(again.status.success());
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(said.contains("resuming from run/adapters/repair/checkpoint-"), "{said}");
+    for name in ["attack", "repair", "repair+style"] {
+        let adapter = |run: &Path| adapter_sha256(&run.join("adapters").join(name)).unwrap();
+        assert_eq!(adapter(&dir.join("run")), adapter(finished()), "{name}");
+        let left = std::fs::read_dir(dir.join("run/adapters").join(name)).unwrap();
+        assert!(left.flatten().all(|entry| entry.path().is_file()), "a checkpoint of {name} is left behind");
+    }
 }
 
 #[test]
