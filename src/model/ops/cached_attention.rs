@@ -17,30 +17,26 @@ vectorised! {
         while first < scores.len() {
             let (keys, scores) = (&keys[first..], &mut scores[first..]);
             first += match scores.len() / LANES {
-                4.. => score_vectors::<4>(q, keys, stride, scale, scores),
-                2.. => score_vectors::<2>(q, keys, stride, scale, scores),
-                _ => score_vectors::<1>(q, keys, stride, scale, scores),
+                4.. => score_some::<{ 4 * LANES }>(q, keys, stride, scale, scores),
+                2.. => score_some::<{ 2 * LANES }>(q, keys, stride, scale, scores),
+                _ => score_some::<LANES>(q, keys, stride, scale, scores),
             };
         }
     }
 }
 
-/// Scores of `V` vectors, which stay in registers over all dimensions. Gives how many positions that are.
-#[allow(clippy::needless_range_loop)] // indices with constant bounds are what turns the sums into registers
+/// Scores of `N` positions, which stay in registers over all dimensions. Gives `N`.
 #[inline(always)]
-fn score_vectors<const V: usize>(q: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]) -> usize {
-    let mut sums = [[0f32; LANES]; V];
+fn score_some<const N: usize>(q: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]) -> usize {
+    let mut sums = [0f32; N];
     for (q, keys) in q.iter().zip(keys.chunks(stride)) {
-        let (weight, (keys, _)) = (q * scale, keys.as_chunks::<LANES>());
-        let keys = &keys[..V];
-        for v in 0..V {
-            for lane in 0..LANES {
-                sums[v][lane] += weight * keys[v][lane];
-            }
+        let (weight, keys) = (q * scale, &keys[..N]);
+        for (sum, key) in sums.iter_mut().zip(keys) {
+            *sum += weight * key;
         }
     }
-    scores[..V * LANES].copy_from_slice(sums.as_flattened());
-    V * LANES
+    scores[..N].copy_from_slice(&sums);
+    N
 }
 
 vectorised! {

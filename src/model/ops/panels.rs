@@ -283,7 +283,8 @@ mod tests {
 
     #[test]
     fn every_rest_of_rows_columns_and_depth_is_multiplied() {
-        if crate::model::ops::simd::force(crate::model::ops::simd::Path::Avx512) < crate::model::ops::simd::Path::Avx512 {
+        if crate::model::ops::simd::force(crate::model::ops::simd::Path::Avx512) < crate::model::ops::simd::Path::Avx512
+        {
             return;
         }
         for (m, n, k) in [(1, 7, 19), (2, 48, 32), (5, 33, 64), (9, 1, 1), (29, 130, 35), (13, 65, 2 * DEPTH + 2)] {

@@ -148,6 +148,18 @@ vectorised! {
 
 const LANES: usize = 16;
 
+/// Halves upon halves: one after the other, sixteen lanes would take longer than the loop that filled them.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES], both: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            *a = both(*a, *b);
+        }
+    }
+    lanes[0]
+}
+
 /// Σ a·b in sixteen lanes, so that the loop needs no reordering to run in a vector unit.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -159,7 +171,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
             lanes[lane] += x[lane] * y[lane];
         }
     }
-    lanes.iter().sum::<f32>() + tail
+    folded(lanes, |a, b| a + b) + tail
 }
 
 /// Σ values in sixteen lanes.
@@ -173,7 +185,7 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
             lanes[lane] += x[lane];
         }
     }
-    lanes.iter().sum::<f32>() + tail
+    folded(lanes, |a, b| a + b) + tail
 }
 
 /// The largest value, in sixteen lanes; −∞ of an empty slice.
@@ -187,7 +199,7 @@ pub(crate) fn max(values: &[f32]) -> f32 {
             lanes[lane] = if x[lane] > lanes[lane] { x[lane] } else { lanes[lane] };
         }
     }
-    lanes.iter().fold(tail, |m, &x| if x > m { x } else { m })
+    folded(lanes, |a, b| if b > a { b } else { a }).max(tail)
 }
 
 /// eˣ to about two units in the last place, without a branch (Cody and Waite reduction, Cephes' polynomial).
