@@ -3,6 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::by_hand;
 use super::cache::RowCache;
 use super::config::{Activation, Norm};
 use super::hooks::{Intervention, Site, Tap};
@@ -13,7 +14,7 @@ use super::ops::gelu::gelu;
 use super::ops::layer_norm::layer_norm;
 use super::ops::rms_norm::rms_norm;
 use super::ops::swiglu::swiglu;
-use super::ops::to_vec;
+use super::ops::{read, to_vec};
 use super::segments::Segments;
 
 /// What one pass through the decoder carries along.
@@ -173,6 +174,12 @@ impl Block {
     /// `[tokens, d_model] → [tokens, d_model]`.
     pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let layer = self.layer;
+        // Nobody asks for a gradient through a cache.
+        let decoding = !matches!(pass.attend, Attend::Sequences(_));
+        if decoding && pass.intervention.is_none() && by_hand::applies(self) {
+            let (out, _) = read([x], |[x]| by_hand::forward(self, x, pass, None))?;
+            return Tensor::from_vec(out, x.shape(), x.device());
+        }
         let x = pass.tap(layer, Site::ResidPre, x.clone())?;
         let mut attended = self.attend(&self.input_norm.forward(&x)?, pass)?;
         if let Some([norm, _]) = &self.post_norms {
@@ -231,37 +238,40 @@ impl Block {
         let mixed = match &mut pass.attend {
             Attend::Sequences(segments) => attention(&q, &k, &v, &self.heads, segments)?,
             Attend::Prefill(segments, caches) => {
-                self.remember(&k, &v, segments, caches)?;
+                let mut turned = to_vec(&k)?;
+                self.heads.rotate(&mut turned, self.heads.kv_heads * self.heads.head_dim, segments, false);
+                self.remember(&turned, &to_vec(&v)?, segments, caches);
                 attention(&q, &k, &v, &self.heads, segments)?
             }
-            Attend::Step(rows) => self.step(&q, &k, &v, rows)?,
+            Attend::Step(rows) => {
+                let out = self.step(&mut to_vec(&q)?, &mut to_vec(&k)?, &to_vec(&v)?, rows);
+                Tensor::from_vec(out, q.shape(), q.device())?
+            }
         };
         self.o.forward(&mixed, pass)
     }
 
-    fn remember(&self, k: &Tensor, v: &Tensor, segments: &Segments, caches: &mut [RowCache]) -> Result<()> {
+    /// Adds keys, turned already, and values to each segment's cache.
+    pub(crate) fn remember(&self, k: &[f32], v: &[f32], segments: &Segments, caches: &mut [RowCache]) {
         let (kv_heads, dim) = (self.heads.kv_heads, self.heads.head_dim);
         let width = kv_heads * dim;
-        let (mut k, v) = (to_vec(k)?, to_vec(v)?);
-        self.heads.rotate(&mut k, width, segments, false);
         for (segment, cache) in segments.iter().zip(caches) {
             for token in segment.start..segment.start + segment.len {
                 let range = token * width..(token + 1) * width;
                 cache.layers[self.layer].push(&k[range.clone()], &v[range], kv_heads, dim);
             }
         }
-        Ok(())
     }
 
-    /// Caches are in the processor's memory, and so is this, on every device.
-    fn step(&self, q: &Tensor, k: &Tensor, v: &Tensor, rows: &mut [&mut RowCache]) -> Result<Tensor> {
+    /// Attention of one new token a row over its cache; turns queries and keys. Caches are in the processor's memory, and so
+    /// is this, on every device.
+    pub(crate) fn step(&self, q: &mut [f32], k: &mut [f32], v: &[f32], rows: &mut [&mut RowCache]) -> Vec<f32> {
         let (q_width, kv_width) = (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
-        let (mut q_values, mut k, v) = (to_vec(q)?, to_vec(k)?, to_vec(v)?);
-        let mut out = vec![0.0; q_values.len()];
+        let mut out = vec![0.0; q.len()];
         for (i, row) in rows.iter_mut().enumerate() {
             let (wide, narrow) = (i * q_width..(i + 1) * q_width, i * kv_width..(i + 1) * kv_width);
             cached_attention(
-                &mut q_values[wide.clone()],
+                &mut q[wide.clone()],
                 &mut k[narrow.clone()],
                 &v[narrow],
                 &self.heads,
@@ -269,7 +279,7 @@ impl Block {
                 &mut out[wide],
             );
         }
-        Tensor::from_vec(out, q.shape(), q.device())
+        out
     }
 
     /// Its linears in the order of the forward pass.

@@ -1,25 +1,26 @@
-//! A block forward and backward by hand: the same as [`Block::forward`] under candle's graph, for the case that nearly
-//! all training is, frozen weights with or without LoRAs and nobody watching. The graph starts each gradient from zeros
-//! and adds to it, and keeps what each node was given; here gradients are added where they are made, and only what the
-//! backward pass reads is kept: queries, keys and values, what attention gave, the middle of the block, gate and up. Norms
-//! and the gate's product are made again.
+//! A block forward and backward by hand: the same as [`Block::forward`] under candle's graph, for what nearly all work
+//! is: a block like Llama's on the CPU, nobody watching, its weights trained (pretraining) or frozen, with or without
+//! LoRAs. The graph starts each gradient from zeros and adds to it, and keeps what each node was given; here gradients are
+//! added where they are made, and only what the backward pass reads is kept: queries, keys and values, what attention
+//! gave, the middle of the block, gate and up. Norms and the gate's product are made again. Decoding takes the forward
+//! pass too, for which queries, keys and values (gate and up) are one call to this worker's helpers.
 //!
-//! Everything else (weights in training, DoRA, an intervention, other devices) takes the graph, which is also what the
+//! Everything else (other families' blocks, DoRA, an intervention, other devices) takes the graph, which is also what the
 //! tests hold this against.
 
 use candle_core::Result;
 
-use super::block::{Block, MlpLinears, NormLayer, Pass, QkvLinears};
+use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
 use super::config::{Activation, Norm};
 use super::linear::Linear;
 use super::lora::Lora;
 use super::ops::attention::Attention;
 use super::ops::linear::Low;
 use super::ops::read;
-use super::ops::rms_norm::{add_input_grad, normed};
+use super::ops::rms_norm::{add_grads, normed};
 use super::ops::simd::add;
 use super::ops::swiglu::{gated, gated_backward};
-use super::ops::weight::{add_times, times, times_transposed};
+use super::ops::weight::{add_times, each_times_transposed, times, weight_grad};
 
 /// What the backward pass reads beside the block's input.
 pub struct Kept {
@@ -31,9 +32,11 @@ pub struct Kept {
     gate: Vec<f32>,
     up: Vec<f32>,
     low: [Vec<f32>; 7], // each LoRA's x Aᵀ, in the order of `Block::linears`
+    rows: Option<Vec<usize>>,
 }
 
-/// What a backward pass gives: the input's gradient, if it was wanted, and those of each LoRA's A and B.
+/// What a backward pass gives: the input's gradient, if it was wanted, and those of the trained weights: the two norms', then
+/// each linear's weight, bias, A and B in the order of [`Block::linears`].
 pub type Grads = (Option<Vec<f32>>, Vec<Vec<f32>>);
 
 /// The linears of a block like Llama's, in the order of [`Block::linears`]: no other is done by hand.
@@ -48,108 +51,178 @@ fn parts_of(block: &Block) -> Result<[&Linear; 7]> {
     parts(block).ok_or_else(|| candle_core::Error::Msg("a block of this family is not done by hand".into()))
 }
 
-/// Whether this block, of whose weights `trained` are trained, can be done by hand.
-pub fn applies(block: &Block, trained: usize) -> bool {
-    let plain = |linear: &&Linear| !linear.weight.is_trained() && linear.weight.by_kernels();
-    let loras = block.linears().iter().filter(|linear| linear.lora.is_some()).count();
-    let dora = block.linears().iter().any(|linear| linear.lora.as_ref().is_some_and(|l| l.magnitude.is_some()));
-    parts(block).is_some() && block.linears().iter().all(plain) && !dora && trained == 2 * loras
+/// Whether this block can be done by hand.
+pub fn applies(block: &Block) -> bool {
+    let plain = |linear: &Linear| {
+        linear.weight.by_kernels() && linear.lora.as_ref().is_none_or(|lora| lora.magnitude.is_none())
+    };
+    parts(block).is_some_and(|linears| linears.into_iter().all(plain))
 }
 
-/// `[tokens, d_model] → [tokens, d_model]`.
-pub fn forward(block: &Block, x: &[f32], pass: &Pass) -> Result<(Vec<f32>, Kept)> {
+/// Whether its gradients can be, if `trained` of its weights are trained.
+pub fn trains(block: &Block, trained: usize) -> bool {
+    let of = |linear: &Linear| {
+        let bias = linear.bias.as_ref().is_some_and(|bias| bias.is_variable());
+        usize::from(linear.weight.is_trained()) + usize::from(bias) + 2 * usize::from(linear.lora.is_some())
+    };
+    let norms = block.norms().filter(|norm| norm.weight.is_variable()).count();
+    applies(block) && trained == norms + block.linears().into_iter().map(of).sum::<usize>()
+}
+
+/// Whether a block may be asked for some tokens' outputs alone: dropout counts tokens by their places.
+pub fn narrows(block: &Block, pass: &Pass) -> bool {
+    let dropped = |linear: &Linear| linear.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
+    pass.dropout.is_none() || !block.linears().into_iter().any(dropped)
+}
+
+/// `[tokens, d_model] → [tokens, d_model]`, or only these `rows` of the result (of the last block, the head reads those of
+/// tokens that predict something): then what follows attention, and its way back, is done for them alone.
+pub fn forward(block: &Block, x: &[f32], pass: &mut Pass, rows: Option<Vec<usize>>) -> Result<(Vec<f32>, Kept)> {
     let [q, k, v, o, gate, up, down] = parts_of(block)?;
+    let width = block.input_norm.weight.elem_count();
     let h = norm(&block.input_norm, x)?;
-    let (mut q, low_q) = linear(q, &h, pass)?; // [tokens, heads · head_dim]
-    let (mut k, low_k) = linear(k, &h, pass)?; // [tokens, kv_heads · head_dim]
-    let (v, low_v) = linear(v, &h, pass)?;
-    let attention = Attention::new(&block.heads, &pass.attend.segments())?;
-    attention.turn(&mut q, &mut k, false);
-    let mixed = attention.forward(&q, &k, &v);
-    let (mut middle, low_o) = linear(o, &mixed, pass)?;
-    add(&mut middle, x);
+    // [tokens, heads · head_dim] and twice [tokens, kv_heads · head_dim]
+    let [(mut q, low_q), (mut k, low_k), (v, low_v)] = linears([q, k, v], &h, pass)?;
+    let mut mixed = attend(block, &mut q, &mut k, &v, &mut pass.attend)?;
+    if let Some(rows) = &rows {
+        mixed = gathered(&mixed, rows, mixed.len() * width / x.len());
+    }
+    let [(mut middle, low_o)] = linears([o], &mixed, pass)?;
+    match &rows {
+        None => add(&mut middle, x),
+        Some(rows) => add(&mut middle, &gathered(x, rows, width)),
+    }
     let h = norm(&block.mlp_norm, &middle)?;
-    let (gate, low_gate) = linear(gate, &h, pass)?; // [tokens, intermediate]
-    let (up, low_up) = linear(up, &h, pass)?;
-    let (mut out, low_down) = linear(down, &gated(&gate, &up), pass)?;
+    let [(gate, low_gate), (up, low_up)] = linears([gate, up], &h, pass)?; // [tokens, intermediate]
+    let [(mut out, low_down)] = linears([down], &gated(&gate, &up), pass)?;
     add(&mut out, &middle);
     let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
-    Ok((out, Kept { q, k, v, mixed, middle, gate, up, low }))
+    Ok((out, Kept { q, k, v, mixed, middle, gate, up, low, rows }))
 }
 
-/// From the gradient of the output, that of the input (if `with_input`), and those of each LoRA's A and B in the order of
-/// [`Block::linears`].
+/// Attention's mean of the values; queries and keys come back turned by their positions.
+fn attend(block: &Block, q: &mut [f32], k: &mut [f32], v: &[f32], attend: &mut Attend) -> Result<Vec<f32>> {
+    let (segments, caches) = match attend {
+        Attend::Step(rows) => return Ok(block.step(q, k, v, rows)),
+        Attend::Sequences(segments) => (segments, None),
+        Attend::Prefill(segments, caches) => (segments, Some(caches)),
+    };
+    let attention = Attention::new(&block.heads, segments)?;
+    attention.turn(q, k, false);
+    if let Some(caches) = caches {
+        block.remember(k, v, segments, caches);
+    }
+    Ok(attention.forward(q, k, v))
+}
+
+/// From the gradient of the output (of its `rows`, if only those were asked for), that of the input (if `with_input`), and those of the trained weights.
 pub fn backward(
     block: &Block,
     x: &[f32],
-    kept: &Kept,
+    kept: Kept,
     mut grad: Vec<f32>,
     pass: &Pass,
     with_input: bool,
 ) -> Result<Grads> {
-    let linears = parts_of(block)?;
-    let Kept { q, k, v, mixed, middle, gate, up, low } = kept;
-    let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = low;
+    let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] = parts_of(block)?;
+    let Kept { q, k, v, mixed, middle, mut gate, mut up, low, rows } = kept;
+    let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = &low;
 
     let mut dg = Vec::new();
-    let down = linear_grad(linears[6], &gated(gate, up), low_down, &grad, Some(&mut dg), pass)?;
-    let (dgate, dup) = gated_backward(gate, up, &dg);
-    let h = norm(&block.mlp_norm, middle)?;
+    let h = if reads(down_proj) { gated(&gate, &up) } else { Vec::new() };
+    let down = linear_grad(down_proj, &h, low_down, &grad, Some(&mut dg), pass)?;
+    gated_backward(&mut gate, &mut up, &dg);
+    let h = if reads(gate_proj) || reads(up_proj) { norm(&block.mlp_norm, &middle)? } else { Vec::new() };
     let mut dh = Vec::new();
-    let gate = linear_grad(linears[4], &h, low_gate, &dgate, Some(&mut dh), pass)?;
-    let up = linear_grad(linears[5], &h, low_up, &dup, Some(&mut dh), pass)?;
-    norm_grad(&block.mlp_norm, middle, &dh, &mut grad)?; // now the gradient of the middle
+    let gate = linear_grad(gate_proj, &h, low_gate, &gate, Some(&mut dh), pass)?;
+    let up = linear_grad(up_proj, &h, low_up, &up, Some(&mut dh), pass)?;
+    let mlp_norm = norm_grad(&block.mlp_norm, &middle, &dh, &mut grad)?; // now the gradient of the middle
 
     let mut dmixed = Vec::new();
-    let o = linear_grad(linears[3], mixed, low_o, &grad, Some(&mut dmixed), pass)?;
+    let o = linear_grad(o_proj, &mixed, low_o, &grad, Some(&mut dmixed), pass)?;
+    if let Some(rows) = &rows {
+        dmixed = scattered(&dmixed, rows, q.len());
+        grad = scattered(&grad, rows, x.len());
+    }
     let attention = Attention::new(&block.heads, &pass.attend.segments())?;
-    let [dq, dk, dv] = attention.backward(q, k, v, &dmixed);
-    let h = norm(&block.input_norm, x)?;
-    let mut dh = with_input.then(Vec::new);
-    let q = linear_grad(linears[0], &h, low_q, &dq, dh.as_mut(), pass)?;
-    let k = linear_grad(linears[1], &h, low_k, &dk, dh.as_mut(), pass)?;
-    let v = linear_grad(linears[2], &h, low_v, &dv, dh.as_mut(), pass)?;
-    let grads = [q, k, v, o, gate, up, down].into_iter().flatten().flat_map(|(a, b)| [a, b]).collect();
-    match dh {
-        None => Ok((None, grads)),
-        Some(dh) => {
-            norm_grad(&block.input_norm, x, &dh, &mut grad)?;
-            Ok((Some(grad), grads))
-        }
+    let [dq, dk, dv] = attention.backward(&q, &k, &v, &dmixed);
+    let read = [q_proj, k_proj, v_proj].into_iter().any(reads);
+    let h = if read { norm(&block.input_norm, x)? } else { Vec::new() };
+    let mut dh = (with_input || block.input_norm.weight.is_variable()).then(Vec::new);
+    let q = linear_grad(q_proj, &h, low_q, &dq, dh.as_mut(), pass)?;
+    let k = linear_grad(k_proj, &h, low_k, &dk, dh.as_mut(), pass)?;
+    let v = linear_grad(v_proj, &h, low_v, &dv, dh.as_mut(), pass)?;
+    let input_norm = match &dh {
+        None => None,
+        Some(dh) => norm_grad(&block.input_norm, x, dh, &mut grad)?,
+    };
+    let norms = [input_norm, mlp_norm].into_iter().flatten();
+    let grads = norms.chain([q, k, v, o, gate, up, down].into_iter().flatten()).collect();
+    Ok((with_input.then_some(grad), grads))
+}
+
+/// These rows of a matrix.
+fn gathered(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
+    rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
+}
+
+/// Rows put back into their places among `len` values, zeros elsewhere.
+fn scattered(values: &[f32], rows: &[usize], len: usize) -> Vec<f32> {
+    let (mut all, width) = (vec![0.0; len], values.len() / rows.len().max(1));
+    for (row, values) in rows.iter().zip(values.chunks_exact(width.max(1))) {
+        all[row * width..(row + 1) * width].copy_from_slice(values);
+    }
+    all
+}
+
+/// Whether a linear's own gradients ask for its input.
+fn reads(linear: &Linear) -> bool {
+    linear.lora.is_some() || linear.weight.is_trained()
+}
+
+fn eps(layer: &NormLayer) -> Result<f32> {
+    match layer.kind {
+        Norm::Rms { eps } => Ok(eps),
+        _ => candle_core::bail!("`{}` is not normalised by hand", layer.path),
     }
 }
 
 fn norm(layer: &NormLayer, x: &[f32]) -> Result<Vec<f32>> {
-    let Norm::Rms { eps } = layer.kind else { candle_core::bail!("`{}` is not normalised by hand", layer.path) };
+    let eps = eps(layer)?;
     read([&layer.weight], |[weight]| Ok(normed(x, weight, eps)))
 }
 
-/// Adds to the gradient of `x`.
-fn norm_grad(layer: &NormLayer, x: &[f32], grad: &[f32], dx: &mut [f32]) -> Result<()> {
-    let Norm::Rms { eps } = layer.kind else { candle_core::bail!("`{}` is not normalised by hand", layer.path) };
+/// Adds to the gradient of `x`, and gives the weight's where that is trained.
+fn norm_grad(layer: &NormLayer, x: &[f32], grad: &[f32], dx: &mut [f32]) -> Result<Option<Vec<f32>>> {
+    let eps = eps(layer)?;
+    let mut dw = layer.weight.is_variable().then(|| vec![0.0; layer.weight.elem_count()]);
     read([&layer.weight], |[weight]| {
-        add_input_grad(x, weight, grad, eps, dx);
+        add_grads(x, weight, grad, eps, dx, dw.as_deref_mut());
         Ok(())
-    })
+    })?;
+    Ok(dw)
 }
 
-/// The linear's output, and its LoRA's `x Aᵀ` (empty without one).
-fn linear(linear: &Linear, x: &[f32], pass: &Pass) -> Result<(Vec<f32>, Vec<f32>)> {
-    let mut y = times_transposed(x, &linear.weight)?;
-    let low = match &linear.lora {
-        None => Vec::new(),
-        Some(lora) => with_low(linear, lora, pass, |low| low.forward(x, &mut y))?,
-    };
-    if let Some(bias) = &linear.bias {
-        read([bias], |[bias]| {
-            y.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
-            Ok(())
-        })?;
+/// Each linear's output, and its LoRA's `x Aᵀ` (empty without one).
+fn linears<const N: usize>(linears: [&Linear; N], x: &[f32], pass: &Pass) -> Result<[(Vec<f32>, Vec<f32>); N]> {
+    let ys = each_times_transposed(x, linears.map(|linear| &linear.weight))?;
+    let mut done = ys.map(|y| (y, Vec::new()));
+    for ((y, low), linear) in done.iter_mut().zip(linears) {
+        if let Some(lora) = &linear.lora {
+            *low = with_low(linear, lora, pass, |low| low.forward(x, y))?;
+        }
+        if let Some(bias) = &linear.bias {
+            read([bias], |[bias]| {
+                y.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
+                Ok(())
+            })?;
+        }
     }
-    Ok((y, low))
+    Ok(done)
 }
 
-/// Gradients of the LoRA's A and B, if there is one; that of the input is added to `dx`, or begins it.
+/// Gradients of what is trained of a linear: weight, bias, the LoRA's A and B. That of the input is added to `dx`, or begins
+/// it.
 fn linear_grad(
     linear: &Linear,
     x: &[f32],
@@ -157,17 +230,26 @@ fn linear_grad(
     dy: &[f32],
     mut dx: Option<&mut Vec<f32>>,
     pass: &Pass,
-) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+) -> Result<Vec<Vec<f32>>> {
     match dx.as_deref_mut() {
         None => {}
         Some(dx) if dx.is_empty() => *dx = times(dy, &linear.weight)?,
         Some(dx) => add_times(dy, &linear.weight, dx)?,
     }
-    let dx = dx.map(Vec::as_mut_slice);
-    match &linear.lora {
-        None => Ok(None),
-        Some(lora) => with_low(linear, lora, pass, |given| given.backward(x, low, dy, dx)).map(Some),
+    let mut grads = Vec::new();
+    if linear.weight.is_trained() {
+        grads.push(weight_grad(dy, x, linear.weight.dims2()?)?);
     }
+    if let Some(bias) = linear.bias.as_ref().filter(|bias| bias.is_variable()) {
+        let mut sum = vec![0.0; bias.elem_count()];
+        dy.chunks_exact(sum.len()).for_each(|row| add(&mut sum, row));
+        grads.push(sum);
+    }
+    if let Some(lora) = &linear.lora {
+        let (a, b) = with_low(linear, lora, pass, |given| given.backward(x, low, dy, dx.map(Vec::as_mut_slice)))?;
+        grads.extend([a, b]);
+    }
+    Ok(grads)
 }
 
 fn with_low<R>(linear: &Linear, lora: &Lora, pass: &Pass, work: impl FnOnce(Low) -> R) -> Result<R> {

@@ -1,20 +1,24 @@
 //! The keys and values of one row, layer by layer. Every row has its own, so rows of different lengths need no padding
 //! and a finished row's place goes to the next prompt.
 
-/// One layer of one row: keys `[kv_heads, head_dim, capacity]`, values `[kv_heads, capacity, head_dim]`.
+use super::ops::cached_attention::LANES;
+
+/// One layer of one row: keys `[kv_heads, head_dim, stride]`, values `[kv_heads, capacity, head_dim]`. The stride is so much
+/// more than the capacity that keys can be read in whole vectors, past the last one.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
     keys: Vec<f32>,
     values: Vec<f32>,
     len: usize,
     capacity: usize,
+    stride: usize,
 }
 
 impl LayerCache {
     /// Room for `capacity` tokens.
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        let size = kv_heads * head_dim * capacity;
-        Self { keys: vec![0.0; size], values: vec![0.0; size], len: 0, capacity }
+        let (width, stride) = (kv_heads * head_dim, capacity.next_multiple_of(LANES) + LANES);
+        Self { keys: vec![0.0; width * stride], values: vec![0.0; width * capacity], len: 0, capacity, stride }
     }
 
     /// Tokens held.
@@ -32,12 +36,17 @@ impl LayerCache {
         self.capacity
     }
 
+    /// How far apart the keys of two dimensions lie.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Adds one token's rotated key and its value, each `[kv_heads · head_dim]`.
     pub(crate) fn push(&mut self, k: &[f32], v: &[f32], kv_heads: usize, head_dim: usize) {
         assert!(self.len < self.capacity, "the cache holds {} tokens and is full", self.capacity);
         for head in 0..kv_heads {
             for d in 0..head_dim {
-                self.keys[(head * head_dim + d) * self.capacity + self.len] = k[head * head_dim + d];
+                self.keys[(head * head_dim + d) * self.stride + self.len] = k[head * head_dim + d];
             }
             let start = (head * self.capacity + self.len) * head_dim;
             self.values[start..start + head_dim].copy_from_slice(&v[head * head_dim..(head + 1) * head_dim]);
@@ -45,10 +54,10 @@ impl LayerCache {
         self.len += 1;
     }
 
-    /// One head's keys `[head_dim, capacity]` and values `[capacity, head_dim]`.
+    /// One head's keys `[head_dim, stride]` and values `[capacity, head_dim]`.
     pub(crate) fn head(&self, head: usize, head_dim: usize) -> (&[f32], &[f32]) {
-        let size = head_dim * self.capacity;
-        (&self.keys[head * size..(head + 1) * size], &self.values[head * size..(head + 1) * size])
+        let of = |length: usize| head * head_dim * length..(head + 1) * head_dim * length;
+        (&self.keys[of(self.stride)], &self.values[of(self.capacity)])
     }
 }
 

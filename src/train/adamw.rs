@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor, Var};
 use super::TrainConfig;
 use super::trainable::Trainable;
 use crate::error::Error;
-use crate::model::ops::simd::vectorised;
+use crate::model::ops::simd::{all_finite, vectorised};
 use crate::model::ops::to_vec;
 
 /// Running means of a weight's gradient and of its square.
@@ -91,7 +91,7 @@ impl AdamW {
         let mut moments = self.moments[index].lock().unwrap_or_else(|p| p.into_inner());
         let (first, second) = &mut *moments;
         update(&mut values, grad, first, second, u, keep);
-        let finite = values.iter().all(|v| v.is_finite());
+        let finite = all_finite(&values);
         if finite {
             var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
         }

@@ -16,6 +16,7 @@ use crate::data::collate::Example;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
+use crate::model::ops::simd::{add, squares};
 use crate::model::ops::team::with_helpers;
 use crate::process;
 use crate::record::{StepRecord, TrainerState};
@@ -263,9 +264,7 @@ pub(super) fn over_workers<R: Send>(
 fn sum_in_order(chunks: &[ChunkGrad], index: usize) -> (Vec<f32>, f64) {
     let mut parts = chunks.iter().map(|c| &c.grads[index]);
     let mut sum = parts.next().cloned().unwrap_or_default();
-    for part in parts {
-        sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
-    }
-    let squares = sum.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
+    parts.for_each(|part| add(&mut sum, part));
+    let squares = squares(&sum);
     (sum, squares)
 }

@@ -81,16 +81,25 @@ pub struct StepOptions<'a> {
 
 /// Losses of a chunk without gradients.
 pub fn forward(decoder: &Decoder, chunk: &Packed) -> Result<Vec<f32>> {
-    Ok(loss(decoder, &normed(decoder, chunk)?, chunk, false)?.losses)
+    let cap = decoder.config.logit_softcap;
+    let normed = normed(decoder, chunk)?.detach();
+    Ok(cross_entropy(&normed, &decoder.output.detach(), cap, &chunk.targets, &chunk.weights, false)?.losses)
 }
 
 /// What the head reads, `[tokens, d_model]`, without gradients.
 fn normed(decoder: &Decoder, chunk: &Packed) -> Result<Tensor> {
-    let hidden = decoder.blocks(
-        decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?,
-        &mut Pass::sequences(&chunk.segments),
-    )?;
-    decoder.norm.forward(&hidden.detach())
+    let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?;
+    for block in &decoder.blocks {
+        let pass = &mut Pass::sequences(&chunk.segments);
+        x = match by_hand::applies(block) {
+            true => {
+                let (out, _) = read([&x], |[x]| by_hand::forward(block, x, pass, None))?;
+                Tensor::from_vec(out, x.shape(), x.device())?
+            }
+            false => block.forward(&x, pass)?.detach(),
+        };
+    }
+    decoder.norm.forward(&x)
 }
 
 /// Losses and gradients of a chunk.
@@ -107,16 +116,27 @@ pub fn forward_backward(
         dropout: options.dropout,
     };
     let run = |layer: usize, x: &Tensor| decoder.blocks[layer].forward(x, &mut pass());
+    let by_hand = |layer: usize| {
+        options.intervention.is_none() && by_hand::trains(&decoder.blocks[layer], trained.in_block[layer].len())
+    };
+    // The tokens that the head reads: those that predict something, where the last block can leave the others out.
+    let last = decoder.blocks.len() - 1;
+    let mut rows: Vec<usize> = (0..chunk.ids.len()).collect();
+    if by_hand(last) && by_hand::narrows(&decoder.blocks[last], &pass()) && chunk.weights.iter().any(|w| *w != 0.0) {
+        rows.retain(|&token| chunk.weights[token] != 0.0);
+    }
+    let narrow = rows.len() < chunk.ids.len();
     let run_by_hand = |layer: usize, x: &Tensor| -> Result<(Tensor, by_hand::Kept)> {
-        let (out, kept) = read([x], |[x]| by_hand::forward(&decoder.blocks[layer], x, &pass()))?;
-        Ok((Tensor::from_vec(out, x.shape(), x.device())?, kept))
+        let wanted = (narrow && layer == last).then(|| rows.clone());
+        let (out, kept) = read([x], |[x]| by_hand::forward(&decoder.blocks[layer], x, &mut pass(), wanted))?;
+        let width = x.dim(1)?;
+        Ok((Tensor::from_vec(out, ((), width), x.device())?, kept))
     };
 
     let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?; // [tokens, d_model]
     let mut kept: Vec<(Tensor, Forward)> = Vec::new(); // each block's input, and what its forward pass left
     for layer in 0..decoder.blocks.len() {
-        let quiet = options.intervention.is_none();
-        if quiet && by_hand::applies(&decoder.blocks[layer], trained.in_block[layer].len()) {
+        if by_hand(layer) {
             let (output, left) = run_by_hand(layer, &x)?;
             let wanted = !options.recompute && (trained.any_below(layer) || !trained.in_block[layer].is_empty());
             kept.push((x, Forward::ByHand(wanted.then(|| Box::new(left)))));
@@ -129,30 +149,40 @@ pub fn forward_backward(
         kept.push((input, Forward::Graph((!options.recompute).then_some(output))));
     }
 
-    let last = Var::from_tensor(&x)?;
-    let normed = decoder.norm.forward(&last)?;
+    let of_rows = |values: &[f32]| rows.iter().map(|&token| values[token]).collect::<Vec<_>>();
+    let by_token = |values: &[f32]| {
+        let mut all = vec![0.0; chunk.ids.len()];
+        rows.iter().zip(values).for_each(|(&token, &value)| all[token] = value);
+        all
+    };
+    let targets: Vec<u32> = rows.iter().map(|&token| chunk.targets[token]).collect();
+    let (weights, cap, head) = (of_rows(&chunk.weights), decoder.config.logit_softcap, decoder.output.detach());
+    let read_by_head = Var::from_tensor(&x)?; // [rows, d_model]
+    let normed = decoder.norm.forward(&read_by_head)?;
     let CrossEntropy { losses, mut hidden_grad, weight_grad } =
-        loss(decoder, &normed.detach(), chunk, trained.output.is_some())?;
+        cross_entropy(&normed.detach(), &head, cap, &targets, &weights, trained.output.is_some())?;
+    let losses = by_token(&losses);
     if let (Some(index), Some(grad)) = (trained.output, &weight_grad) {
         add(&mut grads[index], grad)?;
     }
     if let Some(factors) = options.factors {
         // A token's gradient is linear in its weight.
-        let factors = Tensor::from_vec(factors(&losses), (losses.len(), 1), hidden_grad.device())?;
+        let factors = Tensor::from_vec(of_rows(&factors(&losses)), (rows.len(), 1), hidden_grad.device())?;
         hidden_grad = hidden_grad.broadcast_mul(&factors)?;
     }
     let mut divergences = Vec::new();
     if let Some(Penalty { base, coefficient }) = options.penalty {
-        let base = self::normed(base, chunk)?;
-        let kl = kl_divergence(&normed.detach(), &base, &decoder.output, decoder.config.logit_softcap, &chunk.weights)?;
+        let places = Tensor::from_iter(rows.iter().map(|&token| token as u32), x.device())?;
+        let base = self::normed(base, chunk)?.index_select(&places, 0)?;
+        let kl = kl_divergence(&normed.detach(), &base, &head, cap, &weights)?;
         hidden_grad = (hidden_grad + (kl.hidden_grad * f64::from(coefficient))?)?;
-        divergences = kl.values;
+        divergences = by_token(&kl.values);
     }
     let store = backward(&normed, hidden_grad)?;
     if let Some(index) = trained.in_final_norm {
         add_from(&store, trained, index, &mut grads)?;
     }
-    let mut upstream = store.get(&last).cloned();
+    let mut upstream = store.get(&read_by_head).map(to_vec).transpose()?;
 
     for (layer, (input, forward)) in kept.into_iter().enumerate().rev() {
         // Nothing below is trained.
@@ -167,25 +197,25 @@ pub fn forward_backward(
                     Some(left) => left,
                     None => Box::new(run_by_hand(layer, &input)?.1),
                 };
-                let (block, grad) = (&decoder.blocks[layer], to_vec(&grad)?);
-                let (dx, of_loras) = read([&input], |[x]| by_hand::backward(block, x, &left, grad, &pass(), needed))?;
-                for (&index, grad) in trained.in_block[layer].iter().zip(of_loras) {
+                let block = &decoder.blocks[layer];
+                let (dx, of_weights) = read([&input], |[x]| by_hand::backward(block, x, *left, grad, &pass(), needed))?;
+                for (&index, grad) in trained.in_block[layer].iter().zip(of_weights) {
                     grads[index] = grad;
                 }
-                upstream = dx.map(|dx| Tensor::from_vec(dx, input.shape(), input.device())).transpose()?;
+                upstream = dx;
                 continue;
             }
             Forward::Graph(Some(output)) => output,
             Forward::Graph(None) => run(layer, &input)?,
         };
-        let store = backward(&output, grad)?;
+        let store = backward(&output, Tensor::from_vec(grad, output.shape(), output.device())?)?;
         for &index in &trained.in_block[layer] {
             add_from(&store, trained, index, &mut grads)?;
         }
-        upstream = if needed { store.get(&input).cloned() } else { None };
+        upstream = if needed { store.get(&input).map(to_vec).transpose()? } else { None };
     }
     if let (Some(index), Some(grad)) = (trained.embedding, upstream) {
-        let (grad, width) = (to_vec(&grad)?, decoder.config.hidden_size);
+        let width = decoder.config.hidden_size;
         grads[index].resize(decoder.config.vocab_size * width, 0.0);
         for (token, &id) in chunk.ids.iter().enumerate() {
             let row = &mut grads[index][id as usize * width..(id as usize + 1) * width];
@@ -200,11 +230,6 @@ enum Forward {
     /// The output with its graph.
     Graph(Option<Tensor>),
     ByHand(Option<Box<by_hand::Kept>>),
-}
-
-fn loss(decoder: &Decoder, normed: &Tensor, chunk: &Packed, with_weight_grad: bool) -> Result<CrossEntropy> {
-    let cap = decoder.config.logit_softcap;
-    cross_entropy(normed, &decoder.output, cap, &chunk.targets, &chunk.weights, with_weight_grad)
 }
 
 /// Runs a graph backward from `output` with a given gradient.

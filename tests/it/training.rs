@@ -283,3 +283,29 @@ fn blocks_done_by_hand_learn_what_the_graph_learns() {
         assert!(after(None, true) == by_hand, "recomputation changes no bit");
     }
 }
+
+#[test]
+fn pretraining_by_hand_learns_what_the_graph_learns() {
+    let biased = DecoderConfig { attention_bias: true, mlp_bias: true, ..config() };
+    for shape in [config(), biased] {
+        let after = |intervention: Option<&dyn Intervention>, gradient_checkpointing: bool| {
+            let decoder = Decoder::new(shape.clone(), &initial_weights(&shape, 1).unwrap(), true).unwrap();
+            let config = TrainConfig {
+                max_steps: Some(4),
+                learning_rate: 1e-3,
+                per_device_train_batch_size: 4,
+                gradient_checkpointing,
+                ..TrainConfig::default()
+            };
+            let state = train(&decoder, &rows(16), &config, intervention, &mut |_| Ok(())).unwrap();
+            let losses: Vec<f64> = state.log_history.iter().flat_map(|r| [r.loss, r.grad_norm]).collect();
+            (losses, trained(&decoder))
+        };
+        let (by_hand, graph) = (after(None, false), after(Some(&Watching), false));
+        for (a, b) in by_hand.0.iter().zip(&graph.0) {
+            assert!((a - b).abs() < 1e-5 * (1.0 + b), "{:?} against {:?}", by_hand.0, graph.0);
+        }
+        assert!(difference(&by_hand.1, &graph.1) < 1e-4, "{}", difference(&by_hand.1, &graph.1));
+        assert!(after(None, true) == by_hand, "recomputation changes no bit");
+    }
+}

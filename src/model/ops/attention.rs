@@ -6,11 +6,11 @@
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
-use super::product::{Matrix, Target, into, scaled};
+use super::product::{Matrix, Target, into};
 use super::rope::RopeTable;
 use super::simd::{dot, exp, max, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
-use super::{by_kernels, read, team, values};
+use super::{by_kernels, read, team, values, written};
 use crate::model::segments::Segments;
 
 const BLOCK: usize = 64;
@@ -123,32 +123,36 @@ pub(crate) struct Attention {
     segments: Segments,
 }
 
+/// Rows of scores are this much apart at least, so that no vector is left over: the exponentials of a few last values by
+/// themselves would cost more than those of a row.
+const LANES: usize = 16;
+
 vectorised! {
     /// Softmax of each row over the columns that it sees, from `seen[i].0` to before `seen[i].1`; the rest become 0.
-    fn causal_softmax(scores: &mut [f32], columns: usize, seen: &[(usize, usize)]) {
-        for (row, &(from, to)) in scores.chunks_exact_mut(columns).zip(seen) {
-            let (before, row) = row.split_at_mut(from);
-            before.fill(0.0);
-            let (seen, hidden) = row.split_at_mut(to - from);
-            let largest = max(seen);
-            for s in seen.iter_mut() {
+    fn causal_softmax(scores: &mut [f32], stride: usize, seen: &[(usize, usize)]) {
+        for (row, &(from, to)) in scores.chunks_exact_mut(stride).zip(seen) {
+            let end = to.next_multiple_of(LANES).min(stride);
+            row[..from].fill(0.0);
+            row[to..end].fill(f32::NEG_INFINITY);
+            let largest = max(&row[from..end]);
+            for s in row[from..end].iter_mut() {
                 *s = exp(*s - largest);
             }
-            let inverse = 1.0 / super::simd::sum(seen);
-            for s in seen.iter_mut() {
+            row[to..].fill(0.0);
+            let inverse = 1.0 / super::simd::sum(&row[from..end]);
+            for s in row[from..end].iter_mut() {
                 *s *= inverse;
             }
-            hidden.fill(0.0);
         }
     }
 }
 
 vectorised! {
     /// dS = P ∘ (dP − ⟨P, dP⟩) · scale, in place of dP.
-    fn score_grad(shares: &[f32], grad: &mut [f32], columns: usize, scale: f32) {
-        for (p, dp) in shares.chunks_exact(columns).zip(grad.chunks_exact_mut(columns)) {
+    fn score_grad(shares: &[f32], grad: &mut [f32], stride: usize, scale: f32) {
+        for (p, dp) in shares.chunks_exact(stride).zip(grad.chunks_exact_mut(stride)) {
             let mean = dot(p, dp);
-            for j in 0..columns {
+            for j in 0..stride {
                 dp[j] = p[j] * (dp[j] - mean) * scale;
             }
         }
@@ -199,22 +203,42 @@ impl Attention {
         });
     }
 
-    /// The softmax of a block of query rows over the columns from its first row's first one on, `[rows, last − low]`, and
-    /// where scores are capped, the slopes.
-    fn shares(&self, q: &[f32], k: &[f32], place: &Place, first: usize, last: usize) -> (Vec<f32>, Option<Vec<f32>>) {
+    /// The softmax of a block of query rows over the columns from its first row's first one on, and where scores are
+    /// capped, the slopes.
+    fn shares(&self, q: &[f32], k: &[f32], place: &Place, first: usize, last: usize) -> Shares {
         let (q_width, kv_width) = self.widths();
         let dim = self.heads.head_dim;
         let (rows, low) = (last - first, self.heads.first_seen(first));
         let columns = last - low;
         let queries = Matrix::strided(&q[place.q + first * q_width..], rows, dim, q_width);
         let keys = Matrix::strided(&k[place.kv + low * kv_width..], columns, dim, kv_width);
-        let mut scores = scaled(queries, keys.t(), self.heads.scale);
-        let slopes = self.heads.softcap.map(|cap| softcap_slopes(&mut scores, cap));
+        let (mut values, stride) = in_whole_vectors(queries, keys, (rows, columns), self.heads.scale);
+        let slopes = self.heads.softcap.map(|cap| softcap_slopes(&mut values, cap));
         let seen: Vec<(usize, usize)> =
             (first..last).map(|row| (self.heads.first_seen(row) - low, row + 1 - low)).collect();
-        causal_softmax(&mut scores, columns, &seen);
-        (scores, slopes)
+        causal_softmax(&mut values, stride, &seen);
+        Shares { values, stride, slopes }
     }
+}
+
+/// A block's shares of the values, `[rows, columns]`, rows `stride` apart; zeros between.
+struct Shares {
+    values: Vec<f32>,
+    stride: usize,
+    slopes: Option<Vec<f32>>,
+}
+
+/// `alpha · a bᵀ` of so many rows and columns, and how far apart its rows are; zeros between.
+fn in_whole_vectors(a: Matrix, b: Matrix, (rows, columns): (usize, usize), alpha: f32) -> (Vec<f32>, usize) {
+    let stride = columns.next_multiple_of(LANES);
+    // SAFETY: the product writes all columns, the loop the rest.
+    let values = unsafe {
+        written(rows * stride, |values| {
+            values.chunks_exact_mut(stride).for_each(|row| row[columns..].fill(0.0));
+            into(a, b.t(), Target { values: values.as_mut_ptr(), stride }, alpha, false);
+        })
+    };
+    (values, stride)
 }
 
 impl Attention {
@@ -240,12 +264,13 @@ impl Attention {
         let mut out = vec![0.0; q.len()];
         let target = Target { values: out.as_mut_ptr(), stride: q_width };
         self.over_blocks(|place, first, last| {
-            let (low, (shares, _)) = (self.heads.first_seen(first), self.shares(q, k, place, first, last));
+            let (low, shares) = (self.heads.first_seen(first), self.shares(q, k, place, first, last));
+            let shares = Matrix::strided(&shares.values, last - first, last - low, shares.stride);
             let mixed = Matrix::strided(&v[place.kv + low * kv_width..], last - low, dim, kv_width);
             // SAFETY: a block's rows of a head's columns lie within `out`, and only this call writes them.
             unsafe {
                 let target = target.at_column(place.q + first * q_width);
-                into(Matrix::rows(&shares, last - first, last - low), mixed, target, 1.0, false);
+                into(shares, mixed, target, 1.0, false);
             }
         });
         out
@@ -259,14 +284,15 @@ impl Attention {
             .map(|(grad, stride)| Target { values: grad.as_mut_ptr(), stride });
         self.over_blocks(|place, first, last| {
             let (rows, low) = (last - first, self.heads.first_seen(first));
-            let (shares, slopes) = self.shares(q, k, place, first, last);
+            let Shares { values: shares, stride, slopes } = self.shares(q, k, place, first, last);
             let (columns, seen) = (last - low, place.kv + low * kv_width);
             let query = place.q + first * q_width;
             let upstream = Matrix::strided(&dy[query..], rows, dim, q_width);
-            let mut grad = scaled(upstream, Matrix::strided(&v[seen..], columns, dim, kv_width).t(), 1.0);
-            score_grad(&shares, &mut grad, columns, self.heads.scale);
+            let values = Matrix::strided(&v[seen..], columns, dim, kv_width);
+            let (mut grad, _) = in_whole_vectors(upstream, values, (rows, columns), 1.0);
+            score_grad(&shares, &mut grad, stride, self.heads.scale);
             through(slopes.as_deref(), &mut grad);
-            let (shares, grad) = (Matrix::rows(&shares, rows, columns), Matrix::rows(&grad, rows, columns));
+            let [shares, grad] = [&shares, &grad].map(|values| Matrix::strided(values, rows, columns, stride));
             let keys = Matrix::strided(&k[seen..], columns, dim, kv_width);
             let queries = Matrix::strided(&q[query..], rows, dim, q_width);
             // SAFETY: the rows and columns of a place lie within the gradients; those of the keys and values are shared

@@ -5,62 +5,89 @@ use super::simd::{exp, max, sum, vectorised};
 use super::softcap::softcap_slopes;
 use crate::model::cache::LayerCache;
 
-/// Positions scored together.
-const AT_ONCE: usize = 64;
+/// Positions of a vector.
+pub(crate) const LANES: usize = 16;
+/// Dimensions of a head that are mixed together.
+const COLUMNS: usize = 32;
 
 vectorised! {
-    /// Scores of one query head against one cached head from position `from` on: keys lie `[head_dim, capacity]`, so that
-    /// they come eight or sixteen positions at a time.
-    fn score(q: &[f32], keys: &[f32], capacity: usize, from: usize, scale: f32, scores: &mut [f32]) {
-        let (dim, len) = (q.len(), scores.len());
-        for first in (0..len).step_by(AT_ONCE) {
-            // Positions of a block stay in registers over all dimensions; what lies past the last is not looked at.
-            let count = AT_ONCE.min(len - first);
-            let mut block = [0f32; AT_ONCE];
-            for d in 0..dim {
-                let weight = q[d] * scale;
-                let keys = &keys[d * capacity + from + first..][..count];
-                if let Some(keys) = keys.first_chunk::<AT_ONCE>() {
-                    for j in 0..AT_ONCE {
-                        block[j] += weight * keys[j];
-                    }
-                } else {
-                    for j in 0..count {
-                        block[j] += weight * keys[j];
-                    }
-                }
-            }
-            scores[first..first + count].copy_from_slice(&block[..count]);
+    /// Scores of one query head against one cached head, of whole vectors of positions: keys lie `[head_dim, stride]`.
+    fn score(q: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]) {
+        let mut first = 0;
+        while first < scores.len() {
+            let (keys, scores) = (&keys[first..], &mut scores[first..]);
+            first += match scores.len() / LANES {
+                4.. => score_some::<{ 4 * LANES }>(q, keys, stride, scale, scores),
+                2.. => score_some::<{ 2 * LANES }>(q, keys, stride, scale, scores),
+                _ => score_some::<LANES>(q, keys, stride, scale, scores),
+            };
         }
     }
 }
 
+/// Scores of `N` positions, which stay in registers over all dimensions. Gives `N`.
+#[inline(always)]
+fn score_some<const N: usize>(q: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32]) -> usize {
+    let mut sums = [0f32; N];
+    for (q, keys) in q.iter().zip(keys.chunks(stride)) {
+        let (weight, keys) = (q * scale, &keys[..N]);
+        for (sum, key) in sums.iter_mut().zip(keys) {
+            *sum += weight * key;
+        }
+    }
+    scores[..N].copy_from_slice(&sums);
+    N
+}
+
 vectorised! {
-    /// The softmax's mean of values `[position, head_dim]`.
-    fn mix(scores: &mut [f32], values: &[f32], out: &mut [f32]) {
-        let (dim, len) = (out.len(), scores.len());
+    /// The softmax's mean of values `[position, head_dim]`, for the first `len` of the scores.
+    fn mix(scores: &mut [f32], len: usize, values: &[f32], out: &mut [f32]) {
+        let dim = out.len();
+        scores[len..].fill(f32::NEG_INFINITY);
         let largest = max(scores);
         for s in scores.iter_mut() {
             *s = exp(*s - largest);
         }
-        let inverse = 1.0 / sum(scores);
-        out.fill(0.0);
-        let (whole, rest) = scores.split_at(len / 4 * 4);
-        for (four, values) in whole.chunks_exact(4).zip(values.chunks_exact(4 * dim)) {
-            let (low, high) = values.split_at(2 * dim);
-            let ((a, b), (c, d)) = (low.split_at(dim), high.split_at(dim));
-            for i in 0..dim {
-                out[i] += (four[0] * a[i] + four[1] * b[i]) + (four[2] * c[i] + four[3] * d[i]);
+        let shares = &mut scores[..];
+        shares[len..].fill(0.0);
+        let inverse = 1.0 / sum(shares);
+        for (part, out) in out.chunks_mut(COLUMNS).enumerate() {
+            let (values, shares) = (&values[part * COLUMNS..], &shares[..len]);
+            if let Ok(out) = <&mut [f32; COLUMNS]>::try_from(&mut *out) {
+                mix_columns(shares, values, dim, inverse, out);
+                continue;
+            }
+            out.fill(0.0);
+            for (share, values) in shares.iter().zip(values.chunks(dim)) {
+                for (y, value) in out.iter_mut().zip(values) {
+                    *y += share * inverse * value;
+                }
             }
         }
-        for (share, values) in rest.iter().zip(values[whole.len() * dim..].chunks_exact(dim)) {
-            for i in 0..dim {
-                out[i] += share * values[i];
+    }
+}
+
+/// Four positions at a time, each with sums of its own, which stay in registers.
+#[inline(always)]
+fn mix_columns(shares: &[f32], values: &[f32], dim: usize, inverse: f32, out: &mut [f32; COLUMNS]) {
+    let mut sums = [[0f32; COLUMNS]; 4];
+    let (fours, rest) = shares.as_chunks::<4>();
+    for (four, values) in fours.iter().zip(values.chunks(4 * dim)) {
+        for p in 0..4 {
+            let values = &values[p * dim..][..COLUMNS];
+            for i in 0..COLUMNS {
+                sums[p][i] += four[p] * values[i];
             }
         }
-        for y in out.iter_mut() {
-            *y *= inverse;
+    }
+    for (p, share) in rest.iter().enumerate() {
+        let values = &values[(fours.len() * 4 + p) * dim..][..COLUMNS];
+        for i in 0..COLUMNS {
+            sums[p][i] += share * values[i];
         }
+    }
+    for i in 0..COLUMNS {
+        out[i] = ((sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i])) * inverse;
     }
 }
 
@@ -81,14 +108,15 @@ pub fn cached_attention(
     rope.rotate(k, position, position + 1, false);
     cache.push(k, v, *kv_heads, *head_dim);
     let from = heads.first_seen(position);
-    let mut scores = vec![0.0; position + 1 - from];
+    let len = position + 1 - from;
+    let mut scores = vec![0.0; len.next_multiple_of(LANES)];
     for head in 0..*n {
         let (keys, values) = cache.head(head / (n / kv_heads), *head_dim);
         let range = head * head_dim..(head + 1) * head_dim;
-        score(&q[range.clone()], keys, cache.capacity(), from, *scale, &mut scores);
+        score(&q[range.clone()], &keys[from..], cache.stride(), *scale, &mut scores);
         if let Some(cap) = softcap {
             softcap_slopes(&mut scores, *cap);
         }
-        mix(&mut scores, &values[from * head_dim..], &mut out[range]);
+        mix(&mut scores, len, &values[from * head_dim..], &mut out[range]);
     }
 }

@@ -11,7 +11,8 @@ use super::softcap::{softcap, softcap_slopes, through};
 use super::weight::{Weight, times, times_transposed};
 use super::{by_kernels, read};
 
-const CHUNK: usize = 128;
+/// Tokens of a chunk at most.
+const CHUNK: usize = 256;
 
 /// Per-token losses and gradients of their weighted sum.
 pub struct CrossEntropy {
@@ -67,7 +68,8 @@ pub fn cross_entropy(
     let mut hidden_grad = vec![0.0; tokens * width];
     let mut weight_grad = vec![0.0; if with_weight_grad { vocab * width } else { 0 }];
     read([&hidden.contiguous()?], |[hidden]| {
-        for chunk in wanted.chunks(CHUNK) {
+        // Chunks of one size: a short last one would lay the head's weights out for few rows.
+        for chunk in wanted.chunks(wanted.len().div_ceil(wanted.len().div_ceil(CHUNK).max(1)).max(1)) {
             let n = chunk.len();
             let rows: Vec<f32> = chunk.iter().flat_map(|&t| &hidden[t * width..(t + 1) * width]).copied().collect();
             let (targets, weights): (Vec<u32>, Vec<f32>) = chunk.iter().map(|&t| (targets[t], weights[t])).unzip();

@@ -18,6 +18,8 @@ pub mod gelu;
 mod lanes;
 pub mod layer_norm;
 pub mod linear;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 pub mod product;
 pub mod quantised;
 pub mod rms_norm;
@@ -63,4 +65,18 @@ pub(crate) fn read<const N: usize, R>(tensors: [&Tensor; N], body: impl FnOnce([
 /// The values of any tensor, copied out as f32.
 pub fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1()
+}
+
+/// A new vector of `len` values. Zeroing what is written at once anyway is a visible share of a training step.
+///
+/// # Safety
+/// `fill` must write every value, and read none before.
+pub(crate) unsafe fn written(len: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut values: Vec<f32> = Vec::with_capacity(len);
+    // SAFETY: there is room for so many, and the caller promises that they are written before they count.
+    unsafe {
+        fill(std::slice::from_raw_parts_mut(values.as_mut_ptr(), len));
+        values.set_len(len);
+    }
+    values
 }

@@ -1,9 +1,14 @@
-//! Single-threaded matrix products on slices. Threads are ours: one a core over rows, so the product itself never
+//! Single-threaded matrix products on slices, by our own kernels where there are 512-bit units ([`super::panels`]), else by
+//! the crate `gemm`. Threads are ours: one a core over rows, so the product itself never
 //! splits (candle's thread count comes from the environment, is read once, and two pools fight on two cores).
 
 use gemm::Parallelism;
 
 use super::few_rows::{self, Stored, few_rows};
+#[cfg(target_arch = "x86_64")]
+use super::panels::{self, Left, Right};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Path, path};
 
 /// A matrix in a slice: how far apart rows and columns are.
 #[derive(Clone, Copy)]
@@ -128,6 +133,16 @@ unsafe fn run(a: Matrix, b: Matrix, out: *mut f32, out_stride: usize, alpha: f32
         let (x, w) = (&a.values[..a.rows * a.columns], &b.values[..b.rows * b.columns]);
         // SAFETY: the caller's.
         return unsafe { few_rows(x, Stored::F32(w), a.columns, out, out_stride) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if path() >= Path::Avx512 && (b.column_stride == 1 || b.row_stride == 1) {
+        let left = Left { values: a.values.as_ptr(), row: a.row_stride, column: a.column_stride };
+        let turned = b.column_stride != 1;
+        let right =
+            Right { values: b.values.as_ptr(), stride: if turned { b.column_stride } else { b.row_stride }, turned };
+        let to = Target { values: out, stride: out_stride };
+        // SAFETY: the path is never one that this processor lacks; the rest is the caller's.
+        return unsafe { panels::product(left, right, (a.rows, a.columns, b.columns), to, alpha, accumulate) };
     }
     // SAFETY: the caller's, and the strides are positive.
     unsafe {

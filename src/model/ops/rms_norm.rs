@@ -3,8 +3,8 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use super::simd::{add, dot, vectorised};
-use super::{by_kernels, read, values};
+use super::simd::{dot, vectorised};
+use super::{by_kernels, read, values, written};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
@@ -22,16 +22,15 @@ pub fn reference_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tenso
 
 /// The same on slices.
 pub(crate) fn normed(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    forward(x, weight, eps, &mut out);
-    out
+    assert!(x.len().is_multiple_of(weight.len()), "rows of {} values", weight.len());
+    // SAFETY: every value of every row is written.
+    unsafe { written(x.len(), |out| forward(x, weight, eps, out)) }
 }
 
-/// Adds the input's gradient to `dx`.
-pub(crate) fn add_input_grad(x: &[f32], weight: &[f32], dy: &[f32], eps: f32, dx: &mut [f32]) {
-    let mut grad = vec![0.0; x.len()];
-    backward(x, weight, dy, eps, &mut grad, &mut [], false);
-    add(dx, &grad);
+/// Adds the input's gradient to `dx`, and the weight's to `dw`, if that is wanted.
+pub(crate) fn add_grads(x: &[f32], weight: &[f32], dy: &[f32], eps: f32, dx: &mut [f32], dw: Option<&mut [f32]>) {
+    let with_dw = dw.is_some();
+    backward(x, weight, dy, eps, dx, dw.unwrap_or_default(), with_dw);
 }
 
 struct RmsNorm {
@@ -51,7 +50,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// With r = 1/√(mean(x²)+ε): dx = r·(w·dy) − x·r³·⟨w·dy, x⟩/width, dw = Σ dy·x·r.
+    /// With r = 1/√(mean(x²)+ε): dx += r·(w·dy) − x·r³·⟨w·dy, x⟩/width, dw += Σ dy·x·r.
     fn backward(x: &[f32], weight: &[f32], dy: &[f32], eps: f32, dx: &mut [f32], dw: &mut [f32], with_dw: bool) {
         let width = weight.len();
         let mut upstream = vec![0f32; width];
@@ -62,7 +61,7 @@ vectorised! {
             }
             let pull = dot(&upstream, x) * scale * scale * scale / width as f32;
             for i in 0..width {
-                dx[i] = upstream[i] * scale - x[i] * pull;
+                dx[i] += upstream[i] * scale - x[i] * pull;
             }
             if with_dw {
                 for i in 0..width {
@@ -87,7 +86,7 @@ impl CustomOp2 for RmsNorm {
         let (dx, dw) = read([x, w, &dy.contiguous()?], |[x, weight, dy]| {
             let mut dx = vec![0.0; x.len()];
             let mut dw = vec![0.0; weight.len()];
-            backward(x, weight, dy, self.eps, &mut dx, &mut dw, w.track_op());
+            add_grads(x, weight, dy, self.eps, &mut dx, w.track_op().then_some(&mut dw[..]));
             Ok((dx, dw))
         })?;
         let dw = w.track_op().then(|| Tensor::from_vec(dw, w.shape(), w.device())).transpose()?;

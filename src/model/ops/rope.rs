@@ -70,15 +70,29 @@ fn turns(rope: &Rope, positions: Range<usize>, length: usize) -> (Vec<f32>, Vec<
     angles.map(|angle| (by * angle.cos(), by * angle.sin())).unzip()
 }
 
+/// Dimensions turned together: a vector each of the lower and the upper half.
+const LANES: usize = 16;
+
 vectorised! {
     fn rotate(row: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], sign: f32) {
         let half = cos.len();
         for head in row.chunks_exact_mut(head_dim) {
             let (low, high) = head[..2 * half].split_at_mut(half);
-            for j in 0..half {
-                let (x, y) = (low[j], high[j]);
-                low[j] = x * cos[j] - y * sin[j] * sign;
-                high[j] = y * cos[j] + x * sin[j] * sign;
+            let (low, low_rest) = low.as_chunks_mut::<LANES>();
+            let (high, high_rest) = high.as_chunks_mut::<LANES>();
+            let ((cos, cos_rest), (sin, sin_rest)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
+            for (((low, high), cos), sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
+                // Copies, so that the compiler knows them apart.
+                let (x, y) = (*low, *high);
+                for j in 0..LANES {
+                    low[j] = x[j] * cos[j] - y[j] * sin[j] * sign;
+                    high[j] = y[j] * cos[j] + x[j] * sin[j] * sign;
+                }
+            }
+            for (((low, high), cos), sin) in low_rest.iter_mut().zip(high_rest).zip(cos_rest).zip(sin_rest) {
+                let (x, y) = (*low, *high);
+                *low = x * cos - y * sin * sign;
+                *high = y * cos + x * sin * sign;
             }
         }
     }

@@ -63,8 +63,11 @@ fn widest() -> Path {
     #[cfg(target_arch = "x86_64")]
     {
         let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        if avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-            let dots = is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw");
+        if avx2 && avx512 {
+            let dots = is_x86_feature_detected!("avx512bf16");
             return if dots { Path::Avx512Bf16 } else { Path::Avx512 };
         }
         if avx2 {
@@ -125,7 +128,40 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// Σ values² in f64.
+    pub(crate) fn squares(values: &[f32]) -> f64 {
+        let mut lanes = [0f64; LANES];
+        let (whole, rest) = values.as_chunks::<LANES>();
+        for x in whole {
+            for lane in 0..LANES {
+                lanes[lane] += f64::from(x[lane]) * f64::from(x[lane]);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    }
+}
+
+vectorised! {
+    /// Whether no value is infinite or not a number.
+    pub(crate) fn all_finite(values: &[f32]) -> bool {
+        values.chunks(1024).all(|some| some.iter().fold(true, |finite, x| finite & x.is_finite()))
+    }
+}
+
 const LANES: usize = 16;
+
+/// Halves upon halves: one after the other, sixteen lanes would take longer than the loop that filled them.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES], both: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        let (low, high) = lanes.split_at_mut(half);
+        for (a, b) in low.iter_mut().zip(high) {
+            *a = both(*a, *b);
+        }
+    }
+    lanes[0]
+}
 
 /// Σ a·b in sixteen lanes, so that the loop needs no reordering to run in a vector unit.
 #[inline(always)]
@@ -138,7 +174,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
             lanes[lane] += x[lane] * y[lane];
         }
     }
-    lanes.iter().sum::<f32>() + tail
+    folded(lanes, |a, b| a + b) + tail
 }
 
 /// Σ values in sixteen lanes.
@@ -152,7 +188,7 @@ pub(crate) fn sum(values: &[f32]) -> f32 {
             lanes[lane] += x[lane];
         }
     }
-    lanes.iter().sum::<f32>() + tail
+    folded(lanes, |a, b| a + b) + tail
 }
 
 /// The largest value, in sixteen lanes; −∞ of an empty slice.
@@ -166,7 +202,7 @@ pub(crate) fn max(values: &[f32]) -> f32 {
             lanes[lane] = if x[lane] > lanes[lane] { x[lane] } else { lanes[lane] };
         }
     }
-    lanes.iter().fold(tail, |m, &x| if x > m { x } else { m })
+    folded(lanes, |a, b| if b > a { b } else { a }).max(tail)
 }
 
 /// eˣ to about two units in the last place, without a branch (Cody and Waite reduction, Cephes' polynomial).

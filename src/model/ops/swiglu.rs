@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::simd::{exp, vectorised};
 use super::team::each_slice;
-use super::{by_kernels, read, values};
+use super::{by_kernels, read, values, written};
 
 /// Values of a piece of work.
 const PIECE: usize = 1 << 16;
@@ -24,18 +24,14 @@ pub fn reference_swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 
 /// The same on slices.
 pub(crate) fn gated(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; gate.len()];
-    each_slice([&mut out], PIECE, |r, [out]| forward(&gate[r.clone()], &up[r], out));
-    out
+    assert_eq!(gate.len(), up.len(), "a gate for each value");
+    // SAFETY: the pieces are all values, and each writes its own.
+    unsafe { written(gate.len(), |out| each_slice([out], PIECE, |r, [out]| forward(&gate[r.clone()], &up[r], out))) }
 }
 
-/// Gradients of gate and up from the result's.
-pub(crate) fn gated_backward(gate: &[f32], up: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mut dgate, mut dup) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-    each_slice([&mut dgate, &mut dup], PIECE, |r, [dgate, dup]| {
-        backward(&gate[r.clone()], &up[r.clone()], &dy[r], dgate, dup);
-    });
-    (dgate, dup)
+/// Puts the gradients of gate and up, from the result's, in their places.
+pub(crate) fn gated_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+    each_slice([gate, up], PIECE, |r, [gate, up]| backward(gate, up, &dy[r]));
 }
 
 struct SwiGlu;
@@ -50,12 +46,12 @@ vectorised! {
 
 vectorised! {
     /// silu'(g) = σ + g·σ·(1 − σ).
-    fn backward(gate: &[f32], up: &[f32], dy: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
-        for ((((g, u), dy), dg), du) in gate.iter().zip(up).zip(dy).zip(dgate).zip(dup) {
-            let sigmoid = 1.0 / (1.0 + exp(-g));
-            let silu = g * sigmoid;
-            *du = dy * silu;
-            *dg = dy * u * (sigmoid + silu * (1.0 - sigmoid));
+    fn backward(gate: &mut [f32], up: &mut [f32], dy: &[f32]) {
+        for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
+            let sigmoid = 1.0 / (1.0 + exp(-*gate));
+            let silu = *gate * sigmoid;
+            *gate = dy * *up * (sigmoid + silu * (1.0 - sigmoid));
+            *up = dy * silu;
         }
     }
 }
@@ -70,7 +66,11 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dgate, dup) = read([gate, up, &dy.contiguous()?], |[gate, up, dy]| Ok(gated_backward(gate, up, dy)))?;
+        let (dgate, dup) = read([gate, up, &dy.contiguous()?], |[gate, up, dy]| {
+            let (mut dgate, mut dup) = (gate.to_vec(), up.to_vec());
+            gated_backward(&mut dgate, &mut dup, dy);
+            Ok((dgate, dup))
+        })?;
         let tensor = |values| Tensor::from_vec(values, gate.shape(), gate.device());
         Ok((Some(tensor(dgate)?), Some(tensor(dup)?)))
     }

@@ -45,7 +45,6 @@ impl Pieces {
 #[derive(Default)]
 struct State {
     pieces: Option<Pieces>,
-    inside: usize,
     asleep: usize,
     closed: bool,
 }
@@ -56,6 +55,8 @@ struct Team {
     called: Condvar,
     /// Counts calls; helpers watch it without the lock.
     bell: AtomicUsize,
+    /// Helpers at the pieces. Counted up under the lock, so that none comes once the pieces are taken back.
+    inside: AtomicUsize,
     panicked: AtomicBool,
 }
 
@@ -133,7 +134,7 @@ impl Team {
                 TEAM.set(self.0);
                 self.0.lock().pieces = None;
                 let mut looks = 0;
-                while self.0.lock().inside > 0 {
+                while self.0.inside.load(Ordering::Acquire) > 0 {
                     looks += 1;
                     if looks % 64 == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
                 }
@@ -172,7 +173,7 @@ impl Team {
                 if std::thread::panicking() {
                     self.0.panicked.store(true, Ordering::Relaxed);
                 }
-                self.0.lock().inside -= 1;
+                self.0.inside.fetch_sub(1, Ordering::Release);
             }
         }
         let mut heard = 0;
@@ -193,7 +194,7 @@ impl Team {
             }
             heard = self.bell.load(Ordering::Acquire);
             let Some(pieces) = state.pieces else { continue };
-            state.inside += 1;
+            self.inside.fetch_add(1, Ordering::Relaxed);
             drop(state);
             let inside = Inside(self);
             pieces.take_all();

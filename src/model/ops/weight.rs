@@ -7,20 +7,22 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
 #[cfg(target_arch = "x86_64")]
 use super::dots::Pairs;
 use super::few_rows::{self, Stored, few_rows};
+#[cfg(target_arch = "x86_64")]
+use super::panels::{self, Left, Right};
 use super::product::{Matrix, Target, into};
 use super::quantised::{Blocks, Quantised};
 use super::simd::vectorised;
 use super::simd::{Path, path};
 use super::{by_kernels, team};
 
-/// Weights of a piece at least, for a few rows and for many: some 10 µs of work, well above what it costs to share, and
+/// Weights of a piece at least, for a few rows and for many: some 5 µs of work, well above what it costs to share, and
 /// for many rows no cut that would cost a general product its reuse.
-const PIECE: (usize, usize) = (1 << 16, 1 << 18);
+const PIECE: (usize, usize) = (1 << 15, 1 << 18);
 /// Pieces of a product at most.
 const PIECES: usize = 16;
 /// Widened weights at a time: 512 KiB, so that they stay in the second-level cache.
@@ -171,22 +173,68 @@ impl<'a> Values<'a> {
 
 /// `x Wᵀ`, `[tokens, in] → [tokens, out]`.
 pub fn times_transposed(x: &[f32], weight: impl Into<Weight>) -> Result<Vec<f32>> {
-    let weight = &weight.into();
-    let (out, width) = weight.dims2()?;
-    if !x.len().is_multiple_of(width) {
+    let [y] = each_times_transposed(x, [&weight.into()])?;
+    Ok(y)
+}
+
+/// The same for several weights of one width, shared with the helpers in one call: a decoding step has little to do
+/// between two meetings of its cores.
+pub(crate) fn each_times_transposed<const N: usize>(x: &[f32], weights: [&Weight; N]) -> Result<[Vec<f32>; N]> {
+    let guards = weights.map(|weight| weight.dense().map(Tensor::storage_and_layout));
+    let mut width = 1;
+    let mut all = [Values::InPlace(Stored::F32(&[])); N];
+    for ((values, guard), weight) in all.iter_mut().zip(&guards).zip(weights) {
+        *values = match (weight, guard) {
+            (Weight::Quantised(blocks), _) => Values::Blocks(blocks.stored()),
+            (Weight::Dense(_), Some((storage, layout))) => in_place(storage, layout)?,
+            (Weight::Dense(_), None) => bail!("a weight without values"),
+        };
+        width = weight.dims2()?.1;
+    }
+    if !x.len().is_multiple_of(width) || weights.iter().any(|weight| !weight.dims2().is_ok_and(|dims| dims.1 == width))
+    {
         bail!("{} values are no rows of {width}", x.len());
     }
     let tokens = x.len() / width;
-    let rounded = rounded(x, width, weight, out);
-    // SAFETY: every piece writes all rows of its own columns, and the pieces are all columns.
+    let rows = all.map(|w| w.len() / width);
+    let rounded = all.map(|w| rounded(x, width, w, w.len() / width));
+    let mut ys = rows.map(|rows| Vec::with_capacity(tokens * rows));
+    let mut next = 0;
+    let mut parts = [(0, 0, Target { values: std::ptr::null_mut(), stride: 0 }); N]; // first piece, lines of a piece
+    for ((part, y), rows) in parts.iter_mut().zip(&mut ys).zip(rows) {
+        let lines = lines_of_a_piece(rows, 16, rows * width, tokens);
+        *part = (next, lines, Target { values: y.as_mut_ptr(), stride: rows });
+        next += rows.div_ceil(lines);
+    }
+    team::each(next, &|piece| {
+        let which = parts.iter().rposition(|(first, ..)| *first <= piece).unwrap_or(0);
+        let (first, lines, y) = parts[which];
+        let range = (piece - first) * lines..((piece - first + 1) * lines).min(rows[which]);
+        let w = all[which].range(range.start * width..range.end * width);
+        // SAFETY: every piece writes all rows of its own columns.
+        unsafe { forward(x, rounded[which].as_ref(), w, width, y.at_column(range.start)) };
+    });
+    for (y, rows) in ys.iter_mut().zip(rows) {
+        // SAFETY: the pieces are all columns.
+        unsafe { y.set_len(tokens * rows) };
+    }
+    Ok(ys)
+}
+
+/// `dyᵀ x`, `[out, in]`: the gradient of a weight that is trained.
+pub(crate) fn weight_grad(dy: &[f32], x: &[f32], (out, width): (usize, usize)) -> Result<Vec<f32>> {
+    if dy.len() * width != x.len() * out {
+        bail!("{} gradients and {} inputs of a weight of {out} × {width}", dy.len(), x.len());
+    }
+    let tokens = x.len() / width;
+    // SAFETY: every piece writes whole rows, and the pieces are all rows.
     unsafe {
-        filled(tokens, out, |y| {
-            stored(weight, |w| {
-                over_pieces(out, 16, out * width, tokens, |rows| {
-                    let w = w.range(rows.start * width..rows.end * width);
-                    forward(x, rounded.as_ref(), w, width, y.at_column(rows.start));
-                });
-            })
+        filled(out, width, |dw| {
+            over_pieces(out, 16, out * width, tokens, |rows| {
+                let part = Matrix::strided(&dy[rows.start..], tokens, rows.len(), out).t();
+                into(part, Matrix::rows(x, tokens, width), dw.at_column(rows.start * width), 1.0, false);
+            });
+            Ok(())
         })
     }
 }
@@ -216,8 +264,8 @@ unsafe fn times_to(dy: &[f32], weight: &Weight, dx: Target, add: bool) -> Result
     if !dy.len().is_multiple_of(out) {
         bail!("{} values are no rows of {out}", dy.len());
     }
-    let rounded = rounded(dy, out, weight, width);
     stored(weight, |w| {
+        let rounded = rounded(dy, out, w, width);
         over_pieces(width, w.step(), out * width, dy.len() / out, |columns| {
             let dx = dx.at_column(columns.start);
             // SAFETY: the caller's; every piece has columns of its own.
@@ -228,15 +276,15 @@ unsafe fn times_to(dy: &[f32], weight: &Weight, dx: Target, add: bool) -> Result
 
 /// The left-hand side as the bf16 dot products want it, where they are to be used.
 #[cfg(target_arch = "x86_64")]
-fn rounded(x: &[f32], width: usize, weight: &Weight, columns: usize) -> Option<Pairs> {
+fn rounded(x: &[f32], width: usize, weight: Values, columns: usize) -> Option<Pairs> {
     let few = few_rows::applies(x.len() / width, columns);
-    let bf16 = weight.dense().is_some_and(|weight| weight.dtype() == DType::BF16);
+    let bf16 = matches!(weight, Values::InPlace(Stored::Bf16(_)));
     (bf16 && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
 }
 
 /// No other processor has them.
 #[cfg(not(target_arch = "x86_64"))]
-fn rounded(_: &[f32], _: usize, _: &Weight, _: usize) -> Option<Pairs> {
+fn rounded(_: &[f32], _: usize, _: Values, _: usize) -> Option<Pairs> {
     None
 }
 
@@ -261,6 +309,12 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Values, width: usize, y
             }
             (Values::InPlace(Stored::F32(w)), _) => {
                 into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Values::InPlace(Stored::Bf16(w)), _) if path() >= Path::Avx512 => {
+                let left = Left { values: x.as_ptr(), row: width, column: 1 };
+                let right = Right { values: w.as_ptr(), stride: width, turned: true };
+                panels::product(left, right, (tokens, width, rows), y, 1.0, false);
             }
             (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
                 let few = few_rows::applies(tokens, rows);
@@ -311,6 +365,12 @@ unsafe fn backward(
             (Values::InPlace(Stored::Bf16(w)), Some(dy)) => {
                 super::dots::times(dy, w, width, columns, dx.values, dx.stride, add)
             }
+            #[cfg(target_arch = "x86_64")]
+            (Values::InPlace(Stored::Bf16(w)), _) if path() >= Path::Avx512 => {
+                let left = Left { values: dy.as_ptr(), row: out, column: 1 };
+                let right = Right { values: w[columns.start..].as_ptr(), stride: width, turned: false };
+                panels::product(left, right, (tokens, out, count), dx, 1.0, add);
+            }
             (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
                 let mut panel = Vec::new();
                 for first in (0..out).step_by(lines(count)) {
@@ -358,10 +418,14 @@ fn as_f32(w: Values, out: &mut [f32]) {
 
 /// Cuts `lines` lines of a weight of `size` values into pieces of whole `step`s.
 fn over_pieces(lines: usize, step: usize, size: usize, tokens: usize, work: impl Fn(Range<usize>) + Sync) {
+    let each = lines_of_a_piece(lines, step, size, tokens);
+    team::each(lines.div_ceil(each), &|piece| work(piece * each..((piece + 1) * each).min(lines)));
+}
+
+fn lines_of_a_piece(lines: usize, step: usize, size: usize, tokens: usize) -> usize {
     let piece = if tokens <= few_rows::MOST { PIECE.0 } else { PIECE.1 };
     let pieces = (size / piece).clamp(1, PIECES);
-    let each = lines.div_ceil(pieces).next_multiple_of(step);
-    team::each(lines.div_ceil(each), &|piece| work(piece * each..((piece + 1) * each).min(lines)));
+    lines.div_ceil(pieces).next_multiple_of(step)
 }
 
 /// A new `[rows, columns]` that `fill` writes.
@@ -383,11 +447,15 @@ fn stored<R>(weight: &Weight, body: impl FnOnce(Values) -> R) -> Result<R> {
         Weight::Quantised(blocks) => return Ok(body(Values::Blocks(blocks.stored()))),
     };
     let (storage, layout) = weight.storage_and_layout();
+    Ok(body(in_place(&storage, layout)?))
+}
+
+fn in_place<'a>(storage: &'a Storage, layout: &Layout) -> Result<Values<'a>> {
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a weight is not contiguous") };
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => Ok(body(Values::InPlace(Stored::F32(&values[start..end])))),
-        Storage::Cpu(CpuStorage::BF16(values)) => Ok(body(Values::InPlace(Stored::Bf16(bits(&values[start..end]))))),
-        Storage::Cpu(CpuStorage::F16(values)) => Ok(body(Values::InPlace(Stored::F16(bits(&values[start..end]))))),
+    match storage {
+        Storage::Cpu(CpuStorage::F32(values)) => Ok(Values::InPlace(Stored::F32(&values[start..end]))),
+        Storage::Cpu(CpuStorage::BF16(values)) => Ok(Values::InPlace(Stored::Bf16(bits(&values[start..end])))),
+        Storage::Cpu(CpuStorage::F16(values)) => Ok(Values::InPlace(Stored::F16(bits(&values[start..end])))),
         _ => bail!("a CPU kernel was handed a weight that is not f32, bf16 or f16, or one of another device"),
     }
 }
