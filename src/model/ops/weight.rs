@@ -1,6 +1,6 @@
 //! Products with a frozen weight `[out, in]` in both directions, f32 or bf16. A bf16 weight is the one copy that there
-//! is: decoding reads it in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
-//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor).
+//! is: decoding reads it in place, larger products widen it to f32 a piece at a time (exact), or multiply it in sixteen
+//! bits where the processor is quicker at that ([`super::dots`], [`super::halves`], which round the other factor).
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
 
@@ -9,8 +9,10 @@ use candle_core::DType;
 use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
 
 #[cfg(target_arch = "x86_64")]
-use super::dots::Pairs;
+use super::dots::{self, Pairs};
 use super::few_rows::{self, Stored, few_rows};
+#[cfg(target_arch = "x86_64")]
+use super::halves::{self, Halves};
 use super::product::{Matrix, Target, into};
 use super::simd::vectorised;
 #[cfg(target_arch = "x86_64")]
@@ -32,7 +34,7 @@ pub fn times_transposed(x: &[f32], weight: &Tensor) -> Result<Vec<f32>> {
         bail!("{} values are no rows of {width}", x.len());
     }
     let tokens = x.len() / width;
-    let rounded = rounded(x, width, weight, out);
+    let rounded = rounded(x, width, weight, out, true);
     // SAFETY: every piece writes all rows of its own columns, and the pieces are all columns.
     unsafe {
         filled(tokens, out, |y| {
@@ -70,7 +72,7 @@ unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result
     if !dy.len().is_multiple_of(out) {
         bail!("{} values are no rows of {out}", dy.len());
     }
-    let rounded = rounded(dy, out, weight, width);
+    let rounded = rounded(dy, out, weight, width, false);
     stored(weight, |w| {
         over_pieces(width, out * width, dy.len() / out, |columns| {
             let dx = dx.at_column(columns.start);
@@ -80,33 +82,52 @@ unsafe fn times_to(dy: &[f32], weight: &Tensor, dx: Target, add: bool) -> Result
     })
 }
 
-/// The left-hand side as the bf16 dot products want it, where they are to be used.
+/// A left-hand side in sixteen bits, as the product that takes it wants it.
 #[cfg(target_arch = "x86_64")]
-fn rounded(x: &[f32], width: usize, weight: &Tensor, columns: usize) -> Option<Pairs> {
-    let few = few_rows::applies(x.len() / width, columns);
-    (weight.dtype() == DType::BF16 && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
+enum Rounded {
+    Pairs(Pairs),
+    Along(Halves<u16>),
+    Doubled(Halves<u32>),
+}
+
+/// The left-hand side for a product in sixteen bits, where that is to be used.
+#[cfg(target_arch = "x86_64")]
+fn rounded(x: &[f32], width: usize, weight: &Tensor, columns: usize, forward: bool) -> Option<Rounded> {
+    if weight.dtype() != DType::BF16 || few_rows::applies(x.len() / width, columns) {
+        return None;
+    }
+    match path() {
+        Path::Avx512Bf16 => Some(Rounded::Pairs(Pairs::new(x, width))),
+        // SAFETY: this path is that of a processor which has the unit.
+        Path::Avx512Fp16 if forward => Some(Rounded::Along(unsafe { Halves::along(x, width) })),
+        // SAFETY: as above.
+        Path::Avx512Fp16 => Some(Rounded::Doubled(unsafe { Halves::doubled(x, width) })),
+        _ => None,
+    }
 }
 
 /// No other processor has them.
 #[cfg(not(target_arch = "x86_64"))]
-fn rounded(_: &[f32], _: usize, _: &Tensor, _: usize) -> Option<Pairs> {
+fn rounded(_: &[f32], _: usize, _: &Tensor, _: usize, _: bool) -> Option<Rounded> {
     None
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-enum Pairs {}
+enum Rounded {}
 
 /// One piece of the forward product: every row of `x` against rows of the weight.
 ///
 /// # Safety
 /// `y` must hold `x`'s rows, as many columns as `w` has rows, touched by nobody else.
-unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y: Target) {
+unsafe fn forward(x: &[f32], rounded: Option<&Rounded>, w: Stored, width: usize, y: Target) {
     let (tokens, rows) = (x.len() / width, w.len() / width);
     // SAFETY: the caller's.
     unsafe {
         match (w, rounded) {
             #[cfg(target_arch = "x86_64")]
-            (Stored::Bf16(w), Some(x)) => super::dots::times_transposed(x, w, width, y.values, y.stride),
+            (Stored::Bf16(w), Some(Rounded::Pairs(x))) => dots::times_transposed(x, w, width, y.values, y.stride),
+            #[cfg(target_arch = "x86_64")]
+            (Stored::Bf16(w), Some(Rounded::Along(x))) => halves::times_transposed(x, w, width, y.values, y.stride),
             _ if few_rows::applies(tokens, rows) => few_rows(x, w, width, y.values, y.stride),
             (Stored::F32(w), _) => {
                 into(Matrix::rows(x, tokens, width), Matrix::rows(w, rows, width).t(), y, 1.0, false)
@@ -134,7 +155,7 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Stored, width: usize, y
 /// `dx` must hold `dy`'s rows and these columns, touched by nobody else.
 unsafe fn backward(
     dy: &[f32],
-    rounded: Option<&Pairs>,
+    rounded: Option<&Rounded>,
     w: Stored,
     width: usize,
     columns: std::ops::Range<usize>,
@@ -152,7 +173,13 @@ unsafe fn backward(
                 into(Matrix::rows(dy, tokens, out), w, dx, 1.0, add);
             }
             #[cfg(target_arch = "x86_64")]
-            (Stored::Bf16(w), Some(dy)) => super::dots::times(dy, w, width, columns, dx.values, dx.stride, add),
+            (Stored::Bf16(w), Some(Rounded::Pairs(dy))) => {
+                dots::times(dy, w, width, columns, dx.values, dx.stride, add)
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Stored::Bf16(w), Some(Rounded::Doubled(dy))) => {
+                halves::times(dy, w, width, columns, dx.values, dx.stride, add)
+            }
             (Stored::Bf16(w), _) => {
                 for first in (0..out).step_by(lines(count)) {
                     let last = (first + lines(count)).min(out);
