@@ -15,6 +15,8 @@ pub mod dropout;
 mod few_rows;
 pub mod gelu;
 #[cfg(target_arch = "x86_64")]
+mod halves;
+#[cfg(target_arch = "x86_64")]
 mod lanes;
 pub mod layer_norm;
 pub mod linear;

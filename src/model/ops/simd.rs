@@ -20,6 +20,8 @@ pub enum Path {
     Avx512 = 3,
     /// 512 bits, and products with bf16 weights by the processor's bf16 dot products (which round the activations too).
     Avx512Bf16 = 4,
+    /// 512 bits, and products with bf16 weights by f16 multiply-adds (which round the activations too, and less).
+    Avx512Fp16 = 5,
 }
 
 static DEFAULT: OnceLock<Path> = OnceLock::new();
@@ -28,12 +30,13 @@ thread_local! {
     static FORCED: Cell<Option<Path>> = const { Cell::new(None) };
 }
 
-/// The path in use: the best of this processor, unless `REALIGN_SIMD` (`plain`, `scalar`, `avx2`, `avx512`, `avx512bf16`) or
-/// [`force`] asks for another.
+/// The path in use: the best of this processor, unless `REALIGN_SIMD` (`plain`, `scalar`, `avx2`, `avx512`, `avx512bf16`,
+/// `avx512fp16`) or [`force`] asks for another.
 ///
 /// bf16 dot products are taken by themselves only where they are the quicker ones. AMD's do twice the work of its f32
-/// products; Intel's without AMX do half of it (87 against 175 GFLOP/s a core on an Emerald Rapids): there bf16 weights are
-/// widened instead, which is exact.
+/// products; Intel's without AMX do half of it (87 against 175 GFLOP/s a core on an Emerald Rapids). Intel's processors
+/// since Sapphire Rapids have f16 multiply-adds instead, at twice the rate of f32's. On any other, bf16 weights are widened,
+/// which is exact.
 pub fn path() -> Path {
     FORCED.get().unwrap_or_else(|| *DEFAULT.get_or_init(default))
 }
@@ -45,6 +48,8 @@ fn default() -> Path {
         Ok("avx2") => Path::Avx2,
         Ok("avx512") => Path::Avx512,
         Ok("avx512bf16") => Path::Avx512Bf16,
+        Ok("avx512fp16") => Path::Avx512Fp16,
+        _ if widest() == Path::Avx512Fp16 => Path::Avx512Fp16,
         _ if dots_are_quick() => Path::Avx512Bf16,
         _ => Path::Avx512,
     };
@@ -67,8 +72,12 @@ fn widest() -> Path {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw");
         if avx2 && avx512 {
-            let dots = is_x86_feature_detected!("avx512bf16");
-            return if dots { Path::Avx512Bf16 } else { Path::Avx512 };
+            // Every processor with f16 has bf16's dot products as well: a wider path can always stand in for a narrower.
+            return match is_x86_feature_detected!("avx512bf16") {
+                true if is_x86_feature_detected!("avx512fp16") => Path::Avx512Fp16,
+                true => Path::Avx512Bf16,
+                false => Path::Avx512,
+            };
         }
         if avx2 {
             return Path::Avx2;
@@ -105,7 +114,9 @@ macro_rules! vectorised {
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 match $crate::model::ops::simd::path() {
                     // SAFETY: `path` never answers with a unit that this processor lacks.
-                    $crate::model::ops::simd::Path::Avx512 | $crate::model::ops::simd::Path::Avx512Bf16 => {
+                    $crate::model::ops::simd::Path::Avx512
+                    | $crate::model::ops::simd::Path::Avx512Bf16
+                    | $crate::model::ops::simd::Path::Avx512Fp16 => {
                         return unsafe { avx512($($arg),*) };
                     }
                     // SAFETY: as above.

@@ -1,7 +1,7 @@
 //! A weight `[out, in]`, and products with it in both directions. f32, in 16 bits or quantised, it is the one copy that
-//! there is: few rows read bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it by the
-//! processor's bf16 dot products where those are quicker ([`super::dots`], which rounds the other factor); f16 is widened
-//! and quantised blocks are unpacked a piece at a time always.
+//! there is: few rows read bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it in
+//! sixteen bits where the processor is quicker at that ([`super::dots`], [`super::halves`], which round the other factor);
+//! f16 is widened and quantised blocks are unpacked a piece at a time always.
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
 
@@ -10,8 +10,11 @@ use std::ops::Range;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
 #[cfg(target_arch = "x86_64")]
-use super::dots::Pairs;
+use super::dots::{self, Pairs};
 use super::few_rows::{self, Stored, few_rows};
+#[cfg(target_arch = "x86_64")]
+use super::halves::{self, Halves};
+#[cfg(target_arch = "x86_64")]
 #[cfg(target_arch = "x86_64")]
 use super::panels::{self, Left, Right};
 use super::product::{Matrix, Target, into};
@@ -197,7 +200,8 @@ pub(crate) fn each_times_transposed<const N: usize>(x: &[f32], weights: [&Weight
     }
     let tokens = x.len() / width;
     let rows = all.map(|w| w.len() / width);
-    let rounded = all.map(|w| rounded(x, width, w, w.len() / width));
+    let sixteen = all.map(|w| in_sixteen_bits(w, tokens, w.len() / width));
+    let rounded = sixteen.contains(&true).then(|| rounded(x, width, true)).flatten();
     let mut ys = rows.map(|rows| Vec::with_capacity(tokens * rows));
     let mut next = 0;
     let mut parts = [(0, 0, Target { values: std::ptr::null_mut(), stride: 0 }); N]; // first piece, lines of a piece
@@ -212,7 +216,7 @@ pub(crate) fn each_times_transposed<const N: usize>(x: &[f32], weights: [&Weight
         let range = (piece - first) * lines..((piece - first + 1) * lines).min(rows[which]);
         let w = all[which].range(range.start * width..range.end * width);
         // SAFETY: every piece writes all rows of its own columns.
-        unsafe { forward(x, rounded[which].as_ref(), w, width, y.at_column(range.start)) };
+        unsafe { forward(x, rounded.as_ref().filter(|_| sixteen[which]), w, width, y.at_column(range.start)) };
     });
     for (y, rows) in ys.iter_mut().zip(rows) {
         // SAFETY: the pieces are all columns.
@@ -265,7 +269,8 @@ unsafe fn times_to(dy: &[f32], weight: &Weight, dx: Target, add: bool) -> Result
         bail!("{} values are no rows of {out}", dy.len());
     }
     stored(weight, |w| {
-        let rounded = rounded(dy, out, w, width);
+        let sixteen = in_sixteen_bits(w, dy.len() / out, width);
+        let rounded = sixteen.then(|| rounded(dy, out, false)).flatten();
         over_pieces(width, w.step(), out * width, dy.len() / out, |columns| {
             let dx = dx.at_column(columns.start);
             // SAFETY: the caller's; every piece has columns of its own.
@@ -274,35 +279,58 @@ unsafe fn times_to(dy: &[f32], weight: &Weight, dx: Target, add: bool) -> Result
     })
 }
 
-/// The left-hand side as the bf16 dot products want it, where they are to be used.
+/// A left-hand side in sixteen bits, as the product that takes it wants it.
 #[cfg(target_arch = "x86_64")]
-fn rounded(x: &[f32], width: usize, weight: Values, columns: usize) -> Option<Pairs> {
-    let few = few_rows::applies(x.len() / width, columns);
+enum Rounded {
+    Pairs(Pairs),
+    Along(Halves<u16>),
+    Doubled(Halves<u32>),
+}
+
+/// Whether a product with this weight is made in sixteen bits.
+fn in_sixteen_bits(weight: Values, tokens: usize, columns: usize) -> bool {
     let bf16 = matches!(weight, Values::InPlace(Stored::Bf16(_)));
-    (bf16 && path() == Path::Avx512Bf16 && !few).then(|| Pairs::new(x, width))
+    bf16 && path() >= Path::Avx512Bf16 && !few_rows::applies(tokens, columns)
+}
+
+/// Rounds the left-hand side for such a product.
+#[cfg(target_arch = "x86_64")]
+fn rounded(x: &[f32], width: usize, forward: bool) -> Option<Rounded> {
+    match path() {
+        Path::Avx512Bf16 => Some(Rounded::Pairs(Pairs::new(x, width))),
+        // SAFETY: this path is that of a processor which has the unit.
+        Path::Avx512Fp16 if forward => Some(Rounded::Along(unsafe { Halves::along(x, width) })),
+        // SAFETY: as above.
+        Path::Avx512Fp16 => Some(Rounded::Doubled(unsafe { Halves::doubled(x, width) })),
+        _ => None,
+    }
 }
 
 /// No other processor has them.
 #[cfg(not(target_arch = "x86_64"))]
-fn rounded(_: &[f32], _: usize, _: Values, _: usize) -> Option<Pairs> {
+fn rounded(_: &[f32], _: usize, _: bool) -> Option<Rounded> {
     None
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-enum Pairs {}
+enum Rounded {}
 
 /// One piece of the forward product: every row of `x` against rows of the weight.
 ///
 /// # Safety
 /// `y` must hold `x`'s rows, as many columns as `w` has rows, touched by nobody else.
-unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Values, width: usize, y: Target) {
+unsafe fn forward(x: &[f32], rounded: Option<&Rounded>, w: Values, width: usize, y: Target) {
     let (tokens, rows) = (x.len() / width, w.len() / width);
     // SAFETY: the caller's.
     unsafe {
         match (w, rounded) {
             #[cfg(target_arch = "x86_64")]
-            (Values::InPlace(Stored::Bf16(w)), Some(x)) => {
-                super::dots::times_transposed(x, w, width, y.values, y.stride)
+            (Values::InPlace(Stored::Bf16(w)), Some(Rounded::Pairs(x))) => {
+                dots::times_transposed(x, w, width, y.values, y.stride)
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Values::InPlace(Stored::Bf16(w)), Some(Rounded::Along(x))) => {
+                halves::times_transposed(x, w, width, y.values, y.stride)
             }
             (Values::InPlace(w @ (Stored::F32(_) | Stored::Bf16(_))), _) if few_rows::applies(tokens, rows) => {
                 few_rows(x, w, width, y.values, y.stride)
@@ -344,7 +372,7 @@ unsafe fn forward(x: &[f32], rounded: Option<&Pairs>, w: Values, width: usize, y
 /// `dx` must hold `dy`'s rows and these columns, touched by nobody else.
 unsafe fn backward(
     dy: &[f32],
-    rounded: Option<&Pairs>,
+    rounded: Option<&Rounded>,
     w: Values,
     width: usize,
     columns: Range<usize>,
@@ -362,8 +390,12 @@ unsafe fn backward(
                 into(Matrix::rows(dy, tokens, out), w, dx, 1.0, add);
             }
             #[cfg(target_arch = "x86_64")]
-            (Values::InPlace(Stored::Bf16(w)), Some(dy)) => {
-                super::dots::times(dy, w, width, columns, dx.values, dx.stride, add)
+            (Values::InPlace(Stored::Bf16(w)), Some(Rounded::Pairs(dy))) => {
+                dots::times(dy, w, width, columns, dx.values, dx.stride, add)
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Values::InPlace(Stored::Bf16(w)), Some(Rounded::Doubled(dy))) => {
+                halves::times(dy, w, width, columns, dx.values, dx.stride, add)
             }
             #[cfg(target_arch = "x86_64")]
             (Values::InPlace(Stored::Bf16(w)), _) if path() >= Path::Avx512 => {
