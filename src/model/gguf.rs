@@ -6,7 +6,6 @@
 //! file's rows are in the first order and are put back into the second here.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -55,7 +54,7 @@ pub fn is_gguf(path: &Path) -> bool {
 
 /// A file with its header read.
 struct Opened {
-    file: BufReader<File>,
+    file: BufReader<std::fs::File>,
     size: u64,
     content: Content,
     architecture: String,
@@ -74,7 +73,7 @@ impl Opened {
 fn open(path: &Path) -> Result<Opened> {
     let unreadable = |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"));
     let refused = |why: String| Error::file(path, why);
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut file = BufReader::new(std::fs::File::open(path).map_err(unreadable)?);
     let size = file.get_ref().metadata().map_err(unreadable)?.len();
     // candle divides by the alignment that the file gives, which may be 0.
     let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
