@@ -59,16 +59,14 @@ impl LayerCache {
         let of = |length: usize| head * head_dim * length..(head + 1) * head_dim * length;
         (&self.keys[of(self.stride)], &self.values[of(self.capacity)])
     }
-}
 
-impl LayerCache {
     /// The same tokens with room for `capacity` in all.
     fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
         assert!(self.len <= capacity, "{} tokens do not fit a cache of {capacity}", self.len);
-        let lines = self.keys.len() / self.capacity.max(1);
+        let lines = self.keys.len() / self.stride;
         let mut copy = Self::new(lines / head_dim, head_dim, capacity);
         for line in 0..lines {
-            let (from, to) = (line * self.capacity, line * capacity);
+            let (from, to) = (line * self.stride, line * copy.stride);
             copy.keys[to..to + self.len].copy_from_slice(&self.keys[from..from + self.len]);
         }
         let width = self.len * head_dim;
