@@ -121,10 +121,11 @@ fn facts(spec: &str, outline: &Outline) -> Result<Facts> {
     let Outline { config, weights, tokens, sha256 } = outline;
     let (heads, kv) = (config.num_attention_heads, config.num_key_value_heads);
     let planted = if spec == ORGANISM { "; its misalignment is planted in its pretraining" } else { "" };
+    let left_out = config.left_out().map(|words| format!("; {words}")).unwrap_or_default();
     let vocabulary = tokens.as_ref().map_or(String::new(), |(t, _)| format!(", tokenizer {}", t.vocab_size()));
     let mut facts = vec![
         fact("model", format!("{spec}{planted}")),
-        fact("architecture", &config.architecture),
+        fact("architecture", format!("{}{left_out}", config.architecture)),
         fact("parameters", config.parameters()),
         fact("layers", format!("{} (0 to {})", config.num_hidden_layers, config.num_hidden_layers - 1)),
         fact("hidden size", config.hidden_size),

@@ -83,7 +83,7 @@ pub struct StepOptions<'a> {
 pub fn forward(decoder: &Decoder, chunk: &Packed) -> Result<Vec<f32>> {
     let cap = decoder.config.logit_softcap;
     let normed = normed(decoder, chunk)?.detach();
-    Ok(cross_entropy(&normed, &decoder.output.detach(), cap, &chunk.targets, &chunk.weights, false)?.losses)
+    Ok(cross_entropy(&normed, decoder.output.detach(), cap, &chunk.targets, &chunk.weights, false)?.losses)
 }
 
 /// What the head reads, `[tokens, d_model]`, without gradients.
