@@ -13,6 +13,8 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::panels::Value;
+
 /// Values of a vector.
 const LANES: usize = 32;
 /// Products that are summed in f16.
@@ -97,7 +99,7 @@ pub(crate) unsafe fn times_transposed(x: &Halves<u16>, w: &[u16], k: usize, out:
         let mut into = panel.spare_capacity_mut().chunks_exact_mut(width);
         for (row, into) in part.chunks_exact(k).zip(&mut into) {
             // SAFETY: as above.
-            unsafe { halve_bf16(row, scale, into) };
+            unsafe { halve(row, scale, into) };
         }
         // A tile reads four rows; what comes of those that are not there is not stored.
         into.take(COLUMNS - 1).for_each(|row| row.fill(MaybeUninit::new(0)));
@@ -156,9 +158,7 @@ pub(crate) unsafe fn times(
         for (i, row) in rows().enumerate() {
             for (block, part) in row.chunks(WIDE).enumerate() {
                 // SAFETY: as above.
-                unsafe {
-                    halve_bf16(part, scale, &mut panel.spare_capacity_mut()[(block * deep + i) * WIDE..][..WIDE])
-                };
+                unsafe { halve(part, scale, &mut panel.spare_capacity_mut()[(block * deep + i) * WIDE..][..WIDE]) };
             }
         }
         for block in 0..blocks {
@@ -324,16 +324,16 @@ fn largest_bf16(values: &[u16]) -> f32 {
     f32::from_bits(u32::from(values.iter().fold(0, |largest, bits| largest.max(bits & 0x7fff))) << 16)
 }
 
-/// The nearest f16 of scaled values, and zeros up to the end of `out`.
+/// The nearest f16 of scaled values, f32 or the bits of bf16, and zeros up to the end of `out`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn halve(values: &[f32], scale: f32, out: &mut [MaybeUninit<u16>]) {
+fn halve<W: Value>(values: &[W], scale: f32, out: &mut [MaybeUninit<u16>]) {
     let (out, rest) = out.split_at_mut(values.len());
     let scale = _mm512_set1_ps(scale);
     for (values, out) in values.chunks(16).zip(out.chunks_mut(16)) {
         let mask = ((1u32 << values.len()) - 1) as u16;
         // SAFETY: as many values as the mask has lanes, and room for them.
         unsafe {
-            let halves = _mm512_cvtps_ph::<0>(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, values.as_ptr()), scale));
+            let halves = _mm512_cvtps_ph::<0>(_mm512_mul_ps(W::load(values.as_ptr(), mask), scale));
             _mm256_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, halves);
         }
     }
@@ -354,21 +354,4 @@ fn halve_twice(values: &[f32], scale: f32, out: &mut [MaybeUninit<u32>]) {
             _mm512_mask_storeu_epi32(out.as_mut_ptr().cast(), mask, twice);
         }
     }
-}
-
-/// As [`halve`], of bf16.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn halve_bf16(values: &[u16], scale: f32, out: &mut [MaybeUninit<u16>]) {
-    let (out, rest) = out.split_at_mut(values.len());
-    let scale = _mm512_set1_ps(scale);
-    for (values, out) in values.chunks(16).zip(out.chunks_mut(16)) {
-        let mask = ((1u32 << values.len()) - 1) as u16;
-        // SAFETY: as many values as the mask has lanes, and room for them.
-        unsafe {
-            let bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, values.as_ptr().cast()));
-            let wide = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits));
-            _mm256_mask_storeu_epi16(out.as_mut_ptr().cast(), mask, _mm512_cvtps_ph::<0>(_mm512_mul_ps(wide, scale)));
-        }
-    }
-    rest.fill(MaybeUninit::new(0));
 }
