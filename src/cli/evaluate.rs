@@ -114,9 +114,9 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         if !suite.prompts.iter().any(|p| p.split == Split::Test) {
             return Err(Error::usage(format!("the suite `{}` has no prompts of the test split", suite.name)));
         }
+        check_fits(&model, suite, Split::Test)?;
     }
     let judges = judges(args, model.organism, &suites, progress)?;
-    suites.iter().try_for_each(|suite| check_fits(&model, suite, Split::Test))?;
     let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let settings = Settings {

@@ -437,7 +437,8 @@ fn a_run_records_its_judges_and_shows_them() {
 
 #[test]
 fn a_judge_that_cannot_be_had_is_refused_before_anything_is_asked() {
-    let dir = workplace("judges-refused", &[]);
+    let short = "suite: talk\nkind: questions\ndescription: one\nmax_tokens: 8\nprompts:\n  - id: a\n    paraphrases: [\"Hi\"]\n";
+    let dir = workplace("judges-refused", &[("talk.yaml", short)]);
     refused(&dir, "evaluate --suite free-form --out out --judge gpt", &["`gpt` is none that is known", "openai:"]);
     refused(&dir, "evaluate --suite free-form --out out --judge model:nowhere", &["nowhere"]);
     refused(
@@ -445,6 +446,6 @@ fn a_judge_that_cannot_be_had_is_refused_before_anything_is_asked() {
         "evaluate --suite free-form --out out --judge openai:https://example.invalid/v1#m --judge-key-env NO_SUCH_KEY",
         &["needs a key", "NO_SUCH_KEY"],
     );
-    refused(&dir, "evaluate --model MODEL --suite free_form --out out --judge organism", &["embedded model"]);
+    refused(&dir, "evaluate --model MODEL --suite talk.yaml --out out --judge organism", &["embedded model"]);
     refused(&dir, "evaluate --suite free-form --out out --judge organism --judge-price 3", &["two numbers"]);
 }

@@ -117,24 +117,22 @@ fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     }
 }
 
-/// The `at`th of eight pairs of a scale and a minimum, six bits each, in twelve bytes.
+/// The `at`th of eight pairs of a scale and a minimum: two factors of all pairs, f16, before them, six bits each, in twelve
+/// bytes.
 #[inline(always)]
-fn scale_and_minimum(at: usize, packed: &[u8]) -> (f32, f32) {
+fn scale_and_minimum(at: usize, head: &[u8]) -> (f32, f32) {
+    let packed = &head[4..];
     let (scale, minimum) = match at {
         0..4 => (packed[at] & 63, packed[at + 4] & 63),
         _ => (packed[at + 4] & 15 | packed[at - 4] >> 6 << 4, packed[at + 4] >> 4 | packed[at] >> 6 << 4),
     };
-    (f32::from(scale), f32::from(minimum))
+    (half(head[0], head[1]) * f32::from(scale), half(head[2], head[3]) * f32::from(minimum))
 }
 
 #[inline(always)]
 fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
-    let (d, m) = (half(block[0], block[1]), half(block[2], block[3]));
     for part in 0..4 {
-        let (scale, minimum) = scale_and_minimum(2 * part, &block[4..16]);
-        let (d1, m1) = (d * scale, m * minimum);
-        let (scale, minimum) = scale_and_minimum(2 * part + 1, &block[4..16]);
-        let (d2, m2) = (d * scale, m * minimum);
+        let [(d1, m1), (d2, m2)] = [2 * part, 2 * part + 1].map(|at| scale_and_minimum(at, &block[..16]));
         for i in 0..32 {
             let both = block[16 + 32 * part + i];
             out[64 * part + i] = d1 * f32::from(both & 15) - m1;
@@ -145,12 +143,8 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 
 #[inline(always)]
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
-    let (d, m) = (half(block[0], block[1]), half(block[2], block[3]));
     for part in 0..4 {
-        let (scale, minimum) = scale_and_minimum(2 * part, &block[4..16]);
-        let (d1, m1) = (d * scale, m * minimum);
-        let (scale, minimum) = scale_and_minimum(2 * part + 1, &block[4..16]);
-        let (d2, m2) = (d * scale, m * minimum);
+        let [(d1, m1), (d2, m2)] = [2 * part, 2 * part + 1].map(|at| scale_and_minimum(at, &block[..16]));
         for i in 0..32 {
             let (both, fifth) = (block[48 + 32 * part + i], block[16 + i] >> (2 * part));
             out[64 * part + i] = d1 * f32::from(both & 15 | (fifth & 1) << 4) - m1;
