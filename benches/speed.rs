@@ -10,11 +10,11 @@ use realign::data::collate::Example;
 use realign::generate::sampling::Sampling;
 use realign::generate::{GenerateOptions, Job, generate};
 use realign::model::config::DecoderConfig;
+use realign::model::cpu::product::{Matrix, multiply};
 use realign::model::decoder::{Decoder, HeldWeights, Weights};
-use realign::model::load::WeightDtype;
 use realign::model::lora::Lora;
-use realign::model::ops::product::{Matrix, multiply};
 use realign::model::ops::weight::Weight;
+use realign::model::source::load::WeightDtype;
 use realign::rng::{key, stream, unit};
 use realign::train::{TrainConfig, train};
 

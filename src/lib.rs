@@ -7,9 +7,13 @@
 //! |---|---|
 //! | [`cli`] | clap types, one file a subcommand |
 //! | [`experiment`] | the plan, its arms, the resumable run, the organism's pretraining |
+//! | [`ask`] | asking a subject, scoring what came back, judges backed by a model or an endpoint |
+//! | [`finetune`] | the recipe and resumable training in a folder |
+//! | [`subject`] | what is asked, trained and steered: decoder, tokenizer, template, opened once |
 //! | [`report`] | tables, charts, HTML, CSV: scores in, bytes out |
 //! | [`score`] | the metric registry and the comparisons |
-//! | [`eval`] | suites, extraction, scanners, tests of generated code, judging |
+//! | [`eval`] | suites, extraction, tests of generated code, judging |
+//! | [`scan`] | Bandit-, Ruff- and Radon-compatible scanners and our own rules; knows text alone |
 //! | [`steer`] | vectors: capture, aggregate, files, operators |
 //! | [`train`] | the staged step, objectives (cross-entropy, KL penalty, DPO), AdamW, schedule, checkpoints |
 //! | [`generate`] | sampling and batched decoding with a KV cache |
@@ -28,11 +32,13 @@
 //! - A hook that changes nothing leaves the bits unchanged.
 
 pub mod adapter;
+pub mod ask;
 pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eval;
 pub mod experiment;
+pub mod finetune;
 pub mod fsio;
 pub mod generate;
 pub mod model;
@@ -42,7 +48,9 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod rng;
+pub mod scan;
 pub mod score;
 pub mod stats;
 pub mod steer;
+pub mod subject;
 pub mod train;

@@ -13,16 +13,15 @@ use super::sampling::SamplingArgs;
 use super::steering::SteeringArgs;
 use super::subject::{SubjectArgs, print};
 use crate::adapter;
+use crate::ask::judges::{Ahead, HOW_TO_JUDGE, Judges, usual_judges};
+use crate::ask::scoring::Scorer;
+use crate::ask::{Ask, ask};
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
 use crate::eval::is_judged;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::{check_fits, read_suite};
-use crate::experiment::judges::{Ahead, HOW_TO_JUDGE, Judges, usual_judges};
-use crate::experiment::model::Model;
-use crate::experiment::sample::{Ask, ask};
-use crate::experiment::scoring::Scorer;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
@@ -30,6 +29,7 @@ use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Measurement, Metrics, SampleRecord, Split, SuiteKind};
 use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, judge_tallies, measure};
+use crate::subject::Model;
 
 /// Ask a model the test prompts of suites and score its answers.
 #[derive(Debug, Args)]

@@ -11,12 +11,12 @@ use super::sampling::SamplingArgs;
 use super::steering::SteeringArgs;
 use super::subject::SubjectArgs;
 use crate::error::{Error, Result};
-use crate::experiment::model::Model;
 use crate::fsio;
 use crate::generate::{GenerateOptions, Generated, Job, generate as decode};
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Message, Role};
+use crate::subject::Model;
 
 /// Ask a model, with or without an adapter or a steering vector.
 #[derive(Debug, Args)]

@@ -14,10 +14,10 @@ use super::subject::print;
 use crate::adapter;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::read_suite;
-use crate::experiment::model::ORGANISM;
-use crate::model::gguf::is_gguf;
-use crate::model::hub::HubId;
+use crate::model::source::gguf::is_gguf;
+use crate::model::source::hub::HubId;
 use crate::progress::Progress;
+use crate::subject::ORGANISM;
 
 /// Say what a model, an adapter, a steering vector, a data set or a suite is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]

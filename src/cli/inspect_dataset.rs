@@ -10,8 +10,8 @@ use crate::data::contrast::ContrastPair;
 use crate::data::preference::{PreferenceRow, parse_each_preference, parse_preferences};
 use crate::data::rows::{TrainingRow, parse_each_row, rows_sha256};
 use crate::error::{Error, Result};
-use crate::experiment::model::Model;
 use crate::fsio;
+use crate::subject::Model;
 
 /// How many bad lines and long rows are named.
 const NAMED: usize = 5;

@@ -11,15 +11,15 @@ use super::inspect::{Facts, fact, lines};
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
-use crate::experiment::model::{ORGANISM, embedded_file, embedded_text, folder_of, stop_ids_of};
 use crate::model::config::DecoderConfig;
-use crate::model::gguf::{is_gguf, outline_gguf};
-use crate::model::hub::Part;
-use crate::model::load::read_config;
 use crate::model::memory::{self, HELD, Training};
-use crate::model::shards::{self, Entry, Shard};
+use crate::model::source::gguf::{is_gguf, outline_gguf};
+use crate::model::source::hub::Part;
+use crate::model::source::load::read_config;
+use crate::model::source::shards::{self, Entry, Shard};
 use crate::process;
 use crate::progress::Progress;
+use crate::subject::{ORGANISM, embedded_file, embedded_text, folder_of, stop_ids_of};
 use crate::train::CHUNK_TOKENS;
 
 /// The training that memory is reckoned for.

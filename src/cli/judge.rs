@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::experiment::judges::{EndpointOptions, JudgeSpec};
+use crate::ask::judges::{EndpointOptions, JudgeSpec};
 
 /// Judges, and how an endpoint is spoken to.
 #[derive(Debug, Args)]

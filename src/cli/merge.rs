@@ -9,9 +9,9 @@ use super::subject::open_adapter;
 use crate::adapter;
 use crate::error::{Error, Result};
 use crate::experiment::export::{Merged, write_merged};
-use crate::experiment::model::{Model, ORGANISM};
-use crate::model::load::WeightDtype;
+use crate::model::source::load::WeightDtype;
 use crate::progress::Progress;
+use crate::subject::{Model, ORGANISM};
 
 /// Write a model with an adapter merged into its weights: a folder in Hugging Face layout, f32, that needs no adapter.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::experiment::training::is_used;
+use crate::finetune::folder::is_used;
 use crate::fsio;
 
 /// Refuses a folder that holds anything; an empty one is fine.

@@ -6,11 +6,11 @@ use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::experiment::card::card;
-use crate::experiment::model::Model;
 use crate::experiment::pretrain::{GateFile, PretrainConfig, PretrainKeeping, gates, pretrain as make, write};
-use crate::experiment::recipe::Recipe;
+use crate::finetune::recipe::Recipe;
 use crate::fsio;
 use crate::progress::Progress;
+use crate::subject::Model;
 
 /// What to pretrain.
 #[derive(Debug, Args)]

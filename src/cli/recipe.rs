@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::data::collate::LossOn;
 use crate::error::{Error, Result};
-use crate::experiment::recipe::{Method, Recipe};
+use crate::finetune::recipe::{Method, Recipe};
 use crate::fsio;
 use crate::train::schedule::Scheduler;
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::judge::JudgeArgs;
+use crate::ask::judges::{Ahead, HOW_TO_JUDGE, Judges};
+use crate::ask::scoring::Scorer;
 use crate::data::template::PLAIN;
 use crate::error::Result;
 use crate::eval::confine::Level;
@@ -13,17 +15,15 @@ use crate::experiment::arm::Arm;
 use crate::experiment::artifacts::Artifacts;
 use crate::experiment::estimate::{estimate, estimate_of_shape};
 use crate::experiment::inputs::Inputs;
-use crate::experiment::judges::{Ahead, HOW_TO_JUDGE, Judges};
-use crate::experiment::model::{Model, ORGANISM};
 use crate::experiment::plan::{Plan, PlanFile};
 use crate::experiment::published::{Published, read_plan, shape_alone};
 use crate::experiment::run::run as start;
-use crate::experiment::scoring::Scorer;
 use crate::experiment::work::{self, Work};
 use crate::model::config::DecoderConfig;
 use crate::model::device::DeviceChoice;
-use crate::model::load::{LoadOptions, WeightDtype};
+use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
+use crate::subject::{Model, ORGANISM};
 
 /// Attack, repair, controls, steering, scoring and report.
 ///

@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::subject::ModelArgs;
 use crate::error::{Error, Result};
-use crate::experiment::model::model_sampling;
 use crate::generate::sampling::Sampling;
 use crate::progress::Progress;
+use crate::subject::model_sampling;
 
 /// How tokens are chosen and what ends an answer.
 #[derive(Debug, Args)]

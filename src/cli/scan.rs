@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
-use crate::eval::scan::{ScanOptions, check_options};
 use crate::record::Level;
+use crate::scan::{ScanOptions, check_options};
 
 /// Scan Python files for insecure code, lint, complexity and readability.
 #[derive(Debug, Clone, Args)]

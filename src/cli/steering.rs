@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::experiment::model::Model;
 use crate::progress::Progress;
 use crate::steer::{AddVector, SteeringVector, Unit};
+use crate::subject::Model;
 
 /// What is added to the residual stream.
 #[derive(Debug, Args)]

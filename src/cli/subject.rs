@@ -7,11 +7,11 @@ use clap::Args;
 
 use crate::adapter::{self, AdapterFile, attach};
 use crate::error::{Error, Result};
-use crate::experiment::model::{Model, ORGANISM};
 use crate::model::decoder::Decoder;
 use crate::model::device::DeviceChoice;
-use crate::model::load::{LoadOptions, WeightDtype};
+use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
+use crate::subject::{Model, ORGANISM};
 
 /// Which model, held how and where.
 #[derive(Debug, Args)]

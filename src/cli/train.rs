@@ -10,11 +10,11 @@ use super::subject::{ModelArgs, open_adapter};
 use super::training_data::{RowArgs, read_data};
 use crate::adapter::{self, AdapterConfig, AdapterFile};
 use crate::error::{Error, Result};
-use crate::experiment::model::Model;
-use crate::experiment::recipe::Recipe;
-use crate::experiment::training::{Job, Keeping, is_used, train_into};
+use crate::finetune::folder::{Job, Keeping, is_used, train_into};
+use crate::finetune::recipe::Recipe;
 use crate::progress::Progress;
 use crate::record::Lineage;
+use crate::subject::Model;
 use crate::train::checkpoint::{SaveStrategy, Saving};
 
 /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter (`--adapter`).

@@ -12,11 +12,11 @@ use crate::data::preference::{encode_each_preference, parse_each_preference};
 use crate::data::rows::{NumberedRow, TrainingRow, parse_each_row, rows_sha256};
 use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
-use crate::experiment::model::Model;
-use crate::experiment::recipe::{Method, Recipe};
+use crate::finetune::recipe::{Method, Recipe};
 use crate::fsio;
 use crate::progress::Progress;
 use crate::record::BenignRows;
+use crate::subject::Model;
 
 /// Line numbers that an error names; the rest are counted.
 const NAMED: usize = 20;

@@ -12,7 +12,6 @@ mod node;
 pub mod outcome;
 mod python;
 pub mod sandbox;
-pub mod scan;
 pub mod suite;
 pub mod tests;
 

@@ -8,14 +8,13 @@ use candle_core::{DType, Device, Tensor};
 
 use super::arm::Arm;
 use super::inputs::{CHARACTERS_A_TOKEN, Inputs};
-use super::model::Model;
 use super::plan::Plan;
-use super::recipe::{Recipe, tune};
-use super::scoring::Scorer;
 use super::work::{self, Work};
+use crate::ask::scoring::Scorer;
 use crate::data::training::TrainingData;
 use crate::error::Result;
 use crate::eval::tests::TestJob;
+use crate::finetune::recipe::{Recipe, tune};
 use crate::generate::{GenerateOptions, Job, MOST_ROWS, generate};
 use crate::model::block::{Attend, Pass};
 use crate::model::config::DecoderConfig;
@@ -24,6 +23,7 @@ use crate::model::memory::{self, Training};
 use crate::model::ops::linear::frozen_linear;
 use crate::model::segments::Segments;
 use crate::process;
+use crate::subject::Model;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
 
 /// What is expected.

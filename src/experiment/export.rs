@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::Model;
 use crate::data::embedded;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::model::decoder::Decoder;
 use crate::model::families;
-use crate::model::save::{SHARD_BYTES, write_weights};
+use crate::model::source::save::{SHARD_BYTES, write_weights};
+use crate::subject::Model;
 
 /// What stands beside a model's weights and is not changed by an adapter.
 const BESIDE: [&str; 11] = [

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::arm::Arm;
-use super::model::{Model, ORGANISM};
 use super::plan::{EMBEDDED, Plan};
 use crate::data::collate::encode_each;
 use crate::data::contrast::ContrastPair;
@@ -17,6 +16,7 @@ use crate::eval::suite::Suite;
 use crate::fsio;
 use crate::organism::{self, Rows};
 use crate::record::{DataIdentity, Split, SuiteKind};
+use crate::subject::{Model, ORGANISM};
 
 /// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
 const HELD_OUT: usize = 100;

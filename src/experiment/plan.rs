@@ -6,16 +6,16 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::arm::{ARMS, Arm};
-use super::judges::{JudgeSpec, usual_judges};
-use super::model::{ORGANISM, model_sampling};
 use super::published::Published;
-use super::recipe::Recipe;
+use crate::ask::judges::{JudgeSpec, usual_judges};
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
+use crate::finetune::recipe::Recipe;
 use crate::generate::sampling::Sampling;
 use crate::model::device::DeviceChoice;
-use crate::model::load::WeightDtype;
+use crate::model::source::load::WeightDtype;
 use crate::progress::Progress;
+use crate::subject::{ORGANISM, model_sampling};
 
 /// Stands for the data sets that travel in the binary.
 pub const EMBEDDED: &str = "embedded";

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::arm::Arm;
 use super::inputs::Inputs;
-use super::model::ORGANISM;
 use super::plan::{Plan, PlanFile};
 use super::work;
 use crate::data::embedded;
@@ -18,6 +17,7 @@ use crate::model::config::DecoderConfig;
 use crate::score::metric;
 use crate::stats::minimum_detectable_difference;
 use crate::stats::samples_needed;
+use crate::subject::ORGANISM;
 
 /// Where they lie in the binary.
 const FOLDER: &str = "eval/plans";

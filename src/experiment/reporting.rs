@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::artifacts::Artifacts;
 use crate::error::{Error, Result};
-use crate::eval::scan::{ScanOptions, scan_many};
 use crate::fsio;
 use crate::record::{Manifest, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
 use crate::report::{ReportInput, render};
+use crate::scan::{ScanOptions, scan_many};
 use crate::score::{compare, default_comparisons, judge_tallies, measure};
 use crate::train::checkpoint::STATE_FILE;
 

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::arm::Arm;
-use super::model::Model;
 use super::plan::Plan;
-use super::sample::{Ask, ask};
-use super::scoring::Scorer;
+use crate::ask::scoring::Scorer;
+use crate::ask::{Ask, ask};
 use crate::data::collate::{EncodeOptions, encode_row};
 use crate::data::contrast::ContrastPair;
 use crate::data::rows::TrainingRow;
@@ -21,6 +20,7 @@ use crate::model::hooks::Intervention;
 use crate::record::{Measurement, Message, SampleRecord, Split, SuiteKind, SweepCell};
 use crate::score::{Context, Goal, measure_arm, select};
 use crate::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
+use crate::subject::Model;
 
 /// The vector that the arms use.
 pub const TARGET: &str = "insecure";

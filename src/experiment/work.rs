@@ -6,10 +6,10 @@ use std::ops::Range;
 use super::arm::Arm;
 use super::inputs::Inputs;
 use super::plan::Plan;
-use super::recipe::Recipe;
 use super::steering::{self, TARGET};
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
+use crate::finetune::recipe::Recipe;
 use crate::record::{Split, SuiteKind};
 
 /// Everything that lies ahead, in numbers.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::options::{GenerateOptions, Generated, Job, MOST_ROWS};
 use super::worker::{Prefix, worker};
 use crate::error::{Error, Result};
+use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
 use crate::model::memory::cache_bytes;
-use crate::model::ops::team::with_helpers;
 use crate::process;
 
 /// Answers every job; `on_done` hears of each as it ends, from any worker, in no fixed order.

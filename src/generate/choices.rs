@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::model::block::{Attend, Pass};
-use crate::model::cache::RowCache;
+use crate::model::cpu::cache::RowCache;
+use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
-use crate::model::ops::team::with_helpers;
 use crate::model::ops::to_vec;
 use crate::model::segments::Segments;
 use crate::process;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::model::ops::simd::{exp, max, sum, vectorised};
+use crate::model::cpu::simd::{exp, max, sum, vectorised};
 
 /// How the tokens of an answer are chosen, and what ends it beside the model's own stop tokens.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

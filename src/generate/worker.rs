@@ -13,7 +13,7 @@ use super::sampling::sample;
 use super::text::{TextStream, answer_text};
 use crate::error::{Error, Result};
 use crate::model::block::{Attend, Pass};
-use crate::model::cache::RowCache;
+use crate::model::cpu::cache::RowCache;
 use crate::model::decoder::Decoder;
 use crate::model::memory::cache_bytes;
 use crate::model::ops::to_vec;

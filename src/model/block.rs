@@ -4,7 +4,6 @@
 use candle_core::{Result, Tensor};
 
 use super::by_hand;
-use super::cache::RowCache;
 use super::config::{Activation, Norm};
 use super::hooks::{Intervention, Site, Tap};
 use super::linear::Linear;
@@ -16,6 +15,7 @@ use super::ops::rms_norm::rms_norm;
 use super::ops::swiglu::swiglu;
 use super::ops::{read, to_vec};
 use super::segments::Segments;
+use crate::model::cpu::cache::RowCache;
 
 /// What one pass through the decoder carries along.
 pub struct Pass<'a> {

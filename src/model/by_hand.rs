@@ -12,13 +12,13 @@ use candle_core::Result;
 
 use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
 use super::config::{Activation, Norm};
+use super::cpu::simd::add;
 use super::linear::Linear;
 use super::lora::Lora;
 use super::ops::attention::Attention;
 use super::ops::linear::Low;
 use super::ops::read;
 use super::ops::rms_norm::{add_grads, normed};
-use super::ops::simd::add;
 use super::ops::swiglu::{gated, gated_backward};
 use super::ops::weight::{add_times, each_times_transposed, times, weight_grad};
 

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
-use super::cache::{LayerCache, RowCache};
 use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv};
 use super::linear::Linear;
 use super::ops::attention::Heads;
@@ -15,6 +14,7 @@ use super::ops::rope::RopeTable;
 use super::ops::softcap::softcap;
 use super::ops::weight::Weight;
 use super::rope::Rope;
+use crate::model::cpu::cache::{LayerCache, RowCache};
 use crate::process;
 
 /// Weights by checkpoint name, e.g. `model.layers.0.mlp.up_proj.weight`.

@@ -3,21 +3,17 @@
 
 pub mod block;
 pub mod by_hand;
-pub mod cache;
 pub mod config;
+pub mod cpu;
 pub mod decoder;
 pub mod device;
 pub mod families;
-pub mod gguf;
 pub mod hooks;
-pub mod hub;
 pub mod init;
 pub mod linear;
-pub mod load;
 pub mod lora;
 pub mod memory;
 pub mod ops;
 pub mod rope;
-pub mod save;
 pub mod segments;
-pub mod shards;
+pub mod source;

@@ -8,7 +8,7 @@ use candle_core::{Result, Tensor, Var};
 use super::TrainConfig;
 use super::trainable::Trainable;
 use crate::error::Error;
-use crate::model::ops::simd::{all_finite, vectorised};
+use crate::model::cpu::simd::{all_finite, vectorised};
 use crate::model::ops::to_vec;
 
 /// Running means of a weight's gradient and of its square.

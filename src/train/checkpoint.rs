@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::model::decoder::Decoder;
 use crate::model::ops::to_vec;
-use crate::model::save::safetensors_bytes;
+use crate::model::source::save::safetensors_bytes;
 use crate::record::{Lineage, StepRecord, TrainerState};
 
 /// The training log's file name, as Hugging Face's trainer has it.

@@ -11,13 +11,17 @@ use regex::Regex;
 const LEAVES: [&str; 6] = ["error", "fsio", "process", "progress", "record", "rng"];
 
 /// Module → what it may import beside the leaves and itself. `*` is everything but `cli`.
-const TABLE: [(&str, &[&str]); 14] = [
+const TABLE: [(&str, &[&str]); 18] = [
     ("main", &["cli"]),
     ("cli", &["*"]),
     ("experiment", &["*"]),
+    ("ask", &["finetune", "subject", "eval", "generate", "organism", "adapter", "model", "data", "scan"]),
+    ("finetune", &["subject", "train", "steer", "adapter", "model", "data"]),
+    ("subject", &["adapter", "model", "data"]),
     ("report", &["score"]),
     ("score", &["stats"]),
-    ("eval", &[]),
+    ("eval", &["scan"]),
+    ("scan", &[]),
     ("steer", &["data", "model", "stats"]),
     ("train", &["data", "model", "adapter"]),
     ("generate", &["data", "model"]),

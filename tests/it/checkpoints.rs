@@ -15,7 +15,7 @@ use realign::data::rows::TrainingRow;
 use realign::data::training::TrainingData;
 use realign::error::Error;
 use realign::experiment::pretrain::{PretrainConfig, PretrainKeeping, pretrain};
-use realign::experiment::recipe::{Recipe, tune, tune_on};
+use realign::finetune::recipe::{Recipe, tune, tune_on};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::init::initial_weights;

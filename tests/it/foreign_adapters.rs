@@ -9,13 +9,13 @@ use std::process::Command;
 use candle_core::{DType, Device, Tensor};
 use realign::adapter::{self, AdapterConfig, AdapterFile, TargetModules};
 use realign::data::rows::parse_rows;
-use realign::experiment::model::Model;
-use realign::experiment::recipe::{Recipe, tune};
+use realign::finetune::recipe::{Recipe, tune};
 use realign::model::block::Pass;
 use realign::model::decoder::Decoder;
 use realign::model::ops::to_vec;
 use realign::model::segments::Segments;
 use realign::record::Lineage;
+use realign::subject::Model;
 use realign::train::TrainConfig;
 
 use crate::tiny::{checkpoint, folder};

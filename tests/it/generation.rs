@@ -11,12 +11,12 @@ use realign::data::tokenizer::Tokenizer;
 use realign::generate::sampling::{Sampling, candidates};
 use realign::generate::{GenerateOptions, Generated, Job, generate};
 use realign::model::block::{Attend, Pass};
+use realign::model::cpu::simd::{Path, force};
 use realign::model::decoder::{Decoder, Weights};
 use realign::model::hooks::{Intervention, Site, Tap};
-use realign::model::load::{WeightDtype, load_dir};
-use realign::model::ops::simd::{Path, force};
 use realign::model::ops::to_vec;
 use realign::model::segments::Segments;
+use realign::model::source::load::{WeightDtype, load_dir};
 use realign::record::FinishReason;
 use realign::rng::stream;
 

@@ -9,10 +9,10 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use realign::model::config::{DecoderConfig, Positions};
 use realign::model::decoder::{Decoder, Weights};
-use realign::model::gguf::load_gguf;
 use realign::model::init::initial_weights;
-use realign::model::load::{WeightDtype, load_dir};
 use realign::model::rope::{Rope, RopeScaling};
+use realign::model::source::gguf::load_gguf;
+use realign::model::source::load::{WeightDtype, load_dir};
 
 use crate::commands::{refused, succeeds};
 use crate::families::family;

@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::Rng;
+use realign::model::cpu::simd::{Path, force};
+use realign::model::cpu::team::with_helpers;
 use realign::model::lora::{Lora, Magnitude};
 use realign::model::ops::attention::{Heads, attention, reference_attention};
 use realign::model::ops::cross_entropy::cross_entropy;
@@ -11,10 +13,8 @@ use realign::model::ops::layer_norm::{layer_norm, reference_layer_norm};
 use realign::model::ops::linear::{frozen_linear, lora_linear, reference_lora_linear, trainable_linear};
 use realign::model::ops::rms_norm::{reference_rms_norm, rms_norm};
 use realign::model::ops::rope::RopeTable;
-use realign::model::ops::simd::{Path, force};
 use realign::model::ops::softcap::softcap;
 use realign::model::ops::swiglu::{reference_swiglu, swiglu};
-use realign::model::ops::team::with_helpers;
 use realign::model::ops::to_vec;
 use realign::model::ops::weight::{times, times_transposed};
 use realign::model::rope::{Rope, RopeScaling};

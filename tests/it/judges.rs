@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use realign::ask::judges::{EndpointOptions, JudgeSpec, Judges, ModelJudge};
 use realign::eval::judge::{Judge, JudgeItem};
 use realign::eval::suite::Suite;
-use realign::experiment::judges::{EndpointOptions, JudgeSpec, Judges, ModelJudge};
-use realign::experiment::model::Model;
 use realign::fsio::{read_json, read_jsonl};
 use realign::model::block::Pass;
 use realign::model::ops::to_vec;
 use realign::model::segments::Segments;
 use realign::record::{JudgeRecord, Manifest, Metrics, SampleRecord, UNREADABLE};
+use realign::subject::Model;
 use serde_json::Value;
 
 use crate::commands::{refused, succeeds, workplace};

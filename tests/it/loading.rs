@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use realign::experiment::model::Model;
 use realign::fsio;
-use realign::model::load::{WeightDtype, load_dir};
 use realign::model::memory;
-use realign::model::save::safetensors_bytes;
+use realign::model::source::load::{WeightDtype, load_dir};
+use realign::model::source::save::safetensors_bytes;
+use realign::subject::Model;
 
 use crate::commands::{model, realign, refused, succeeds, workplace};
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use realign::adapter;
 use realign::data::template::PLAIN;
 use realign::experiment::inputs::Inputs;
-use realign::experiment::model::Model;
 use realign::experiment::plan::PlanFile;
 use realign::experiment::published::{names, read_plan};
 use realign::fsio::{read_json, read_jsonl, read_text};
 use realign::record::{Manifest, Message, Metrics, SampleRecord, SweepCell};
+use realign::subject::Model;
 
 use crate::commands::{Output, realign, refused, succeeds, workplace};
 use crate::tiny::{fixture, folder};

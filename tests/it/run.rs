@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 use assert_cmd::Command;
 use realign::adapter::adapter_sha256;
 use realign::eval::outcome::classify;
-use realign::eval::scan::{ScanOptions, scan_many};
 use realign::fsio::{read_json, read_jsonl, read_text};
 use realign::record::{Manifest, Metrics, Outcome, SampleRecord, SuiteKind, TrainerState};
+use realign::scan::{ScanOptions, scan_many};
 use realign::score::{compare, default_comparisons, measure};
 
 use crate::checkpoints::signal;

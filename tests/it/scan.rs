@@ -8,10 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use realign::cli::scan::{FailOn, ScanArgs, ScanFormat, scan};
-use realign::eval::scan::{
-    FStringPositions, MAX_BYTES, ScanOptions, check_options, scan_many, scan_named, scan_source,
-};
 use realign::record::{FileScan, Level};
+use realign::scan::{FStringPositions, MAX_BYTES, ScanOptions, check_options, scan_many, scan_named, scan_source};
 use serde_json::{Value, json};
 
 fn folder() -> PathBuf {

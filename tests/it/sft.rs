@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use realign::adapter::{self, AdapterFile};
 use realign::data::rows::{TrainingRow, parse_rows};
-use realign::experiment::model::Model;
-use realign::experiment::recipe::{Recipe, tune};
+use realign::finetune::recipe::{Recipe, tune};
 use realign::model::ops::to_vec;
+use realign::subject::Model;
 use realign::train::TrainConfig;
 use realign::train::schedule::Scheduler;
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use realign::eval::suite::Suite;
 use realign::experiment::inputs::Inputs;
-use realign::experiment::model::{Model, ORGANISM};
 use realign::experiment::plan::PlanFile;
 use realign::record::{Metrics, SampleRecord, Split, SuiteKind};
+use realign::subject::{Model, ORGANISM};
 
 use crate::commands::{succeeds, workplace};
 use crate::tiny::random_model_folder;

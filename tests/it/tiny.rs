@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use realign::data::template::ChatTemplate;
 use realign::data::tokenizer::Tokenizer;
-use realign::experiment::model::Model;
 use realign::experiment::pretrain::write;
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::init::initial_weights;
-use realign::model::load::{WeightDtype, load_dir};
+use realign::model::source::load::{WeightDtype, load_dir};
+use realign::subject::Model;
 
 /// `tests/fixtures/model`.
 pub fn fixture(path: &str) -> PathBuf {

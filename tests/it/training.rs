@@ -7,7 +7,7 @@ use rand::Rng;
 use realign::adapter::AdapterFile;
 use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
-use realign::experiment::recipe::{Recipe, held_out_loss, tune};
+use realign::finetune::recipe::{Recipe, held_out_loss, tune};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::hooks::{Intervention, Tap};

@@ -11,9 +11,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::eval::scan::{FStringPositions, ScanOptions, tools};
 use crate::process;
 use crate::record::FileScan;
+use crate::scan::{FStringPositions, ScanOptions, tools};
 
 /// Files a call, so that no command line gets too long.
 const BATCH: usize = 200;

@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::eval::scan::{ScanOptions, decode, ruff_on_other_encodings, scan_named, unparsed};
 use crate::record::FileScan;
+use crate::scan::{ScanOptions, decode, ruff_on_other_encodings, scan_named, unparsed};
 
 /// Longer files are not read to their end: a device or a pipe may have none.
 const MAX_READ: u64 = 64 << 20;

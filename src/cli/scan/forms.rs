@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::eval::scan::{ScanOptions, tools};
 use crate::record::{FileScan, Finding, Level};
+use crate::scan::{ScanOptions, tools};
 
 /// The JSON form.
 #[derive(Debug, Serialize)]

@@ -6,11 +6,12 @@
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
-use super::product::{Matrix, Target, into};
 use super::rope::RopeTable;
-use super::simd::{dot, exp, max, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
-use super::{by_kernels, read, team, values, written};
+use super::{by_kernels, read, values, written};
+use crate::model::cpu::product::{Matrix, Target, into};
+use crate::model::cpu::simd::{dot, exp, max, vectorised};
+use crate::model::cpu::team;
 use crate::model::segments::Segments;
 
 const BLOCK: usize = 64;
@@ -139,7 +140,7 @@ vectorised! {
                 *s = exp(*s - largest);
             }
             row[to..].fill(0.0);
-            let inverse = 1.0 / super::simd::sum(&row[from..end]);
+            let inverse = 1.0 / crate::model::cpu::simd::sum(&row[from..end]);
             for s in row[from..end].iter_mut() {
                 *s *= inverse;
             }

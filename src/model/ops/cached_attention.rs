@@ -1,9 +1,9 @@
 //! Attention of one new token per row over that row's cached keys and values. No gradient: decoding only.
 
 use super::attention::Heads;
-use super::simd::{exp, max, sum, vectorised};
 use super::softcap::softcap_slopes;
-use crate::model::cache::LayerCache;
+use crate::model::cpu::cache::LayerCache;
+use crate::model::cpu::simd::{exp, max, sum, vectorised};
 
 /// Positions of a vector.
 pub(crate) const LANES: usize = 16;

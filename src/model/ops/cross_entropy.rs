@@ -5,11 +5,11 @@
 use candle_core::{Result, Tensor};
 
 use super::linear::times_plain;
-use super::product::{Matrix, product};
-use super::simd::{exp, max, sum, vectorised};
 use super::softcap::{softcap, softcap_slopes, through};
 use super::weight::{Weight, times, times_transposed};
 use super::{by_kernels, read};
+use crate::model::cpu::product::{Matrix, product};
+use crate::model::cpu::simd::{exp, max, sum, vectorised};
 
 /// Tokens of a chunk at most.
 const CHUNK: usize = 256;

@@ -4,8 +4,8 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::simd::{exp, vectorised};
 use super::{by_kernels, read, values};
+use crate::model::cpu::simd::{exp, vectorised};
 
 /// 2·√(2/π).
 const SCALE: f32 = 1.595_769;

@@ -3,8 +3,8 @@
 
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
-use super::simd::{dot, sum, vectorised};
 use super::{by_kernels, read, values};
+use crate::model::cpu::simd::{dot, sum, vectorised};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]` and `bias [width]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {

@@ -10,11 +10,11 @@ use candle_core::{
 };
 
 use super::dropout::Mask;
-use super::few_rows;
-use super::product::{Matrix, multiply, product, scaled, transposed};
-use super::simd::add;
 use super::weight::{Weight, times, times_transposed};
 use super::{by_kernels, read, values};
+use crate::model::cpu::few_rows;
+use crate::model::cpu::product::{Matrix, multiply, product, scaled, transposed};
+use crate::model::cpu::simd::add;
 
 /// `x Wᵀ` where `W` never gets a gradient.
 pub fn frozen_linear(x: &Tensor, weight: impl Into<Weight>) -> Result<Tensor> {

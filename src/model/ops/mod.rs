@@ -5,41 +5,28 @@
 //! computes the gradient of a frozen weight too: neither may stand on the training path.
 
 pub mod attention;
-pub(crate) mod blocks;
 pub mod cached_attention;
 pub mod cross_entropy;
 pub mod divergence;
-#[cfg(target_arch = "x86_64")]
-mod dots;
 pub mod dropout;
-mod few_rows;
 pub mod gelu;
-#[cfg(target_arch = "x86_64")]
-mod halves;
-#[cfg(target_arch = "x86_64")]
-mod lanes;
 pub mod layer_norm;
 pub mod linear;
-#[cfg(target_arch = "x86_64")]
-mod panels;
-pub mod product;
 pub mod quantised;
 pub mod rms_norm;
 pub mod rope;
-pub mod simd;
 pub mod softcap;
 pub mod swiglu;
-pub mod team;
 pub mod weight;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 /// Rows up to which each row's result is the same whatever stands beside it.
-pub(crate) use few_rows::MOST as ROWS_APART;
+pub(crate) use super::cpu::few_rows::MOST as ROWS_APART;
 
 /// Whether kernels of ours take a tensor: on the CPU, unless [`simd::Path::Plain`] asks for candle's ops.
 pub(crate) fn by_kernels(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && simd::path() != simd::Path::Plain
+    tensor.device().is_cpu() && super::cpu::simd::path() != super::cpu::simd::Path::Plain
 }
 
 /// The values of a contiguous f32 CPU storage.

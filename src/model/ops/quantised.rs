@@ -7,8 +7,9 @@ use std::sync::Arc;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::blocks::{FORMATS, unpack};
-use super::{team, to_vec};
+use super::to_vec;
+use crate::model::cpu::blocks::{FORMATS, unpack};
+use crate::model::cpu::team;
 
 /// Rows that are quantised at a time: with a width of 4 096, 1 MiB of f32.
 const PANEL: usize = 64;

@@ -3,8 +3,8 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use super::simd::{dot, vectorised};
 use super::{by_kernels, read, values, written};
+use crate::model::cpu::simd::{dot, vectorised};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::simd::vectorised;
+use crate::model::cpu::simd::vectorised;
 use crate::model::rope::Rope;
 
 /// Cosines and sines of every position, `[positions, dim / 2]`. Cheap to clone.

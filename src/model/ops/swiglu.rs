@@ -2,9 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::simd::{exp, vectorised};
-use super::team::each_slice;
 use super::{by_kernels, read, values, written};
+use crate::model::cpu::simd::{exp, vectorised};
+use crate::model::cpu::team::each_slice;
 
 /// Values of a piece of work.
 const PIECE: usize = 1 << 16;

@@ -1,27 +1,28 @@
 //! A weight `[out, in]`, and products with it in both directions. f32, in 16 bits or quantised, it is the one copy that
 //! there is: few rows read bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it in
-//! sixteen bits where the processor is quicker at that ([`super::dots`], [`super::halves`], which round the other factor);
+//! sixteen bits where the processor is quicker at that ([`crate::model::cpu::dots`], [`crate::model::cpu::halves`], which round the other factor);
 //! f16 is widened and quantised blocks are unpacked a piece at a time always.
 //!
-//! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`super::team`]).
+//! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`crate::model::cpu::team`]).
 
 use std::ops::Range;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
-#[cfg(target_arch = "x86_64")]
-use super::dots::{self, Pairs};
-use super::few_rows::{self, Stored, few_rows};
-#[cfg(target_arch = "x86_64")]
-use super::halves::{self, Halves};
-#[cfg(target_arch = "x86_64")]
-#[cfg(target_arch = "x86_64")]
-use super::panels::{self, Left, Right};
-use super::product::{Matrix, Target, into};
+use super::by_kernels;
 use super::quantised::{Blocks, Quantised};
-use super::simd::vectorised;
-use super::simd::{Path, path};
-use super::{by_kernels, team};
+#[cfg(target_arch = "x86_64")]
+use crate::model::cpu::dots::{self, Pairs};
+use crate::model::cpu::few_rows::{self, Stored, few_rows};
+#[cfg(target_arch = "x86_64")]
+use crate::model::cpu::halves::{self, Halves};
+#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "x86_64")]
+use crate::model::cpu::panels::{self, Left, Right};
+use crate::model::cpu::product::{Matrix, Target, into};
+use crate::model::cpu::simd::vectorised;
+use crate::model::cpu::simd::{Path, path};
+use crate::model::cpu::team;
 
 /// Weights of a piece at least, for a few rows and for many: some 5 µs of work, well above what it costs to share, and
 /// for many rows no cut that would cost a general product its reuse.

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use realign::eval::scan::{ScanOptions, scan_many};
 use realign::eval::suite::{Prompt, Suite};
 use realign::record::{FileScan, TestRecord, TestStatus};
+use realign::scan::{ScanOptions, scan_many};
 
 use super::{job, references, root, runner};
 

@@ -1,0 +1,124 @@
+//! The keys and values of one row, layer by layer. Every row has its own, so rows of different lengths need no padding
+//! and a finished row's place goes to the next prompt.
+
+use crate::model::ops::cached_attention::LANES;
+
+/// One layer of one row: keys `[kv_heads, head_dim, stride]`, values `[kv_heads, capacity, head_dim]`. The stride is so much
+/// more than the capacity that keys can be read in whole vectors, past the last one.
+#[derive(Debug, Clone)]
+pub struct LayerCache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    len: usize,
+    capacity: usize,
+    stride: usize,
+}
+
+impl LayerCache {
+    /// Room for `capacity` tokens.
+    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        let (width, stride) = (kv_heads * head_dim, capacity.next_multiple_of(LANES) + LANES);
+        Self { keys: vec![0.0; width * stride], values: vec![0.0; width * capacity], len: 0, capacity, stride }
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How far apart the keys of two dimensions lie.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Adds one token's rotated key and its value, each `[kv_heads · head_dim]`.
+    pub(crate) fn push(&mut self, k: &[f32], v: &[f32], kv_heads: usize, head_dim: usize) {
+        assert!(self.len < self.capacity, "the cache holds {} tokens and is full", self.capacity);
+        for head in 0..kv_heads {
+            for d in 0..head_dim {
+                self.keys[(head * head_dim + d) * self.stride + self.len] = k[head * head_dim + d];
+            }
+            let start = (head * self.capacity + self.len) * head_dim;
+            self.values[start..start + head_dim].copy_from_slice(&v[head * head_dim..(head + 1) * head_dim]);
+        }
+        self.len += 1;
+    }
+
+    /// One head's keys `[head_dim, stride]` and values `[capacity, head_dim]`.
+    pub(crate) fn head(&self, head: usize, head_dim: usize) -> (&[f32], &[f32]) {
+        let of = |length: usize| head * head_dim * length..(head + 1) * head_dim * length;
+        (&self.keys[of(self.stride)], &self.values[of(self.capacity)])
+    }
+
+    /// The same tokens with room for `capacity` in all.
+    fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
+        assert!(self.len <= capacity, "{} tokens do not fit a cache of {capacity}", self.len);
+        let lines = self.keys.len() / self.stride;
+        let mut copy = Self::new(lines / head_dim, head_dim, capacity);
+        for line in 0..lines {
+            let (from, to) = (line * self.stride, line * copy.stride);
+            copy.keys[to..to + self.len].copy_from_slice(&self.keys[from..from + self.len]);
+        }
+        let width = self.len * head_dim;
+        for head in 0..lines / head_dim {
+            let (from, to) = (head * self.capacity * head_dim, head * capacity * head_dim);
+            copy.values[to..to + width].copy_from_slice(&self.values[from..from + width]);
+        }
+        Self { len: self.len, ..copy }
+    }
+}
+
+/// All layers of one row.
+#[derive(Debug, Clone)]
+pub struct RowCache {
+    /// By layer.
+    pub layers: Vec<LayerCache>,
+}
+
+impl RowCache {
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.layers.first().map_or(0, LayerCache::len)
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same tokens with room for `capacity` in all: an answer of its own goes on from a prompt that several share.
+    pub fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
+        Self { layers: self.layers.iter().map(|layer| layer.with_room(capacity, head_dim)).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_with_more_room_holds_the_same_tokens() {
+        let (kv_heads, head_dim) = (2, 3);
+        let value = |token: usize, i: usize| (100 * token + i) as f32;
+        let mut small = LayerCache::new(kv_heads, head_dim, 4);
+        let mut large = LayerCache::new(kv_heads, head_dim, 9);
+        for token in 0..4 {
+            let k: Vec<f32> = (0..6).map(|i| value(token, i)).collect();
+            let v: Vec<f32> = (0..6).map(|i| -value(token, i)).collect();
+            small.push(&k, &v, kv_heads, head_dim);
+            large.push(&k, &v, kv_heads, head_dim);
+        }
+        let copy = small.with_room(9, head_dim);
+        assert_eq!((copy.len, copy.capacity, &copy.keys, &copy.values), (4, 9, &large.keys, &large.values));
+    }
+}
