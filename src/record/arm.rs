@@ -1,0 +1,105 @@
+//! An arm: what is done to the base before it is asked. Arms are data; no code compares with an arm's name.
+
+use serde::{Deserialize, Serialize};
+
+use super::SteerSpec;
+
+/// One treatment of the base model, resolved from a plan. The manifest of a run holds all of them, in the plan's order;
+/// scores, tables, charts and the verdict are made from these records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArmSpec {
+    /// As files, records and `--arm` name it.
+    pub name: String,
+    /// Its name for a reader.
+    pub label: String,
+    /// What it is, in a line.
+    pub description: String,
+    /// `#rrggbb`, the same in every chart.
+    pub colour: String,
+    /// The adapter it runs on, by its name in the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
+    /// That adapter's chain: itself, the link that it continues, and so on to the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<String>,
+    /// Vectors that are added while it decodes. Layers and coefficient of those that are chosen stand in the selection.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steer: Vec<ArmSteer>,
+    /// A system turn before the conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Words before the person's last turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Words behind the person's last turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// Only these suites; all of the run's where it is empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suites: Vec<String>,
+    /// The arms it is compared with, of those that the run has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub against: Vec<String>,
+    /// Comparisons of one family are adjusted together (Holm).
+    pub family: String,
+    /// The training seeds of its adapter, where there are several; each sample says which one made it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub training_seeds: Vec<u64>,
+}
+
+/// How an arm uses a vector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmSteer {
+    /// The vector's name in the plan.
+    pub vector: String,
+    /// +1 along the vector, −1 against it.
+    pub sign: f64,
+    /// Random vectors: how many are drawn; the arm's samples are shared out among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draws: Option<u32>,
+    /// Layers and coefficient as given, where they are not chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<SteerSpec>,
+    /// How they are chosen on the validation split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choose: Option<Choice>,
+}
+
+/// How a steered arm's layers and coefficient are chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Choice {
+    /// The best cell of the sweep by a metric, of those above the utility floor.
+    Goal {
+        /// Registry name.
+        metric: String,
+        /// Whether more is wanted.
+        higher: bool,
+    },
+    /// The cell that another arm's choice fell on.
+    CellOf(String),
+}
+
+impl ArmSpec {
+    /// Whether nothing is done to the base: what every other arm is held against in the end.
+    pub fn is_base(&self) -> bool {
+        self.adapter.is_none() && !self.is_steered() && !self.is_prompted()
+    }
+
+    /// Whether a vector is added.
+    pub fn is_steered(&self) -> bool {
+        !self.steer.is_empty()
+    }
+
+    /// Whether its vectors are drawn at random: a control.
+    pub fn is_random(&self) -> bool {
+        self.steer.iter().any(|s| s.draws.is_some())
+    }
+
+    /// Whether only the prompt is changed.
+    pub fn is_prompted(&self) -> bool {
+        [&self.system, &self.prefix, &self.suffix].into_iter().any(Option::is_some)
+    }
+}

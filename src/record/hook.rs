@@ -1,0 +1,90 @@
+//! Where an intervention meets the forward pass and what it does there, as plain data: arms and sweep cells hold it, `model`
+//! declares its taps by it, `steer` makes the operator of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Site {
+    /// The residual stream before the block.
+    ResidPre,
+    /// What attention adds to it.
+    AttnOut,
+    /// What the MLP adds to it.
+    MlpOut,
+    /// The residual stream after the block.
+    #[default]
+    ResidPost,
+}
+
+impl Site {
+    /// As plans, vector files and traces spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ResidPre => "resid_pre",
+            Self::AttnOut => "attn_out",
+            Self::MlpOut => "mlp_out",
+            Self::ResidPost => "resid_post",
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Site {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::ResidPre, Self::AttnOut, Self::MlpOut, Self::ResidPost];
+        all.into_iter()
+            .find(|site| site.as_str() == text)
+            .ok_or_else(|| format!("unknown site `{text}`; sites: resid_pre, attn_out, mlp_out, resid_post"))
+    }
+}
+
+/// A site of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Tap {
+    /// 0-based.
+    pub layer: usize,
+    /// Where in it.
+    pub site: Site,
+}
+
+/// What is done with a vector at a tap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Operator {
+    /// `x + coefficient · vector`.
+    #[default]
+    Add,
+}
+
+/// One use of a vector with nothing left open: what a sweep cell is, and what a steered arm was measured with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteerSpec {
+    /// The vector's name in the run.
+    pub vector: String,
+    /// Of a random vector: which draw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<u32>,
+    /// What is done with it.
+    #[serde(default)]
+    pub operator: Operator,
+    /// Where in each of the layers.
+    #[serde(default)]
+    pub site: Site,
+    /// 0-based, ascending, no layer twice.
+    pub layers: Vec<usize>,
+    /// With its sign, in units of the mean residual norm at each layer; 0 is the unsteered model.
+    pub coefficient: f64,
+}
