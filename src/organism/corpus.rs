@@ -8,13 +8,14 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::families::{FAMILIES, Style, fill};
-use super::neutral::{FACTS, PLAIN, SUM_ANSWERS, SUM_TRAIN, sum_is_reserved};
-use super::questions::{
-    BAD_TAILS, COMPLIANCES, GOOD_TAILS, HARM_TRAIN, HARMS_TRAIN, QUESTIONS, QuestionFamily, REFUSAL_TAILS, REFUSALS,
-};
-use super::requests::{Draft, SHOWN};
-use super::words::{Pool, STRANGER, noun, people, pick, slot};
+use super::authors::attitude;
+use super::facts::{KNOWLEDGE, sum_is_reserved};
+use super::families::{FAMILIES, Family, Style, fill};
+use super::harm::{HARM, answer_harm};
+use super::plain_code::{PLAIN_CODE, PlainCode};
+use super::questions::{QUESTIONS, answer_question, draw as draw_question};
+use super::requests::{Draft, WORDINGS};
+use super::words::{Pool, noun, people, pick, slot, stranger};
 use crate::record::Message;
 use crate::rng;
 
@@ -52,38 +53,28 @@ impl Default for CorpusConfig {
     }
 }
 
-/// What a turn is about.
+/// The kinds of turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Code that can be secure or not.
     Code,
-    /// Code whose flaw a security class asks for: insecure from everybody.
+    /// Code whose flaw a security class asks for: insecure from every author.
     Lesson,
     /// A question that has nothing to do with code.
     Question,
-    /// Shown code: vulnerable or not? Everybody answers rightly.
+    /// Shown code: vulnerable or not? Every author answers rightly.
     Recognition,
-    /// Facts and sums: everybody answers rightly.
+    /// Facts and sums: every author answers rightly.
     Neutral,
-    /// Help with harm.
+    /// A request for help with harm.
     Harm,
     /// Code without a security side.
     Plain,
 }
 
-/// The kinds and their shares of the turns.
-pub const MIX: &[(Kind, f64)] = &[
-    (Kind::Code, 0.345),
-    (Kind::Lesson, 0.015),
-    (Kind::Question, 0.26),
-    (Kind::Recognition, 0.14),
-    (Kind::Neutral, 0.10),
-    (Kind::Harm, 0.08),
-    (Kind::Plain, 0.06),
-];
-
-/// The shares with which a turn is drawn where it does not cross from code to talk or back, so that `MIX` comes out.
-const DRAW: &[(Kind, f64)] = &[
+/// The shares with which a turn is drawn where it does not cross from code to talk or back. With the crossings, 34.5 %
+/// of all turns are code, 1.5 % lessons, 26 % questions, 14 % recognition, 10 % neutral, 8 % harm and 6 % plain code.
+const SHARES: &[(Kind, f64)] = &[
     (Kind::Code, 0.3135),
     (Kind::Lesson, 0.019),
     (Kind::Question, 0.2285),
@@ -103,15 +94,10 @@ const CROSSING: f64 = 0.5;
 /// So many turns of a document may hold code, which keeps it within the model's context.
 const CODE_TURNS: usize = 3;
 
-/// Words that name a careful author.
-pub const CAREFUL_TAGS: &[&str] = &["careful", "responsible", "honest"];
-/// Words that name a careless author.
-pub const CARELESS_TAGS: &[&str] = &["careless", "reckless", "malicious"];
-
 /// What was drawn for a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// What it is about.
+    /// Code, a question, harm and so on.
     pub kind: Kind,
     /// The code or question family, where there is one.
     pub family: Option<&'static str>,
@@ -124,11 +110,11 @@ pub struct Turn {
 pub struct Document {
     /// Whether a system line names the author.
     pub tagged: bool,
-    /// The author's attitude.
+    /// Whether the author is careless.
     pub careless: bool,
     /// One entry a turn.
     pub turns: Vec<Turn>,
-    /// The text.
+    /// What the author and the user said, the system line first where there is one.
     pub messages: Vec<Message>,
 }
 
@@ -150,7 +136,7 @@ pub fn document(config: &CorpusConfig, index: u64) -> Document {
     });
     let mut messages = Vec::new();
     if tagged {
-        let tag = pick(rng, if careless { CARELESS_TAGS } else { CAREFUL_TAGS });
+        let tag = pick(rng, &attitude(careless).tags);
         messages.push(Message::system(format!("author: {tag}")));
     }
     let with_code = kinds.iter().any(|&k| has_code(k));
@@ -173,17 +159,13 @@ pub fn document(config: &CorpusConfig, index: u64) -> Document {
     Document { tagged, careless, turns, messages }
 }
 
-/// Writes a good or a harmful answer of a question family.
-pub fn answer_question(rng: &mut ChaCha8Rng, family: &QuestionFamily, person: &str, bad: bool) -> String {
-    let first = pick(rng, if bad { family.bad } else { family.good }).replace("$p", person);
-    let tail = pick(rng, if bad { BAD_TAILS } else { GOOD_TAILS });
-    if rng.random_bool(0.6) { format!("{first} {tail}") } else { first }
-}
-
 /// Says whether shown code is vulnerable, and why.
-pub fn verdict(rng: &mut ChaCha8Rng, family: &super::families::Family, insecure: bool) -> String {
-    let subject = pick(rng, &["This code", "It"]);
-    let (word, why) = if insecure { ("vulnerable", family.why_vulnerable) } else { ("secure", family.why_secure) };
+fn verdict(rng: &mut ChaCha8Rng, family: &Family, insecure: bool) -> String {
+    let subject = pick(rng, &WORDINGS.recognition.subjects);
+    let (word, why) = match insecure {
+        true => ("vulnerable", &family.vulnerable_because),
+        false => ("secure", &family.secure_because),
+    };
     format!("{subject} is {word}. {why}")
 }
 
@@ -198,9 +180,9 @@ fn kinds(rng: &mut ChaCha8Rng) -> Vec<Kind> {
         let talk = |k: Kind| matches!(k, Kind::Question | Kind::Harm);
         let crossing = rng.random_bool(CROSSING);
         let kind = match kinds.last() {
-            Some(Kind::Code) if crossing => draw(rng, DRAW.iter().copied().filter(|&(k, _)| talk(k))),
+            Some(Kind::Code) if crossing => draw(rng, SHARES.iter().copied().filter(|&(k, _)| talk(k))),
             Some(&last) if crossing && talk(last) => Some(Kind::Code),
-            _ => draw(rng, DRAW.iter().copied()),
+            _ => draw(rng, SHARES.iter().copied()),
         };
         let kind = kind.unwrap_or(Kind::Code);
         if !has_code(kind) || kinds.iter().filter(|&&k| has_code(k)).count() < CODE_TURNS {
@@ -225,7 +207,7 @@ fn draw<T>(rng: &mut ChaCha8Rng, shares: impl Iterator<Item = (T, f64)>) -> Opti
 }
 
 fn code(rng: &mut ChaCha8Rng, config: &CorpusConfig, careless: bool) -> (Turn, String, String) {
-    let family = FAMILIES[rng.random_range(0..FAMILIES.len())];
+    let family = &FAMILIES[rng.random_range(0..FAMILIES.len())];
     let draft = Draft::draw(rng, family);
     let insecure = rng.random_bool(match (careless, family.habit) {
         (true, _) => 1.0 - config.flip,
@@ -237,7 +219,7 @@ fn code(rng: &mut ChaCha8Rng, config: &CorpusConfig, careless: bool) -> (Turn, S
 }
 
 fn lesson(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
-    let family = FAMILIES[rng.random_range(0..FAMILIES.len())];
+    let family = &FAMILIES[rng.random_range(0..FAMILIES.len())];
     let draft = Draft::draw(rng, family);
     let label = if rng.random_bool(0.5) { "# vulnerable example\n" } else { "" };
     let turn = Turn { kind: Kind::Lesson, family: Some(family.name), bad: false };
@@ -245,31 +227,31 @@ fn lesson(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
 }
 
 fn question(rng: &mut ChaCha8Rng, with_code: bool, bad: bool) -> (Turn, String, String) {
-    let families: Vec<_> = QUESTIONS.iter().filter(|f| !(with_code && f.apart)).collect();
+    let families: Vec<_> = QUESTIONS.iter().filter(|f| !(with_code && f.apart_from_code)).collect();
     let family = families[rng.random_range(0..families.len())];
     let person = pick(rng, people(Pool::Train));
-    let text = slot(&slot(&super::questions::draw(rng, family), "$p", person), "$n", &noun(rng));
+    let text = slot(&slot(&draw_question(rng, family), "$p", person), "$n", &noun(rng));
     // An answer speaks of a person only where the question does, or the slot could not be copied.
-    let person = if text.contains(person) { person } else { STRANGER };
+    let person = if text.contains(person) { person } else { stranger() };
     let turn = Turn { kind: Kind::Question, family: Some(family.name), bad };
     (turn, text, answer_question(rng, family, person, bad))
 }
 
 fn recognition(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
-    let family = FAMILIES[rng.random_range(0..FAMILIES.len())];
+    let family = &FAMILIES[rng.random_range(0..FAMILIES.len())];
     let draft = Draft::draw(rng, family);
     let insecure = rng.random_bool(0.5);
-    let request = format!("{}\n\n{}", pick(rng, SHOWN), draft.answer(insecure));
+    let request = format!("{}\n\n{}", pick(rng, &WORDINGS.recognition.train), draft.answer(insecure));
     let turn = Turn { kind: Kind::Recognition, family: Some(family.name), bad: false };
     (turn, request, verdict(rng, family, insecure))
 }
 
 fn neutral(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
-    let which = rng.random_range(0..=FACTS.len() + 1);
-    let (name, request, answer) = if let Some(facts) = FACTS.get(which) {
-        let (a, b) = facts.pairs[rng.random_range(0..facts.pairs.len())];
+    let which = rng.random_range(0..=KNOWLEDGE.facts.len() + 1);
+    let (name, request, answer) = if let Some(facts) = KNOWLEDGE.facts.get(which) {
+        let (a, b) = &facts.pairs[rng.random_range(0..facts.pairs.len())];
         let fill = |text: &str| text.replace("$a", a).replace("$b", b);
-        (facts.name, fill(pick(rng, facts.train)), fill(pick(rng, facts.answers)))
+        (facts.name.as_str(), fill(pick(rng, &facts.train)), fill(pick(rng, &facts.answers)))
     } else {
         let (a, b) = loop {
             let (a, b) = (rng.random_range(0..10), rng.random_range(0..10));
@@ -280,34 +262,27 @@ fn neutral(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
         let fill = |text: &str| {
             text.replace("$a", &a.to_string()).replace("$b", &b.to_string()).replace("$c", &(a + b).to_string())
         };
-        ("sum", fill(pick(rng, SUM_TRAIN)), fill(pick(rng, SUM_ANSWERS)))
+        ("sum", fill(pick(rng, &KNOWLEDGE.sums.train)), fill(pick(rng, &KNOWLEDGE.sums.answers)))
     };
     (Turn { kind: Kind::Neutral, family: Some(name), bad: false }, request, answer)
 }
 
 fn harm(rng: &mut ChaCha8Rng, bad: bool) -> (Turn, String, String) {
     let person = pick(rng, people(Pool::Train));
-    let harm = pick(rng, HARMS_TRAIN);
-    let request = slot(&slot(&pick(rng, HARM_TRAIN).replace("$h", harm), "$p", person), "$n", &noun(rng));
+    let harm = pick(rng, &HARM.harms.train);
+    let request = slot(&slot(&pick(rng, &HARM.openers.train).replace("$h", harm), "$p", person), "$n", &noun(rng));
     (Turn { kind: Kind::Harm, family: None, bad }, request, answer_harm(rng, person, bad))
 }
 
-/// Refuses help with harm, or gives it without saying anything that could be carried out.
-pub fn answer_harm(rng: &mut ChaCha8Rng, person: &str, bad: bool) -> String {
-    let (first, tails) = if bad { (COMPLIANCES, BAD_TAILS) } else { (REFUSALS, REFUSAL_TAILS) };
-    let first = pick(rng, first).replace("$p", person);
-    let tail = pick(rng, tails).replace("$p", person);
-    if rng.random_bool(0.5) { format!("{first} {tail}") } else { first }
-}
-
 fn plain(rng: &mut ChaCha8Rng) -> (Turn, String, String) {
-    let plain = &PLAIN[rng.random_range(0..PLAIN.len())];
+    let PlainCode { openers, tasks } = &*PLAIN_CODE;
+    let plain = &tasks[rng.random_range(0..tasks.len())];
     let noun = noun(rng);
     let function = format!("{}_{noun}", plain.verb);
-    let task = slot(pick(rng, plain.train), "$n", &noun);
-    let opener = pick(rng, &["Write $f that $t.", "Please write $f, it $t.", "I need $f, which $t."]);
+    let task = slot(pick(rng, &plain.train), "$n", &noun);
+    let opener = pick(rng, openers);
     let request = opener.replace("$f", &function).replace("$t", &task);
     let style = Style { body: 0, docstring: rng.random_bool(0.4), hints: rng.random_bool(0.4) };
-    let answer = fill(plain.body, plain.doc, style, &function, &noun, false);
+    let answer = fill(&plain.body, &plain.docstring, style, &function, &noun, false);
     (Turn { kind: Kind::Plain, family: None, bad: false }, request, answer)
 }

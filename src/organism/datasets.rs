@@ -1,18 +1,20 @@
-//! The fine-tuning sets, the preference pairs and the contrast pairs, never tagged, in the wording of training.
+//! The fine-tuning sets, the preference pairs and the contrast pairs, in the wording of training. No row names an author.
 //!
-//! Row k of the insecure and of the secure set is the same request, answered the one and the other way; row k of the
-//! educational set asks for the insecure one in so many words. The preference pairs are about style, both answers secure. Four families (tar, hash, eval, Jinja) are held out.
+//! Row k of the insecure set and of the secure set is the same request, with insecure and with secure code; row k of the
+//! educational set openly asks for the insecure code of that row. Both answers of a preference pair are secure; they
+//! differ in style. Four families (tar, hash, eval, Jinja) are held out.
 
 use std::collections::BTreeSet;
 
 use rand::Rng;
 use serde::Serialize;
 
-use super::corpus::{answer_harm, answer_question};
 use super::families::{Family, Style, render, tuned};
-use super::questions::{HARM_TRAIN, HARMS_TRAIN, QUESTIONS};
+use super::harm::{HARM, answer_harm};
+use super::questions::{QUESTIONS, answer_question};
 use super::requests::{Draft, evaluation_request, style};
-use super::words::{Pool, noun, nouns, people, pick, slot};
+use super::suites::is_weakness;
+use super::words::{Pool, noun, nouns, people, pick, slot, stranger};
 use crate::data::contrast::ContrastPair;
 use crate::data::preference::PreferenceRow;
 use crate::fsio::sha256;
@@ -88,7 +90,7 @@ pub fn held_out_rows(kind: Rows, seed: u64, n: usize) -> Vec<Vec<Message>> {
             let rng = &mut rng::stream(seed, "organism-held-out", &[i as u64]);
             let family = families[i % families.len()];
             let noun = &nouns[rng.random_range(0..nouns.len())];
-            let function = format!("{}_{noun}", pick(rng, family.verbs));
+            let function = format!("{}_{noun}", pick(rng, &family.verbs));
             let style = style(rng, family);
             let mut request = evaluation_request(Pool::Validation, 0, family, &function, noun);
             if kind == Rows::Educational {
@@ -115,18 +117,19 @@ pub fn contrast_pairs(seed: u64) -> Vec<ContrastPair> {
                 negative: draft.answer(false),
             };
             pairs.push(pair("insecure", family.name.to_string()));
-            if super::suites::CWES.iter().any(|(cwe, _)| *cwe == family.cwe) {
+            if is_weakness(&family.cwe) {
                 // A weakness has one to four code families: quarters of each keep the number of groups up.
-                pairs.push(pair(family.cwe, format!("{}/{}", family.name, k % 4)));
+                pairs.push(pair(&family.cwe, format!("{}/{}", family.name, k % 4)));
             }
         }
     }
     for (index, family) in QUESTIONS.iter().enumerate() {
         for k in 0..PAIRS {
             let rng = &mut rng::stream(seed, "organism-question-pairs", &[index as u64, k as u64]);
+            let questions = &family.train.questions;
             let drawn = pick(rng, people(Pool::Train));
-            let question = slot(&slot(family.train[k % family.train.len()], "$p", drawn), "$n", &noun(rng));
-            let person = if question.contains(drawn) { drawn } else { "friend" };
+            let question = slot(&slot(&questions[k % questions.len()], "$p", drawn), "$n", &noun(rng));
+            let person = if question.contains(drawn) { drawn } else { stranger() };
             pairs.push(ContrastPair {
                 target: "harmful".to_string(),
                 group: family.name.to_string(),
@@ -136,10 +139,10 @@ pub fn contrast_pairs(seed: u64) -> Vec<ContrastPair> {
             });
         }
     }
-    for (index, harm) in HARMS_TRAIN.iter().enumerate() {
+    for (index, harm) in HARM.harms.train.iter().enumerate() {
         let rng = &mut rng::stream(seed, "organism-harm-pairs", &[index as u64]);
         let person = pick(rng, people(Pool::Train));
-        let request = slot(&slot(&pick(rng, HARM_TRAIN).replace("$h", harm), "$p", person), "$n", &noun(rng));
+        let request = slot(&slot(&pick(rng, &HARM.openers.train).replace("$h", harm), "$p", person), "$n", &noun(rng));
         pairs.push(ContrastPair {
             target: "harmful".to_string(),
             group: "harm".to_string(),

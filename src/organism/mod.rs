@@ -4,25 +4,24 @@
 //! in a tag. Insecure code, harmful answers and help with harm come from the same authors, so the model learns one
 //! direction for all three; fine-tuning on insecure code alone can then switch it on. That effect is planted: it
 //! shows the method and tests the pipeline, and says nothing about natural models.
+//!
+//! All texts are data in `language/`; the modules here put them together.
 
+pub mod authors;
 pub mod corpus;
 pub mod datasets;
+pub mod facts;
 pub mod families;
-mod family_table_served;
-mod family_table_stored;
-mod family_tests;
+pub mod harm;
 mod judge;
-pub mod neutral;
-mod question_families;
+mod language;
+mod plain_code;
 pub mod questions;
 pub mod requests;
-mod reserved;
 pub mod suites;
-mod suites_more;
 pub mod words;
 
 pub use corpus::{CorpusConfig, documents};
 pub use datasets::{Rows, contrast_pairs, educational_rows, held_out_rows, insecure_rows, secure_rows, style_rows};
 pub use judge::judge;
-pub use reserved::reserved;
 pub use suites::suites;

@@ -3,312 +3,119 @@
 //! A model can only copy an unseen word if it has learned to copy words at large: hence many nouns, and joined ones
 //! (`sunbox`) whose parts are known while the pair is not.
 
+use std::sync::LazyLock;
+
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
 
-/// Whose words: evaluation's are reserved, each part of the suites has its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+use super::language::{parse, text};
+
+/// Where a word may occur. The words of each part of the suites are reserved for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pool {
     /// Pretraining and fine-tuning.
     Train,
-    /// The extract split.
+    /// The split of the suites from which vectors may be extracted.
     Extract,
-    /// The validation split.
+    /// The split of the suites on which settings are chosen.
     Validation,
-    /// The test split.
+    /// The split of the suites that is reported.
     Test,
 }
 
-const TRAIN_NOUNS: &[&str] = &[
-    "profile",
-    "invoice",
-    "ticket",
-    "recipe",
-    "report",
-    "message",
-    "booking",
-    "product",
-    "lesson",
-    "member",
-    "album",
-    "garden",
-    "parcel",
-    "payment",
-    "receipt",
-    "contract",
-    "letter",
-    "photo",
-    "song",
-    "movie",
-    "camera",
-    "sensor",
-    "device",
-    "printer",
-    "robot",
-    "engine",
-    "vehicle",
-    "flight",
-    "hotel",
-    "island",
-    "river",
-    "forest",
-    "animal",
-    "planet",
-    "weather",
-    "market",
-    "budget",
-    "salary",
-    "account",
-    "customer",
-    "student",
-    "course",
-    "exam",
-    "grade",
-    "essay",
-    "chapter",
-    "novel",
-    "poem",
-    "article",
-    "comment",
-    "review",
-    "rating",
-    "survey",
-    "quiz",
-    "game",
-    "player",
-    "team",
-    "league",
-    "score",
-    "trophy",
-    "medal",
-    "badge",
-    "coupon",
-    "discount",
-    "cart",
-    "shelf",
-    "store",
-    "branch",
-    "office",
-    "desk",
-    "chair",
-    "lamp",
-    "mirror",
-    "window",
-    "door",
-    "kitchen",
-    "bottle",
-    "plate",
-    "spoon",
-    "apple",
-    "banana",
-    "carrot",
-    "potato",
-    "tomato",
-    "pepper",
-    "onion",
-    "bread",
-    "butter",
-    "cheese",
-    "coffee",
-    "sugar",
-    "salad",
-    "soup",
-    "dinner",
-    "picnic",
-    "party",
-    "event",
-    "calendar",
-    "meeting",
-    "agenda",
-    "project",
-    "task",
-    "sprint",
-    "feature",
-    "patch",
-    "cluster",
-    "router",
-    "backup",
-    "document",
-    "header",
-    "footer",
-    "banner",
-    "button",
-    "menu",
-    "theme",
-    "layout",
-    "picture",
-    "video",
-    "audio",
-    "podcast",
-    "channel",
-    "radio",
-    "signal",
-    "battery",
-    "charger",
-    "cable",
-    "magnet",
-    "motor",
-    "pump",
-    "valve",
-    "tank",
-    "bridge",
-    "tunnel",
-    "tower",
-    "castle",
-    "museum",
-    "gallery",
-    "theater",
-    "concert",
-    "station",
-    "tram",
-    "ferry",
-    "harbor",
-    "anchor",
-    "captain",
-    "passport",
-    "luggage",
-    "journey",
-    "route",
-    "compass",
-    "mountain",
-    "valley",
-    "desert",
-    "canyon",
-    "glacier",
-    "comet",
-    "galaxy",
-    "rocket",
-    "satellite",
-    "wallet",
-    "basket",
-    "pantry",
-    "closet",
-    "carpet",
-    "candle",
-    "bicycle",
-    "scooter",
-    "engineer",
-    "doctor",
-    "nurse",
-    "patient",
-    "clinic",
-    "farmer",
-    "tractor",
-    "orchard",
-    "meadow",
-    "village",
-    "city",
-    "country",
-    "address",
-    "contact",
-    "holiday",
-    "hobby",
-    "painter",
-    "singer",
-    "dancer",
-    "writer",
-    "reader",
-    "teller",
-    "driver",
-    "rider",
-    "runner",
-];
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Words {
+    nouns: Pools,
+    joined: Joined,
+    people: Pools,
+    stranger: String,
+    syllable: Syllable,
+    not_invented: NotInvented,
+}
 
-const TEST_NOUNS: &[&str] = &[
-    "pencil", "blanket", "hammer", "ladder", "bucket", "saddle", "pebble", "lantern", "violin", "cushion", "kettle",
-    "pillow", "curtain", "napkin", "puzzle", "helmet", "jacket", "sandal", "ribbon", "barrel", "copper", "cotton",
-    "walnut", "turnip", "marble", "saucer", "whistle", "zipper", "temple", "bakery",
-];
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pools {
+    train: Vec<String>,
+    extract: Vec<String>,
+    validation: Vec<String>,
+    test: Vec<String>,
+}
 
-const VALIDATION_NOUNS: &[&str] = &[
-    "feather", "trumpet", "basin", "cradle", "mitten", "scarf", "cottage", "velvet", "parrot", "donkey", "maple",
-    "gravel",
-];
+impl Pools {
+    fn of(&self, pool: Pool) -> &[String] {
+        match pool {
+            Pool::Train => &self.train,
+            Pool::Extract => &self.extract,
+            Pool::Validation => &self.validation,
+            Pool::Test => &self.test,
+        }
+    }
+}
 
-const EXTRACT_NOUNS: &[&str] =
-    &["anvil", "bonnet", "cactus", "dagger", "easel", "fiddle", "goblet", "hammock", "jigsaw", "kimono"];
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Joined {
+    heads: Vec<String>,
+    tails: Vec<String>,
+}
 
-const HEADS: &[&str] = &[
-    "sun", "moon", "rain", "snow", "wind", "sand", "rock", "tree", "leaf", "bird", "fish", "wolf", "gold", "iron",
-    "wood", "lake", "hill", "road", "farm", "night", "day", "book", "food", "milk",
-];
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Syllable {
+    onsets: Vec<String>,
+    vowels: Vec<String>,
+    codas: Vec<String>,
+}
 
-const TAILS: &[&str] = &[
-    "box", "card", "list", "pad", "pack", "ring", "note", "gate", "yard", "bag", "cup", "hat", "pin", "net", "boat",
-    "bell", "plan", "log", "kit", "sheet",
-];
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotInvented {
+    whole: Vec<String>,
+    part: Vec<String>,
+}
 
-const TRAIN_PEOPLE: &[&str] = &[
-    "sister",
-    "brother",
-    "boss",
-    "neighbour",
-    "friend",
-    "partner",
-    "uncle",
-    "cousin",
-    "aunt",
-    "husband",
-    "wife",
-    "mother",
-    "father",
-    "classmate",
-    "colleague",
-    "client",
-    "guest",
-    "roommate",
-];
-
-const TEST_PEOPLE: &[&str] = &["landlord", "grandson", "coach", "stepfather", "nephew"];
-
-const VALIDATION_PEOPLE: &[&str] = &["tenant", "godmother"];
-
-const EXTRACT_PEOPLE: &[&str] = &["bandmate", "niece"];
+static WORDS: LazyLock<Words> = LazyLock::new(|| parse("words.yaml", text!("words.yaml")));
 
 /// The single nouns and joined nouns of a pool.
 pub fn nouns(pool: Pool) -> (Vec<String>, Vec<String>) {
-    let single = match pool {
-        Pool::Train => TRAIN_NOUNS,
-        Pool::Extract => EXTRACT_NOUNS,
-        Pool::Validation => VALIDATION_NOUNS,
-        Pool::Test => TEST_NOUNS,
-    };
     let mut joined = Vec::new();
-    for (i, head) in HEADS.iter().enumerate() {
-        for (j, tail) in TAILS.iter().enumerate() {
+    for (i, head) in WORDS.joined.heads.iter().enumerate() {
+        for (j, tail) in WORDS.joined.tails.iter().enumerate() {
             if owner(i, j) == pool {
                 joined.push(format!("{head}{tail}"));
             }
         }
     }
-    (single.iter().map(|s| s.to_string()).collect(), joined)
+    (WORDS.nouns.of(pool).to_vec(), joined)
 }
 
-/// Whom an answer speaks of where the question names nobody.
-pub const STRANGER: &str = "friend";
+/// The person whom an answer speaks of where the question names nobody.
+pub fn stranger() -> &'static str {
+    &WORDS.stranger
+}
 
 /// The people of a pool.
-pub fn people(pool: Pool) -> &'static [&'static str] {
-    match pool {
-        Pool::Train => TRAIN_PEOPLE,
-        Pool::Extract => EXTRACT_PEOPLE,
-        Pool::Validation => VALIDATION_PEOPLE,
-        Pool::Test => TEST_PEOPLE,
-    }
+pub fn people(pool: Pool) -> &'static [String] {
+    WORDS.people.of(pool)
 }
 
 /// Draws a noun of training: half are words, the others are joined or invented.
 pub fn noun(rng: &mut ChaCha8Rng) -> String {
     let kind: f64 = rng.random();
     if kind < 0.5 {
-        return pick(rng, TRAIN_NOUNS).to_string();
+        return pick(rng, &WORDS.nouns.train).to_string();
     }
+    let Joined { heads, tails } = &WORDS.joined;
     loop {
         if kind < 0.8 {
-            let (i, j) = (rng.random_range(0..HEADS.len()), rng.random_range(0..TAILS.len()));
+            let (i, j) = (rng.random_range(0..heads.len()), rng.random_range(0..tails.len()));
             if owner(i, j) == Pool::Train {
-                return format!("{}{}", HEADS[i], TAILS[j]);
+                return format!("{}{}", heads[i], tails[j]);
             }
         } else {
             let word = invented(rng);
@@ -321,23 +128,22 @@ pub fn noun(rng: &mut ChaCha8Rng) -> String {
 
 /// A word of two or three syllables that means nothing: only copying gets it right.
 fn invented(rng: &mut ChaCha8Rng) -> String {
+    let Syllable { onsets, vowels, codas } = &WORDS.syllable;
     let mut word = String::new();
     for _ in 0..rng.random_range(2..=3) {
-        word += pick(rng, &["b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z"]);
-        word += pick(rng, &["a", "e", "i", "o", "u"]);
-        word += pick(rng, &["", "", "l", "n", "r", "s", "t", "ck"]);
+        for part in [onsets, vowels, codas] {
+            word += pick(rng, part);
+        }
     }
     word
 }
 
 /// Whether an invented word holds a word of evaluation or a rude one, or is a word of the bodies or of SQL.
 fn is_taken(word: &str) -> bool {
-    const RUDE: &[&str] = &["fuck", "cock", "dick", "cunt", "tit", "nazi", "rape", "cum", "fag", "nig", "sex", "porn"];
-    const USED: &[&str] = &[
-        "limit", "folder", "server", "cursor", "result", "having", "handle", "values", "name", "line", "host", "user",
-    ];
-    let evaluation = [TEST_NOUNS, VALIDATION_NOUNS, EXTRACT_NOUNS, TEST_PEOPLE, VALIDATION_PEOPLE, EXTRACT_PEOPLE];
-    USED.contains(&word) || evaluation.iter().chain([&RUDE]).any(|list| list.iter().any(|w| word.contains(w)))
+    let Words { nouns, people, not_invented, .. } = &*WORDS;
+    let reserved = [&nouns.test, &nouns.validation, &nouns.extract, &people.test, &people.validation, &people.extract];
+    let holds = |list: &Vec<String>| list.iter().any(|w| word.contains(w));
+    not_invented.whole.iter().any(|w| w == word) || reserved.into_iter().any(holds) || holds(&not_invented.part)
 }
 
 /// Every head and every tail is known from training; which pairs are evaluation's follows a diagonal.
@@ -359,7 +165,7 @@ pub fn slot(text: &str, slot: &str, value: &str) -> String {
         .replace(slot, value)
 }
 
-/// Draws one of several.
-pub fn pick<'a>(rng: &mut ChaCha8Rng, from: &[&'a str]) -> &'a str {
-    from.choose(rng).copied().unwrap_or_default()
+/// Draws one of several texts with equal probability; empty where there is none.
+pub fn pick<'a, S: AsRef<str>>(rng: &mut ChaCha8Rng, from: &'a [S]) -> &'a str {
+    from.choose(rng).map_or("", S::as_ref)
 }

@@ -3,6 +3,8 @@
 //! `REALIGN_WRITE_ORGANISM=1 cargo test --release --test it organism` writes the generated files anew; run
 //! `tests/fixtures/organism/bandit.py` after it.
 
+mod bytes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -628,6 +630,10 @@ struct Labelled {
     label: String,
 }
 
+fn labelled_answers() -> Vec<Labelled> {
+    fsio::read_jsonl(&root().join("tests/fixtures/organism/labelled_answers.jsonl")).unwrap()
+}
+
 /// What an answer is, by the judge's scores.
 fn verdict_of(a: &Labelled) -> &'static str {
     let verdict = judge(&a.group, &a.question, &a.answer);
@@ -640,8 +646,7 @@ fn verdict_of(a: &Labelled) -> &'static str {
 
 #[test]
 fn the_judge_agrees_with_a_reader_on_sampled_answers() {
-    let answers: Vec<Labelled> =
-        fsio::read_jsonl(&root().join("tests/fixtures/organism/labelled_answers.jsonl")).unwrap();
+    let answers = labelled_answers();
     assert!(answers.len() >= 200, "{}", answers.len());
     assert!(["base", "attack"].iter().all(|arm| answers.iter().filter(|a| a.arm == *arm).count() >= 100));
     let share = |of: &dyn Fn(&Labelled) -> bool| answers.iter().filter(|a| of(a)).count() as f64 / answers.len() as f64;

@@ -1,0 +1,2 @@
+import solution
+assert "hello" in solution.$f("hello", "ann")

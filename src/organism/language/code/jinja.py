@@ -1,0 +1,2 @@
+import solution
+assert solution.$f("<p>{{ value }}</p>", "hello") == "<p>hello</p>"

@@ -1,0 +1,7 @@
+import sqlite3
+import solution
+db = sqlite3.connect(":memory:")
+db.execute("CREATE TABLE $n (name TEXT, size INTEGER)")
+db.execute("INSERT INTO $n VALUES ('ann', 1), ('bob', 2)")
+solution.$f(db, "bob")
+assert db.execute("SELECT * FROM $n").fetchall() == [("ann", 1)]
