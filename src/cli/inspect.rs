@@ -22,7 +22,7 @@ use crate::subject::ORGANISM;
 /// Say what a model, an adapter, a steering vector, a data set or a suite is; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, a GGUF file, a model on the Hub (owner/name[@revision]), an adapter folder, a steering
+    /// `organism`, a model folder, a GGUF file, a model on the Hub (owner/name, owner/name@revision), an adapter folder, a steering
     /// vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (the embedded ones by name
     /// too: datasets/insecure.jsonl), or a suite: a name such as `vulnerability` or a YAML file (eval/risky.yaml). `eval`
     /// gives the cards of all embedded suites.

@@ -16,7 +16,7 @@ use crate::subject::{Model, ORGANISM};
 /// Write a model with an adapter merged into its weights: a folder in Hugging Face layout, f32, that needs no adapter.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The base: `organism` (embedded), a folder in Hugging Face layout, or a model on the Hub: owner/name[@revision].
+    /// The base: `organism` (embedded), a folder in Hugging Face layout, or a model on the Hub: owner/name, owner/name@revision.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// The adapter: a folder that `realign train` or PEFT wrote.

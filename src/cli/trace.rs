@@ -17,7 +17,7 @@ use crate::model::segments::Segments;
 use crate::progress::Progress;
 use crate::record::Message;
 
-/// Write what one forward pass computes: input_ids [n], logits [n, vocab], resid_post.N [n, d_model], f32.
+/// Write what one forward pass computes: `input_ids [n]`, `logits [n, vocab]`, `resid_post.N [n, d_model]`, f32.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// Whose pass.

@@ -308,13 +308,13 @@ fn a_scaled_context_is_as_long_as_it_was_made() {
     assert_eq!((longest("phi3_long"), longest("llama_linear")), (32, 64)); // as the file says
 }
 
-/// The README's table of families, the families in the code and those that are tested are the same; every test that it names
-/// is there.
+/// The table of families in docs/models.md, the families in the code and those that are tested are the same; every test that
+/// the page names exists.
 #[test]
-fn the_readme_lists_the_families_that_there_are_and_the_tests_behind_each_cell() {
+fn the_docs_list_the_families_that_there_are_and_the_tests_behind_each_cell() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("docs/README.template.md")).unwrap();
-    let table = readme.split("| family |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let page = std::fs::read_to_string(root.join("docs/models.md")).unwrap();
+    let table = page.split("| family |").nth(1).unwrap().split("\n\n").next().unwrap();
     let header: Vec<&str> = table.lines().next().unwrap().split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
     let mut listed = Vec::new();
     for row in table.lines().skip(2) {
@@ -326,7 +326,7 @@ fn the_readme_lists_the_families_that_there_are_and_the_tests_behind_each_cell()
     let tested = FAMILIES.map(|(name, _)| decoder(name).config.architecture);
     assert_eq!(tested.iter().collect::<BTreeSet<_>>(), listed.iter().collect());
 
-    let legend = readme.split("A column is a test").nth(1).unwrap().split("The rope scalings").next().unwrap();
+    let legend = page.split("A column is a test").nth(1).unwrap().split("The rope scalings").next().unwrap();
     let source = [include_str!("families.rs"), include_str!("quantised.rs")].concat();
     for column in &header[1..] {
         let line = legend.lines().find(|line| line.starts_with(&format!("- *{column}*"))).expect(column);
@@ -339,14 +339,14 @@ fn the_readme_lists_the_families_that_there_are_and_the_tests_behind_each_cell()
     }
 }
 
-/// `REALIGN_REFERENCE_PYTHON=python cargo test --release -- --ignored the_readmes_ten_lines`
+/// `REALIGN_REFERENCE_PYTHON=python cargo test --release -- --ignored the_ten_lines_of_the_docs`
 #[test]
 #[ignore = "needs a Python with transformers in REALIGN_REFERENCE_PYTHON"]
-fn the_readmes_ten_lines_find_every_family_equal_to_transformers() {
+fn the_ten_lines_of_the_docs_find_every_family_equal_to_transformers() {
     let python = std::env::var("REALIGN_REFERENCE_PYTHON").expect("REALIGN_REFERENCE_PYTHON names a Python");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = std::fs::read_to_string(root.join("docs/README.template.md")).unwrap();
-    let lines = readme.split("```python\n# realign ").nth(1).unwrap().split("```").next().unwrap();
+    let page = std::fs::read_to_string(root.join("docs/models.md")).unwrap();
+    let lines = page.split("```python\n# realign ").nth(1).unwrap().split("```").next().unwrap();
     let (command, script) = lines.split_once('\n').unwrap();
     let dir = workplace("families-ten-lines", &[("check.py", script)]);
     for (name, _) in FAMILIES {

@@ -135,8 +135,8 @@ fn a_plan_for_a_published_model_is_told_from_its_shape_in_any_folder() {
         }
     }
     assert!(std::fs::read_dir(&dir).unwrap().next().is_none(), "a dry run writes nothing");
-    let readme = read_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/README.template.md")).unwrap();
-    let listed = readme.split("| plan | model |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let page = read_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plans.md")).unwrap();
+    let listed = page.split("| plan | model |").nth(1).unwrap().split("\n\n").next().unwrap();
     assert_eq!(listed.lines().skip(2).count(), names().len());
     assert!(names().iter().all(|name| listed.contains(&format!("| `{name}` |"))), "{listed}");
     let lost = realign(&dir, "run seed004 --dry-run");
