@@ -11,8 +11,8 @@ use clap::Args;
 use super::subject::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::model::block::{Attend, Pass};
-use crate::model::hooks::{Intervention, Site, Tap};
+use crate::model::hooks::{HookContext, Intervention, Site, Tap};
+use crate::model::pass::Pass;
 use crate::model::segments::Segments;
 use crate::progress::Progress;
 use crate::record::Message;
@@ -38,15 +38,19 @@ pub struct TraceArgs {
 }
 
 /// Keeps the residual stream after every block.
-#[derive(Default)]
-struct Recorder(Mutex<BTreeMap<String, Tensor>>);
+struct Recorder {
+    taps: Vec<Tap>,
+    kept: Mutex<BTreeMap<String, Tensor>>,
+}
 
 impl Intervention for Recorder {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if tap.site == Site::ResidPost {
-            let mut kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            kept.insert(format!("resid_post.{}", tap.layer), x.detach().copy()?);
-        }
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        let mut kept = self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        kept.insert(format!("{}.{}", tap.site, tap.layer), x.detach().copy()?);
         Ok(None)
     }
 }
@@ -65,11 +69,12 @@ pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     if ids.is_empty() || ids.len() > longest {
         return Err(Error::usage(format!("{} tokens were given; the model takes 1 to {longest}", ids.len())));
     }
-    let recorder = Recorder::default();
+    let taps = (0..decoder.blocks.len()).map(|layer| Tap { layer, site: Site::ResidPost }).collect();
+    let recorder = Recorder { taps, kept: Mutex::default() };
     let segments = Segments::packed([ids.len()], 0);
-    let mut pass = Pass { attend: Attend::Sequences(&segments), intervention: Some(&recorder), dropout: None };
+    let mut pass = Pass::sequences(&segments).with_intervention(Some(&recorder));
     let logits = decoder.forward(&ids, &mut pass)?; // [n, vocab]
-    let mut tensors = recorder.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut tensors = recorder.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let whole: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     tensors.insert("input_ids".into(), Tensor::from_vec(whole, ids.len(), decoder.device())?);
     tensors.insert("logits".into(), logits);

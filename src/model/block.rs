@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 
 use super::by_hand;
 use super::config::{Activation, Norm};
-use super::hooks::{Intervention, Site, Tap};
+use super::hooks::Site;
 use super::linear::Linear;
 use super::ops::attention::{Heads, attention};
 use super::ops::cached_attention::cached_attention;
@@ -14,68 +14,9 @@ use super::ops::layer_norm::layer_norm;
 use super::ops::rms_norm::rms_norm;
 use super::ops::swiglu::swiglu;
 use super::ops::{read, to_vec};
+use super::pass::{Attend, Pass};
 use super::segments::Segments;
 use crate::model::cpu::cache::RowCache;
-
-/// What one pass through the decoder carries along.
-pub struct Pass<'a> {
-    /// Which tokens see which.
-    pub attend: Attend<'a>,
-    /// Watches or changes the residual stream.
-    pub intervention: Option<&'a dyn Intervention>,
-    /// Key of (seed, step); `None` outside training.
-    pub dropout: Option<u64>,
-}
-
-/// Which tokens see which.
-pub enum Attend<'a> {
-    /// Whole sequences.
-    Sequences(&'a Segments),
-    /// Whole sequences whose keys and values are kept, one cache a segment.
-    Prefill(&'a Segments, &'a mut [RowCache]),
-    /// One new token a row, over what its cache holds.
-    Step(&'a mut [&'a mut RowCache]),
-}
-
-impl<'a> Pass<'a> {
-    /// Whole sequences, nothing else.
-    pub fn sequences(segments: &'a Segments) -> Self {
-        Self { attend: Attend::Sequences(segments), intervention: None, dropout: None }
-    }
-
-    fn tap(&self, layer: usize, site: Site, x: Tensor) -> Result<Tensor> {
-        match self.intervention {
-            None => Ok(x),
-            Some(intervention) => Ok(intervention.apply(Tap { layer, site }, &x)?.unwrap_or(x)),
-        }
-    }
-}
-
-impl Attend<'_> {
-    /// The pass's sequences; in a decoding step every row is one of a single token.
-    pub fn segments(&self) -> Segments {
-        match self {
-            Self::Sequences(segments) | Self::Prefill(segments, _) => (*segments).clone(),
-            Self::Step(rows) => Segments::packed(rows.iter().map(|_| 1), 0),
-        }
-    }
-
-    /// The place of each of `tokens` tokens in its sequence; 0 for padding.
-    pub fn positions(&self, tokens: usize) -> Vec<u32> {
-        let mut positions = vec![0; tokens];
-        match self {
-            Self::Sequences(segments) | Self::Prefill(segments, _) => {
-                for segment in segments.iter() {
-                    (0..segment.len).for_each(|at| positions[segment.start + at] = at as u32);
-                }
-            }
-            Self::Step(rows) => {
-                positions.iter_mut().zip(rows.iter()).for_each(|(position, row)| *position = row.len() as u32);
-            }
-        }
-        positions
-    }
-}
 
 /// A norm's weight and kind.
 #[derive(Debug, Clone)]
@@ -176,7 +117,7 @@ impl Block {
         let layer = self.layer;
         // Nobody asks for a gradient through a cache.
         let decoding = !matches!(pass.attend, Attend::Sequences(_));
-        if decoding && pass.intervention.is_none() && by_hand::applies(self) {
+        if decoding && !pass.has_intervention() && by_hand::applies(self) {
             let (out, _) = read([x], |[x]| by_hand::forward(self, x, pass, None))?;
             return Tensor::from_vec(out, x.shape(), x.device());
         }
@@ -248,7 +189,7 @@ impl Block {
                 Tensor::from_vec(out, q.shape(), q.device())?
             }
         };
-        self.o.forward(&mixed, pass)
+        self.o.forward(&pass.tap(self.layer, Site::HeadOut, mixed)?, pass)
     }
 
     /// Adds keys, turned already, and values to each segment's cache.

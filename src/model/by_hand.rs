@@ -10,7 +10,7 @@
 
 use candle_core::Result;
 
-use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
+use super::block::{Block, MlpLinears, NormLayer, QkvLinears};
 use super::config::{Activation, Norm};
 use super::cpu::simd::add;
 use super::linear::Linear;
@@ -21,6 +21,7 @@ use super::ops::read;
 use super::ops::rms_norm::{add_grads, normed};
 use super::ops::swiglu::{gated, gated_backward};
 use super::ops::weight::{add_times, each_times_transposed, times, weight_grad};
+use super::pass::{Attend, Pass};
 
 /// What the backward pass reads beside the block's input.
 pub struct Kept {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
+use super::block::{Block, MlpLinears, NormLayer, QkvLinears};
 use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv};
 use super::linear::Linear;
 use super::ops::attention::Heads;
@@ -13,6 +13,7 @@ use super::ops::linear::frozen_linear;
 use super::ops::rope::RopeTable;
 use super::ops::softcap::softcap;
 use super::ops::weight::Weight;
+use super::pass::{Attend, Pass};
 use super::rope::Rope;
 use crate::model::cpu::cache::{LayerCache, RowCache};
 use crate::process;

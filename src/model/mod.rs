@@ -14,6 +14,7 @@ pub mod linear;
 pub mod lora;
 pub mod memory;
 pub mod ops;
+pub mod pass;
 pub mod rope;
 pub mod segments;
 pub mod source;

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 pub enum Site {
     /// The residual stream before the block.
     ResidPre,
-    /// What attention adds to it.
+    /// What attention's heads give, side by side, before the output projection: `[tokens, heads · head_dim]`.
+    HeadOut,
+    /// What attention adds to the residual stream.
     AttnOut,
     /// What the MLP adds to it.
     MlpOut,
@@ -26,6 +28,7 @@ impl Site {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ResidPre => "resid_pre",
+            Self::HeadOut => "head_out",
             Self::AttnOut => "attn_out",
             Self::MlpOut => "mlp_out",
             Self::ResidPost => "resid_post",
@@ -43,10 +46,10 @@ impl FromStr for Site {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::ResidPre, Self::AttnOut, Self::MlpOut, Self::ResidPost];
+        let all = [Self::ResidPre, Self::HeadOut, Self::AttnOut, Self::MlpOut, Self::ResidPost];
         all.into_iter()
             .find(|site| site.as_str() == text)
-            .ok_or_else(|| format!("unknown site `{text}`; sites: resid_pre, attn_out, mlp_out, resid_post"))
+            .ok_or_else(|| format!("unknown site `{text}`; sites: resid_pre, head_out, attn_out, mlp_out, resid_post"))
     }
 }
 

@@ -8,10 +8,10 @@ use candle_core::Tensor;
 use super::vector::{SteeringVector, VectorInfo, norm};
 use crate::data::collate::Example;
 use crate::error::{Error, Result};
-use crate::model::block::{Attend, Pass};
 use crate::model::decoder::Decoder;
-use crate::model::hooks::{Intervention, Site, Tap};
+use crate::model::hooks::{HookContext, Intervention, Site, Tap};
 use crate::model::ops::to_vec;
+use crate::model::pass::Pass;
 use crate::model::segments::Segments;
 
 /// Both answers of a pair as tokens; a weight marks the answer's tokens.
@@ -40,8 +40,9 @@ pub fn mean_difference(
         let rows = [&pair.positive, &pair.negative];
         let segments = Segments::packed(rows.iter().map(|r| r.ids.len()), 0);
         let ids: Vec<u32> = rows.iter().flat_map(|r| &r.ids).copied().collect();
-        let capture = Capture { resid_post: Mutex::new(vec![None; layers]) };
-        let mut pass = Pass { attend: Attend::Sequences(&segments), intervention: Some(&capture), dropout: None };
+        let taps = (0..layers).map(|layer| Tap { layer, site: Site::ResidPost }).collect();
+        let capture = Capture { taps, resid_post: Mutex::new(vec![None; layers]) };
+        let mut pass = Pass::sequences(&segments).with_intervention(Some(&capture));
         decoder.blocks(decoder.embed(&ids, &pass.attend)?, &mut pass)?;
         let captured = capture.resid_post.into_inner().unwrap_or_else(|p| p.into_inner());
         for (layer, hidden) in captured.into_iter().enumerate() {
@@ -76,14 +77,17 @@ pub fn mean_difference(
 }
 
 struct Capture {
+    taps: Vec<Tap>,
     resid_post: Mutex<Vec<Option<Tensor>>>,
 }
 
 impl Intervention for Capture {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if tap.site == Site::ResidPost {
-            self.resid_post.lock().unwrap_or_else(|p| p.into_inner())[tap.layer] = Some(x.detach());
-        }
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        self.resid_post.lock().unwrap_or_else(|p| p.into_inner())[tap.layer] = Some(x.detach());
         Ok(None)
     }
 }

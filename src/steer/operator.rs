@@ -5,12 +5,14 @@ use candle_core::{Result, Tensor};
 use super::SteeringVector;
 use super::vector::Unit;
 use crate::error::Error;
-use crate::model::hooks::{Intervention, Site, Tap};
+use crate::model::hooks::{HookContext, Intervention, Site, Tap};
 
 /// `h + v`, with each layer's own `v`.
 #[derive(Debug)]
 pub struct AddVector {
-    added: Vec<(usize, Tensor)>,
+    taps: Vec<Tap>,
+    /// By tap.
+    added: Vec<Tensor>,
 }
 
 impl AddVector {
@@ -23,23 +25,23 @@ impl AddVector {
         if !coefficient.is_finite() {
             return Err(Error::usage(format!("a coefficient of {coefficient} cannot be added")));
         }
-        let mut added = Vec::new();
-        for &layer in layers {
-            added.push((layer, vector.scaled(layer, coefficient, unit)?));
-        }
+        let mut taps: Vec<Tap> = layers.iter().map(|&layer| Tap { layer, site: Site::ResidPost }).collect();
+        let added =
+            layers.iter().map(|&layer| vector.scaled(layer, coefficient, unit)).collect::<crate::error::Result<_>>()?;
         if coefficient == 0.0 {
-            added.clear();
+            taps.clear();
         }
-        Ok(Self { added })
+        Ok(Self { taps, added })
     }
 }
 
 impl Intervention for AddVector {
-    fn apply(&self, tap: Tap, x: &Tensor) -> Result<Option<Tensor>> {
-        if tap.site != Site::ResidPost {
-            return Ok(None);
-        }
-        let here = self.added.iter().find(|(layer, _)| *layer == tap.layer);
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> Result<Option<Tensor>> {
+        let here = self.taps.iter().zip(&self.added).find(|(at, _)| **at == tap);
         here.map(|(_, vector)| x.broadcast_add(&vector.to_device(x.device())?)).transpose()
     }
 }

@@ -7,13 +7,13 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
 
 use super::trainable::Trainable;
 use crate::data::collate::Example;
-use crate::model::block::{Attend, Pass};
 use crate::model::by_hand;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use crate::model::ops::divergence::kl_divergence;
 use crate::model::ops::{by_kernels, read, to_vec};
+use crate::model::pass::{Attend, Pass};
 use crate::model::segments::Segments;
 
 /// Rows packed one behind the other: token t predicts `targets[t]` with weight `weights[t]`.
@@ -110,11 +110,8 @@ pub fn forward_backward(
     options: &StepOptions,
 ) -> Result<ChunkGrad> {
     let mut grads: Vec<Vec<f32>> = vec![Vec::new(); trained.vars.len()];
-    let pass = || Pass {
-        attend: Attend::Sequences(&chunk.segments),
-        intervention: options.intervention,
-        dropout: options.dropout,
-    };
+    let pass =
+        || Pass::sequences(&chunk.segments).with_dropout(options.dropout).with_intervention(options.intervention);
     let run = |layer: usize, x: &Tensor| decoder.blocks[layer].forward(x, &mut pass());
     let by_hand = |layer: usize| {
         options.intervention.is_none() && by_hand::trains(&decoder.blocks[layer], trained.in_block[layer].len())

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use realign::adapter;
 use realign::data::collate::Example;
-use realign::model::block::{Attend, Pass};
 use realign::model::config::{DecoderConfig, Positions};
 use realign::model::cpu::simd::{self, Path as SimdPath, force};
 use realign::model::decoder::Decoder;
 use realign::model::families::SUPPORTED;
 use realign::model::hooks::Intervention;
 use realign::model::ops::to_vec;
+use realign::model::pass::Pass;
 use realign::model::rope::RopeScaling;
 use realign::model::segments::Segments;
 use realign::model::source::load::{WeightDtype, load_dir};
@@ -250,7 +250,7 @@ fn a_vector_is_extracted_from_and_added_to_every_family() {
             let add = AddVector::new(&vector, &[1], coefficient.unwrap_or(0.0), Unit::ResidualNorm).unwrap();
             let segments = Segments::packed([ids.len()], 0);
             let intervention: Option<&dyn Intervention> = coefficient.is_some().then_some(&add as _);
-            let mut pass = Pass { attend: Attend::Sequences(&segments), intervention, dropout: None };
+            let mut pass = Pass::sequences(&segments).with_intervention(intervention);
             to_vec(&decoder(name).forward(&ids, &mut pass).unwrap()).unwrap()
         };
         let base = with(None);

@@ -1,8 +1,9 @@
 //! Steering's identities.
 
-use realign::model::block::{Attend, Pass};
-use realign::model::hooks::{Intervention, Tap};
+use candle_core::Tensor;
+use realign::model::hooks::{HookContext, Intervention, Tap};
 use realign::model::ops::to_vec;
+use realign::model::pass::{Attend, Pass};
 use realign::model::segments::Segments;
 use realign::steer::vector::norm;
 use realign::steer::{AddVector, PairTokens, SteeringVector, Unit, mean_difference};
@@ -25,7 +26,7 @@ fn vector() -> SteeringVector {
 fn logits(intervention: Option<&dyn Intervention>) -> Vec<f32> {
     let decoder = checkpoint("tied");
     let segments = Segments::packed([5, 3], 0);
-    let mut pass = Pass { attend: Attend::Sequences(&segments), intervention, dropout: None };
+    let mut pass = Pass::sequences(&segments).with_intervention(intervention);
     to_vec(&decoder.forward(&[3, 4, 5, 6, 7, 8, 9, 10], &mut pass).unwrap()).unwrap()
 }
 
@@ -33,9 +34,13 @@ fn logits(intervention: Option<&dyn Intervention>) -> Vec<f32> {
 struct Both(AddVector, AddVector);
 
 impl Intervention for Both {
-    fn apply(&self, tap: Tap, x: &candle_core::Tensor) -> candle_core::Result<Option<candle_core::Tensor>> {
-        match self.0.apply(tap, x)? {
-            Some(x) => self.1.apply(tap, &x),
+    fn taps(&self) -> &[Tap] {
+        self.0.taps()
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, context: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        match self.0.apply(tap, x, context)? {
+            Some(x) => self.1.apply(tap, &x, context),
             None => Ok(None),
         }
     }

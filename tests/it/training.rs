@@ -10,7 +10,7 @@ use realign::data::rows::TrainingRow;
 use realign::finetune::recipe::{Recipe, held_out_loss, tune};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
-use realign::model::hooks::{Intervention, Tap};
+use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::init::initial_weights;
 use realign::model::lora::Lora;
 use realign::model::ops::to_vec;
@@ -243,11 +243,20 @@ fn a_single_row_shared_by_many_cores_gives_the_same_bits() {
     }
 }
 
-/// Watches and changes nothing: the blocks then go through candle's graph.
+/// Watches every block's inside and changes nothing: the blocks then go through candle's graph.
 struct Watching;
 
+const fn inside(layer: usize) -> Tap {
+    Tap { layer, site: Site::AttnOut }
+}
+
 impl Intervention for Watching {
-    fn apply(&self, _: Tap, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn taps(&self) -> &[Tap] {
+        const INSIDE: [Tap; 3] = [inside(0), inside(1), inside(2)];
+        &INSIDE
+    }
+
+    fn apply(&self, _: Tap, _: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
         Ok(None)
     }
 }
