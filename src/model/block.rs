@@ -112,17 +112,23 @@ pub struct Block {
 }
 
 impl Block {
-    /// `[tokens, d_model] → [tokens, d_model]`.
+    /// `[tokens, d_model] → [tokens, d_model]`, with the taps before and after.
     pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let x = pass.tap(self.layer, Site::ResidPre, x.clone())?;
+        let x = self.between_taps(&x, pass)?;
+        pass.tap(self.layer, Site::ResidPost, x)
+    }
+
+    /// The same from `resid_pre` to `resid_post`, without those two taps.
+    pub fn between_taps(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let layer = self.layer;
-        // Nobody asks for a gradient through a cache.
+        // No backward pass runs through the KV cache.
         let decoding = !matches!(pass.attend, Attend::Sequences(_));
-        if decoding && !pass.has_intervention() && by_hand::applies(self) {
+        if decoding && !pass.has_tap_inside(layer) && by_hand::applies(self) {
             let (out, _) = read([x], |[x]| by_hand::forward(self, x, pass, None))?;
             return Tensor::from_vec(out, x.shape(), x.device());
         }
-        let x = pass.tap(layer, Site::ResidPre, x.clone())?;
-        let mut attended = self.attend(&self.input_norm.forward(&x)?, pass)?;
+        let mut attended = self.attend(&self.input_norm.forward(x)?, pass)?;
         if let Some([norm, _]) = &self.post_norms {
             attended = norm.forward(&attended)?;
         }
@@ -131,8 +137,7 @@ impl Block {
         if let Some([_, norm]) = &self.post_norms {
             mlp = norm.forward(&mlp)?;
         }
-        let x = (x + pass.tap(layer, Site::MlpOut, mlp)?)?;
-        pass.tap(layer, Site::ResidPost, x)
+        x + pass.tap(layer, Site::MlpOut, mlp)?
     }
 
     /// The MLP up to its last linear, `[tokens, d_model] → [tokens, intermediate]`.

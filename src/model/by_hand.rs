@@ -1,11 +1,11 @@
 //! A block forward and backward by hand: the same as [`Block::forward`] under candle's graph, for what nearly all work
-//! is: a block like Llama's on the CPU, nobody watching, its weights trained (pretraining) or frozen, with or without
+//! is: a block like Llama's on the CPU, no tap inside it, its weights trained (pretraining) or frozen, with or without
 //! LoRAs. The graph starts each gradient from zeros and adds to it, and keeps what each node was given; here gradients are
 //! added where they are made, and only what the backward pass reads is kept: queries, keys and values, what attention
 //! gave, the middle of the block, gate and up. Norms and the gate's product are made again. Decoding takes the forward
 //! pass too, for which queries, keys and values (gate and up) are one call to this worker's helpers.
 //!
-//! Everything else (other families' blocks, DoRA, an intervention, other devices) takes the graph, which is also what the
+//! Everything else (other families' blocks, DoRA, a tap between a block's input and its output, other devices) takes the graph, which is also what the
 //! tests hold this against.
 
 use candle_core::Result;

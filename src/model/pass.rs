@@ -98,11 +98,6 @@ impl<'a> Pass<'a> {
         self
     }
 
-    /// Whether any intervention is called in this pass.
-    pub fn has_intervention(&self) -> bool {
-        self.hook.is_some()
-    }
-
     /// Whether the intervention is called at this tap.
     pub fn has_tap(&self, layer: usize, site: Site) -> bool {
         self.hook.as_ref().is_some_and(|hook| hook.intervention.taps().contains(&Tap { layer, site }))

@@ -9,7 +9,7 @@ use super::trainable::Trainable;
 use crate::data::collate::Example;
 use crate::model::by_hand;
 use crate::model::decoder::Decoder;
-use crate::model::hooks::Intervention;
+use crate::model::hooks::{Intervention, Site};
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use crate::model::ops::divergence::kl_divergence;
 use crate::model::ops::{by_kernels, read, to_vec};
@@ -112,14 +112,15 @@ pub fn forward_backward(
     let mut grads: Vec<Vec<f32>> = vec![Vec::new(); trained.vars.len()];
     let pass =
         || Pass::sequences(&chunk.segments).with_dropout(options.dropout).with_intervention(options.intervention);
-    let run = |layer: usize, x: &Tensor| decoder.blocks[layer].forward(x, &mut pass());
+    let run = |layer: usize, x: &Tensor| decoder.blocks[layer].between_taps(x, &mut pass());
     let by_hand = |layer: usize| {
-        options.intervention.is_none() && by_hand::trains(&decoder.blocks[layer], trained.in_block[layer].len())
+        !pass().has_tap_inside(layer) && by_hand::trains(&decoder.blocks[layer], trained.in_block[layer].len())
     };
     // The tokens that the head reads: those that predict something, where the last block can leave the others out.
     let last = decoder.blocks.len() - 1;
     let mut rows: Vec<usize> = (0..chunk.ids.len()).collect();
-    if by_hand(last) && by_hand::narrows(&decoder.blocks[last], &pass()) && chunk.weights.iter().any(|w| *w != 0.0) {
+    let narrows = by_hand::narrows(&decoder.blocks[last], &pass()) && !pass().has_tap(last, Site::ResidPost);
+    if by_hand(last) && narrows && chunk.weights.iter().any(|w| *w != 0.0) {
         rows.retain(|&token| chunk.weights[token] != 0.0);
     }
     let narrow = rows.len() < chunk.ids.len();
@@ -131,19 +132,21 @@ pub fn forward_backward(
     };
 
     let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?; // [tokens, d_model]
-    let mut kept: Vec<(Tensor, Forward)> = Vec::new(); // each block's input, and what its forward pass left
+    let mut kept: Vec<Stage> = Vec::new();
     for layer in 0..decoder.blocks.len() {
+        x = tap(&pass(), layer, Site::ResidPre, x, trained.any_below(layer), &mut kept)?;
         if by_hand(layer) {
             let (output, left) = run_by_hand(layer, &x)?;
             let wanted = !options.recompute && (trained.any_below(layer) || !trained.in_block[layer].is_empty());
-            kept.push((x, Forward::ByHand(wanted.then(|| Box::new(left)))));
+            kept.push(Stage { layer, input: x, forward: Forward::ByHand(wanted.then(|| Box::new(left))) });
             x = output;
-            continue;
+        } else {
+            let input = if trained.any_below(layer) { Var::from_tensor(&x)?.as_tensor().clone() } else { x };
+            let output = run(layer, &input)?;
+            x = output.detach();
+            kept.push(Stage { layer, input, forward: Forward::Graph((!options.recompute).then_some(output)) });
         }
-        let input = if trained.any_below(layer) { Var::from_tensor(&x)?.as_tensor().clone() } else { x };
-        let output = run(layer, &input)?;
-        x = output.detach();
-        kept.push((input, Forward::Graph((!options.recompute).then_some(output))));
+        x = tap(&pass(), layer, Site::ResidPost, x, trained.any_below(layer + 1), &mut kept)?;
     }
 
     let of_rows = |values: &[f32]| rows.iter().map(|&token| values[token]).collect::<Vec<_>>();
@@ -181,7 +184,7 @@ pub fn forward_backward(
     }
     let mut upstream = store.get(&read_by_head).map(to_vec).transpose()?;
 
-    for (layer, (input, forward)) in kept.into_iter().enumerate().rev() {
+    for Stage { layer, input, forward } in kept.into_iter().rev() {
         // Nothing below is trained.
         let Some(grad) = upstream.take() else { break };
         let needed = trained.any_below(layer);
@@ -189,6 +192,10 @@ pub fn forward_backward(
             break;
         }
         let output = match forward {
+            Forward::Tap(output) => {
+                upstream = Some(back_through_tap(&input, &output, grad)?);
+                continue;
+            }
             Forward::ByHand(left) => {
                 let left = match left {
                     Some(left) => left,
@@ -222,11 +229,50 @@ pub fn forward_backward(
     Ok(ChunkGrad { losses, grads, divergences })
 }
 
-/// What a block's forward pass left for its backward pass; nothing if it is to be done again.
+/// A block, or an intervention's tap before or after one, as its backward pass needs it.
+struct Stage {
+    layer: usize,
+    /// `[tokens, d_model]`; a variable where something below is trained and the stage is a graph.
+    input: Tensor,
+    forward: Forward,
+}
+
+/// What the forward pass left; of a block nothing, if it is to be computed again.
 enum Forward {
     /// The output with its graph.
     Graph(Option<Tensor>),
     ByHand(Option<Box<by_hand::Kept>>),
+    /// What the intervention returned, with its graph.
+    Tap(Tensor),
+}
+
+/// Lets the intervention see and change `x` at a tap; a change is a stage of its own. `needed` says whether anything before
+/// the tap is trained.
+fn tap(pass: &Pass, layer: usize, site: Site, x: Tensor, needed: bool, kept: &mut Vec<Stage>) -> Result<Tensor> {
+    if !pass.has_tap(layer, site) {
+        return Ok(x);
+    }
+    let input = if needed { Var::from_tensor(&x)?.as_tensor().clone() } else { x.clone() };
+    let output = pass.tap(layer, site, input.clone())?;
+    if output.id() == input.id() {
+        return Ok(x);
+    }
+    let changed = output.detach();
+    kept.push(Stage { layer, input, forward: Forward::Tap(output) });
+    Ok(changed)
+}
+
+/// The gradient of what came to a tap, from that of what the intervention returned.
+fn back_through_tap(input: &Tensor, output: &Tensor, grad: Vec<f32>) -> Result<Vec<f32>> {
+    if !input.is_variable() {
+        // Only the block after the tap is trained, which needs no gradient of its input.
+        return Ok(grad);
+    }
+    let store = backward(output, Tensor::from_vec(grad, output.shape(), output.device())?)?;
+    match store.get(input) {
+        Some(grad) => to_vec(grad),
+        None => candle_core::bail!("an intervention gave the training a value without a graph towards what it changed"),
+    }
 }
 
 /// Runs a graph backward from `output` with a given gradient.

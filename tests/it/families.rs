@@ -12,7 +12,7 @@ use realign::model::config::{DecoderConfig, Positions};
 use realign::model::cpu::simd::{self, Path as SimdPath, force};
 use realign::model::decoder::Decoder;
 use realign::model::families::SUPPORTED;
-use realign::model::hooks::Intervention;
+use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::ops::to_vec;
 use realign::model::pass::Pass;
 use realign::model::rope::RopeScaling;
@@ -259,6 +259,54 @@ fn a_vector_is_extracted_from_and_added_to_every_family() {
         assert!(moved > 1e-3, "{name}: a vector changes something");
         let steered = format!("--vector {name}.safetensors --coefficient 1 --layers 1 --max-new-tokens 4");
         succeeds(&dir, &format!("generate --model {name} --prompt sort {steered}"));
+    }
+}
+
+/// Changes the residual stream around some blocks; with `inside`, it also watches inside all of them.
+struct Around {
+    taps: Vec<Tap>,
+}
+
+impl Around {
+    fn new(inside: bool, layers: usize) -> Self {
+        let taps = [Tap { layer: 0, site: Site::ResidPost }, Tap { layer: 1, site: Site::ResidPre }].into_iter();
+        let inside = (0..layers).filter(|_| inside);
+        Self { taps: taps.chain(inside.map(|layer| Tap { layer, site: Site::HeadOut })).collect() }
+    }
+}
+
+impl Intervention for Around {
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        if tap.site == Site::HeadOut { Ok(None) } else { x.affine(1.1, 0.02).map(Some) }
+    }
+}
+
+#[test]
+fn taps_around_a_block_give_every_family_what_a_tap_inside_it_gives() {
+    for (name, _) in FAMILIES {
+        let decoder = decoder(name);
+        let ids = expected(name, "expected.safetensors").row(0).to_vec();
+        let (prompt, answer) = ids.split_at(4);
+        let logits = |intervention: Option<&dyn Intervention>| {
+            let mut caches = [decoder.new_cache(ids.len())];
+            let segments = Segments::packed([prompt.len()], 0);
+            let mut pass = Pass::prefill(&segments, &mut caches).with_intervention(intervention);
+            let mut all = to_vec(&decoder.forward(prompt, &mut pass).unwrap()).unwrap();
+            for token in answer {
+                let mut rows: Vec<_> = caches.iter_mut().collect();
+                let mut pass = Pass::step(&mut rows).with_intervention(intervention);
+                all.extend(to_vec(&decoder.forward(&[*token], &mut pass).unwrap()).unwrap());
+            }
+            all
+        };
+        let [around, inside] = [false, true].map(|inside| logits(Some(&Around::new(inside, decoder.blocks.len()))));
+        let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off(&around, &inside) < 1e-5, "{name}: off by {}", off(&around, &inside));
+        assert!(off(&around, &logits(None)) > 1e-3, "{name}: it changes something");
     }
 }
 
