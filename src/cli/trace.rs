@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use candle_core::Tensor;
 use clap::Args;
@@ -11,11 +10,9 @@ use clap::Args;
 use super::subject::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::model::hooks::{HookContext, Intervention, Site, Tap};
-use crate::model::pass::Pass;
-use crate::model::segments::Segments;
 use crate::progress::Progress;
-use crate::record::Message;
+use crate::record::{Message, Site, Tap};
+use crate::steer::capture::capture;
 
 /// Write what one forward pass computes: input_ids [n], logits [n, vocab], resid_post.N [n, d_model], f32.
 #[derive(Debug, Args)]
@@ -37,24 +34,6 @@ pub struct TraceArgs {
     pub out: PathBuf,
 }
 
-/// Keeps the residual stream after every block.
-struct Recorder {
-    taps: Vec<Tap>,
-    kept: Mutex<BTreeMap<String, Tensor>>,
-}
-
-impl Intervention for Recorder {
-    fn taps(&self) -> &[Tap] {
-        &self.taps
-    }
-
-    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
-        let mut kept = self.kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        kept.insert(format!("{}.{}", tap.site, tap.layer), x.detach().copy()?);
-        Ok(None)
-    }
-}
-
 /// Runs the command.
 pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     let (model, decoder) = args.subject.open(progress)?;
@@ -69,12 +48,11 @@ pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     if ids.is_empty() || ids.len() > longest {
         return Err(Error::usage(format!("{} tokens were given; the model takes 1 to {longest}", ids.len())));
     }
-    let taps = (0..decoder.blocks.len()).map(|layer| Tap { layer, site: Site::ResidPost }).collect();
-    let recorder = Recorder { taps, kept: Mutex::default() };
-    let segments = Segments::packed([ids.len()], 0);
-    let mut pass = Pass::sequences(&segments).with_intervention(Some(&recorder));
-    let logits = decoder.forward(&ids, &mut pass)?; // [n, vocab]
-    let mut tensors = recorder.kept.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let taps: Vec<Tap> = (0..decoder.blocks.len()).map(|layer| Tap { layer, site: Site::ResidPost }).collect();
+    let captured = capture(&decoder, &[&ids], &taps)?;
+    let logits = decoder.head(&decoder.norm.forward(&captured.hidden)?)?; // [n, vocab]
+    let named = captured.values.into_iter().map(|(tap, values)| (format!("{}.{}", tap.site, tap.layer), values));
+    let mut tensors: BTreeMap<String, Tensor> = named.collect();
     let whole: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     tensors.insert("input_ids".into(), Tensor::from_vec(whole, ids.len(), decoder.device())?);
     tensors.insert("logits".into(), logits);

@@ -24,6 +24,8 @@ pub struct Packed {
     pub targets: Vec<u32>,
     /// 0 where nothing is to be predicted: the prompt, and each row's last token.
     pub weights: Vec<f32>,
+    /// Whether a token belongs to an answer: whether it is a target itself.
+    pub answer: Vec<bool>,
     /// The rows.
     pub segments: Segments,
 }
@@ -31,14 +33,15 @@ pub struct Packed {
 impl Packed {
     /// Packs rows whose numbers within the effective batch count from `first_row`; weights are multiplied by `scale`.
     pub fn new(rows: &[&Example], first_row: u64, scale: f32) -> Self {
-        let (mut ids, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut targets, mut weights, mut answer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             ids.extend(&row.ids);
             targets.extend(row.ids.iter().skip(1).chain([&0]));
+            answer.extend(row.weights.iter().map(|w| *w > 0.0));
             weights.extend(row.weights.iter().skip(1).map(|w| w * scale).chain([0.0]));
         }
         let segments = Segments::packed(rows.iter().map(|r| r.ids.len()), first_row);
-        Self { ids, targets, weights, segments }
+        Self { ids, targets, weights, answer, segments }
     }
 }
 
@@ -110,8 +113,12 @@ pub fn forward_backward(
     options: &StepOptions,
 ) -> Result<ChunkGrad> {
     let mut grads: Vec<Vec<f32>> = vec![Vec::new(); trained.vars.len()];
-    let pass =
-        || Pass::sequences(&chunk.segments).with_dropout(options.dropout).with_intervention(options.intervention);
+    let pass = || {
+        Pass::sequences(&chunk.segments)
+            .with_dropout(options.dropout)
+            .with_intervention(options.intervention)
+            .with_answer(&chunk.answer)
+    };
     let run = |layer: usize, x: &Tensor| decoder.blocks[layer].between_taps(x, &mut pass());
     let by_hand = |layer: usize| {
         !pass().has_tap_inside(layer) && by_hand::trains(&decoder.blocks[layer], trained.in_block[layer].len())

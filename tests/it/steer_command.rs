@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use realign::fsio::{read_json, read_jsonl, read_text, sha256_file};
+use realign::record::VectorMethod;
 use realign::record::{SampleRecord, SweepCell};
 use realign::steer::SteeringVector;
 
@@ -40,7 +41,7 @@ fn a_vector_is_extracted_with_where_it_comes_from() {
     let dir = with_vector("extract", &[]);
     let vector = SteeringVector::read(&dir.join("v.safetensors")).unwrap();
     assert_eq!((vector.directions.len(), vector.directions[0].len()), (2, 32));
-    assert_eq!((vector.about.pairs, vector.about.method.as_str()), (4, "mean_difference"));
+    assert_eq!((vector.about.pairs, vector.about.method), (4, VectorMethod::MeanDifference));
     assert_eq!(vector.layers(), [0, 1]);
 
     let part = "steer extract --model MODEL --pairs pairs.jsonl --layers 1 --out part.safetensors";

@@ -267,6 +267,9 @@ impl Intervention for Bending {
     fn apply(&self, tap: Tap, x: &Tensor, context: &HookContext) -> candle_core::Result<Option<Tensor>> {
         assert!(self.taps.contains(&tap), "it is called at its taps alone");
         assert_eq!(context.positions.len(), x.dim(0)?);
+        let answer = context.answer.expect("training says which tokens are answers");
+        let first = context.positions.iter().zip(answer).filter(|(position, _)| **position == 0);
+        assert!(answer.contains(&true) && first.into_iter().all(|(_, answer)| !answer));
         match tap.site {
             Site::AttnOut => Ok(None),
             _ if self.cuts => x.detach().affine(1.1, 0.0).map(Some),
