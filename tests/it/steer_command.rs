@@ -104,12 +104,12 @@ fn a_vector_that_does_not_fit_is_refused() {
     let generate = "generate --model MODEL --prompt Hi --vector";
     let flags = "--coefficient 1 --layers 0";
     refused(&dir, &format!("{generate} v.safetensors --coefficient 1 --layers 0,2"), &["layer 2", "layers are 0 to 1"]);
-    refused(&dir, &format!("{generate} v.safetensors --coefficient inf --layers 0"), &["cannot be added"]);
+    refused(&dir, &format!("{generate} v.safetensors --coefficient inf --layers 0"), &["not a finite number"]);
     refused(&dir, &format!("{generate} v.safetensors --layers 0"), &["--coefficient"]);
     refused(&dir, &format!("{generate} v.safetensors --coefficient 1"), &["--layers"]);
     refused(&dir, "generate --model MODEL --prompt Hi --coefficient 1", &["--vector"]);
     refused(&dir, &format!("{generate} none.safetensors {flags}"), &["none.safetensors: cannot be read"]);
-    refused(&dir, &format!("{generate} text.safetensors {flags}"), &["text.safetensors: is no safetensors file"]);
+    refused(&dir, &format!("{generate} text.safetensors {flags}"), &["text.safetensors: is not a safetensors file"]);
     let evaluate = "evaluate --model MODEL --suite code --out out --vector v.safetensors --coefficient 1 --layers 5";
     refused(&dir, evaluate, &["layer 5 is outside the model"]);
 
