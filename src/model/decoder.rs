@@ -174,13 +174,13 @@ impl Decoder {
             x = (x * f64::from(self.config.embedding_scale))?;
         }
         let Some(positions) = &self.positions else { return Ok(x) };
-        let (places, most) = (attend.positions(tokens), self.config.max_position_embeddings);
-        if places.iter().any(|&place| place as usize >= most) {
+        let (indices, most) = (attend.positions(tokens), self.config.max_position_embeddings);
+        if indices.iter().any(|&index| index as usize >= most) {
             candle_core::bail!("a sequence is longer than the model's {most} positions");
         }
         x + positions
             .detach()
-            .index_select(&Tensor::from_vec(places, tokens, self.device())?, 0)?
+            .index_select(&Tensor::from_vec(indices, tokens, self.device())?, 0)?
             .to_dtype(DType::F32)?
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::SteeringVector;
+use super::vector::SteeringVector;
 use crate::error::Error;
 use crate::model::cpu::simd::add;
 use crate::model::hooks::{HookContext, Intervention, Tap};

@@ -19,7 +19,8 @@ use realign::model::rope::RopeScaling;
 use realign::model::segments::Segments;
 use realign::model::source::load::{WeightDtype, load_dir};
 use realign::steer::{AddVector, SteeringVector, Unit};
-use realign::train::step::{Packed, StepOptions, forward_backward};
+use realign::train::packed::Packed;
+use realign::train::step::{StepOptions, forward_backward};
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, train};
 

@@ -20,7 +20,8 @@ use realign::model::ops::weight::{Weight, times, times_transposed};
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
 use realign::model::source::load::{WeightDtype, load_dir};
-use realign::train::step::{ChunkGrad, Packed, StepOptions, forward_backward};
+use realign::train::packed::Packed;
+use realign::train::step::{ChunkGrad, StepOptions, forward_backward};
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, train};
 

@@ -101,7 +101,7 @@ fn pretraining_gradients_match_difference_quotients() {
     let decoder = tiny(true);
     let rows = rows(3);
     let all = Trainable::of(&decoder).unwrap();
-    let packed = realign::train::step::Packed::new(&rows.iter().collect::<Vec<_>>(), 0, 0.1);
+    let packed = realign::train::packed::Packed::new(&rows.iter().collect::<Vec<_>>(), 0, 0.1);
     let options = realign::train::step::StepOptions::default();
     let grads = realign::train::step::forward_backward(&decoder, &all, &packed, &options).unwrap().grads;
     let loss = || {
