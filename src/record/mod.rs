@@ -6,6 +6,7 @@ mod hook;
 mod judge;
 mod run;
 mod sample;
+mod sampling;
 mod scan;
 mod training;
 
@@ -15,5 +16,6 @@ pub use hook::*;
 pub use judge::*;
 pub use run::*;
 pub use sample::*;
+pub use sampling::*;
 pub use scan::*;
 pub use training::*;
