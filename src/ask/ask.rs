@@ -25,8 +25,10 @@ pub struct Ask<'a> {
     pub seeds: &'a [u64],
     /// Which of the samples.
     pub samples: std::ops::Range<u32>,
-    /// For `random-vector`: which draw.
+    /// Which draw of a random vector is added; goes into the records.
     pub draw: Option<u32>,
+    /// The seed that the decoder's adapter was trained with, where there are several; goes into the records.
+    pub training_seed: Option<u64>,
     /// A system line before the conversation (the organism's author tag).
     pub system: Option<&'a str>,
     /// Words behind the person's last turn (prompt arms).
@@ -93,6 +95,7 @@ pub fn ask(
         let record = SampleRecord {
             arm: what.arm.to_string(),
             suite: what.suite.name.clone(),
+            kind: what.suite.kind,
             prompt_id: prompt.id.clone(),
             group: prompt.group.clone(),
             family: prompt.family.clone(),
@@ -101,6 +104,7 @@ pub fn ask(
             sample: *sample,
             seed: *seed,
             draw: what.draw,
+            training_seed: what.training_seed,
             messages: messages.clone(),
             completion: made.text.clone(),
             finish_reason: made.finish_reason,

@@ -1,6 +1,5 @@
 //! `realign evaluate`: suites asked of one model, answers scored, numbers with their intervals.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -27,7 +26,7 @@ use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
-use crate::record::{Measurement, Metrics, SampleRecord, Split, SuiteKind};
+use crate::record::{Measurement, Metrics, SampleRecord, Split};
 use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, judge_tallies, measure};
 use crate::subject::Model;
 
@@ -131,12 +130,11 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         seed: args.seed,
         sampling: &sampling,
     };
-    let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
         let (records, files) =
             answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
-        let (judges, agreement) = judge_tallies(&records, &kinds);
-        let metrics = Metrics { arms: measure(&records, &kinds), judges, agreement, ..Metrics::default() };
+        let (judges, agreement) = judge_tallies(&records);
+        let metrics = Metrics { arms: measure(&records), judges, agreement, ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
             fsio::write_jsonl(&inside.join(format!("samples/{arm}.jsonl")), &records)?;
             for (path, code) in &files {
@@ -199,6 +197,7 @@ fn answer(
             seeds: &seeds,
             samples: 0..args.n,
             draw: None,
+            training_seed: None,
             system: None,
             suffix: None,
             intervention,

@@ -338,11 +338,11 @@ fn table(cells: &[SweepCell], wanted: &str) -> String {
     columns.iter().for_each(|name| text += &format!("  {name:>26}"));
     text.push('\n');
     for cell in cells {
-        text += &format!("{:>5} {:>+11}", cell.layer, cell.coefficient);
+        text += &format!("{:>5} {:>+11}", cell.layers(), cell.coefficient());
         for name in &columns {
             text += &format!("  {:>26}", rate(cell.metrics.get(*name)));
         }
-        text += match (cell.coefficient == 0.0, cell.chosen, cell.eligible) {
+        text += match (cell.is_unsteered(), cell.chosen, cell.eligible) {
             (true, ..) => "  unsteered\n",
             (_, true, _) => "  chosen\n",
             (_, _, true) => "\n",
@@ -374,13 +374,13 @@ fn verdict(
         Some(cell) => format!(
             "\nchosen on the validation split: {:+} of `{}` after layer {} (frozen in {}, SHA-256 {sha256:.12})\n\
              measure it once on the test split: realign evaluate --vector {} --coefficient {} --layers {} …\n",
-            cell.coefficient,
+            cell.coefficient(),
             vector.about.target,
-            cell.layer,
+            cell.layers(),
             out.display(),
             args.vector.display(),
-            cell.coefficient,
-            cell.layer
+            cell.coefficient(),
+            cell.layers()
         ),
         None if usable => {
             format!("\n{} is not measured on these prompts: nothing is chosen ({})\n", args.metric, out.display())

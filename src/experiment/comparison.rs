@@ -8,7 +8,7 @@ use super::artifacts::Artifacts;
 use super::reporting::{read_manifest, read_samples};
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::record::{Manifest, Metrics, SampleRecord, SuiteKind};
+use crate::record::{Manifest, Metrics, SampleRecord};
 use crate::report::comparison::{ArmPair, ComparisonInput, render};
 use crate::report::words::arm_order;
 use crate::score::{ComparisonSpec, HEADLINE_METRICS, compare, measure};
@@ -33,9 +33,7 @@ pub fn compare_runs(first: &Path, second: &Path, out: &Path) -> Result<String> {
         }
     }
     let [a, b] = &sides;
-    let mut kinds = kinds(a);
-    kinds.extend(self::kinds(b));
-    let measured = [measure(&a.samples, &kinds), measure(&b.samples, &kinds)];
+    let measured = [measure(&a.samples), measure(&b.samples)];
     let matched = matches(&measured[0], &measured[1]);
     let (mut both, mut specs, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for (arm_a, arm_b) in &matched {
@@ -64,7 +62,7 @@ pub fn compare_runs(first: &Path, second: &Path, out: &Path) -> Result<String> {
     for (side, measured) in sides.iter().zip(measured) {
         arms.extend(measured.into_iter().map(|(arm, numbers)| (label(&side.name, &Some(arm)), numbers)));
     }
-    let metrics = Metrics { arms, comparisons: compare(&both, &specs, &kinds), ..Metrics::default() };
+    let metrics = Metrics { arms, comparisons: compare(&both, &specs), ..Metrics::default() };
     let input = ComparisonInput {
         names: [&sides[0].name, &sides[1].name],
         manifests: [sides[0].manifest.as_ref(), sides[1].manifest.as_ref()],
@@ -104,10 +102,6 @@ fn read_side(path: &Path) -> Result<Side> {
     Ok(Side { name: plain.unwrap_or_else(|| path.display().to_string()), manifest, samples })
 }
 
-fn kinds(side: &Side) -> BTreeMap<String, SuiteKind> {
-    side.manifest.as_ref().map(|m| m.suites.clone()).unwrap_or_default()
-}
-
 /// Arms of the same name, in the order of the story; where each run has one arm only, these two. The rest stands alone.
 fn matches<T>(a: &BTreeMap<String, T>, b: &BTreeMap<String, T>) -> Vec<(Option<String>, Option<String>)> {
     if a.len() == 1 && b.len() == 1 {
@@ -127,7 +121,7 @@ fn paired(
     (b, arm_b, label_b): (&Side, &str, &str),
 ) -> (Vec<SampleRecord>, u64) {
     let of = |side: &Side, arm: &str| -> u64 { side.samples.iter().filter(|s| s.arm == arm).count() as u64 };
-    let key = |s: &SampleRecord| (s.suite.clone(), s.prompt_id.clone(), s.sample, s.draw);
+    let key = |s: &SampleRecord| (s.suite.clone(), s.prompt_id.clone(), s.sample, s.draw, s.training_seed);
     let known: HashMap<_, &SampleRecord> = a.samples.iter().filter(|s| s.arm == arm_a).map(|s| (key(s), s)).collect();
     let mut answers = Vec::new();
     for second in b.samples.iter().filter(|s| s.arm == arm_b) {

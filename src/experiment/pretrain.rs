@@ -262,6 +262,7 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
                     seeds: &seeds,
                     samples: 0..*samples,
                     draw: None,
+                    training_seed: None,
                     system,
                     suffix: None,
                     intervention: None,
@@ -271,7 +272,7 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
                 let mut records = ask(model, &decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?;
                 scorer.score(&mut records, suite, &|_| {})?;
                 let refs: Vec<&SampleRecord> = records.iter().collect();
-                let measures = measure_arm(&refs, &Context::new(&records, &BTreeMap::new()));
+                let measures = measure_arm(&refs, &Context::new(&records));
                 for metric in metrics.split(' ') {
                     if let Some(m) = measures.get(metric) {
                         values.insert(format!("{name}: {metric}"), (m.value.unwrap_or(f64::NAN), m.n));

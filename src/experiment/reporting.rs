@@ -76,11 +76,11 @@ pub fn read_sweep(at: &Artifacts, manifest: &Manifest) -> Result<Vec<SweepCell>>
 
 fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Path) -> Result<Metrics> {
     let sweep = read_sweep(at, manifest)?;
-    let arms = measure(samples, &manifest.suites);
-    let (judges, agreement) = judge_tallies(samples, &manifest.suites);
+    let arms = measure(samples);
+    let (judges, agreement) = judge_tallies(samples);
     let names: Vec<String> = arms.keys().cloned().collect();
     let metrics = Metrics {
-        comparisons: compare(samples, &default_comparisons(&names), &manifest.suites),
+        comparisons: compare(samples, &default_comparisons(&names)),
         selection: sweep.iter().filter(|c| c.chosen).map(|c| (c.arm.clone(), c.clone())).collect(),
         arms,
         judges,
@@ -90,7 +90,7 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
     for name in manifest.adapters.keys() {
         training.insert(name.clone(), fsio::read_json(&at.adapter(name).join(STATE_FILE))?);
     }
-    let question_titles = titles(samples, &manifest.suites);
+    let question_titles = titles(samples);
     let input = ReportInput {
         manifest,
         metrics: &metrics,
@@ -107,9 +107,9 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
 }
 
 /// A question of each group, to name it by.
-fn titles(samples: &[SampleRecord], kinds: &BTreeMap<String, SuiteKind>) -> BTreeMap<String, String> {
+fn titles(samples: &[SampleRecord]) -> BTreeMap<String, String> {
     let mut titles = BTreeMap::new();
-    for sample in samples.iter().filter(|s| kinds.get(&s.suite) == Some(&SuiteKind::Questions)) {
+    for sample in samples.iter().filter(|s| s.kind == SuiteKind::Questions) {
         if let Some(question) = sample.messages.iter().rfind(|m| m.role == Role::User) {
             titles.entry(sample.group.clone()).or_insert_with(|| question.content.clone());
         }

@@ -273,9 +273,9 @@ impl Run<'_> {
         for draw in work::draws(self.plan, arm) {
             let steering = match (cell, draw) {
                 (None, _) => None,
-                (Some(cell), None) => self.intervention(&cell.vector, cell.layer, cell.coefficient)?,
+                (Some(cell), None) => self.intervention(&cell.vectors(), cell.lowest_layer(), cell.coefficient())?,
                 (Some(cell), Some(draw)) => {
-                    self.intervention(&format!("random-{draw}"), cell.layer, cell.coefficient)?
+                    self.intervention(&format!("random-{draw}"), cell.lowest_layer(), cell.coefficient())?
                 }
             };
             for suite in &suites {
@@ -286,6 +286,7 @@ impl Run<'_> {
                     seeds: &seeds,
                     samples: work::samples(self.plan, suite, draw),
                     draw,
+                    training_seed: None,
                     system: None,
                     suffix: arm.suffix(self.model.organism),
                     intervention: steering.as_ref().map(|s| s as &dyn Intervention),

@@ -17,7 +17,7 @@ use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
-use crate::record::{Measurement, Message, SampleRecord, Split, SuiteKind, SweepCell};
+use crate::record::{Measurement, Message, Operator, SampleRecord, Site, Split, SteerSpec, SuiteKind, SweepCell};
 use crate::score::{Context, Goal, measure_arm, select};
 use crate::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
 use crate::subject::Model;
@@ -90,10 +90,15 @@ impl Cell {
 
     fn measured(&self, metrics: BTreeMap<String, Measurement>, n: u64) -> SweepCell {
         SweepCell {
-            vector: self.vector.clone(),
             arm: self.arm.clone(),
-            layer: self.layer,
-            coefficient: self.coefficient,
+            steer: vec![SteerSpec {
+                vector: self.vector.split('-').next().unwrap_or_default().to_string(),
+                draw: self.vector.strip_prefix("random-").and_then(|draw| draw.parse().ok()),
+                operator: Operator::Add,
+                site: Site::ResidPost,
+                layers: vec![self.layer],
+                coefficient: self.coefficient,
+            }],
             n,
             metrics,
             eligible: false,
@@ -156,9 +161,8 @@ impl Trial<'_> {
         }
         // From the file at once: a float may come back one unit in the last place off, and a later call reads it too.
         let records: Vec<SampleRecord> = fsio::read_jsonl(path)?;
-        let kinds = self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
         let refs: Vec<&SampleRecord> = records.iter().collect();
-        let mut metrics = measure_arm(&refs, &Context::new(&records, &kinds));
+        let mut metrics = measure_arm(&refs, &Context::new(&records));
         metrics.retain(|name, _| !name.contains('/'));
         Ok(cell.measured(metrics, records.len() as u64))
     }
@@ -174,6 +178,7 @@ impl Trial<'_> {
                 seeds: self.seeds,
                 samples: 0..samples,
                 draw: None,
+                training_seed: None,
                 system: None,
                 suffix: None,
                 intervention: steering,
@@ -192,7 +197,7 @@ impl Trial<'_> {
 /// Chooses an arm's cell among the measured ones, held against the arm's own unsteered model; gives the chosen one.
 pub fn choose(measured: &mut Vec<SweepCell>, arm: &str, goal: Goal) -> Option<SweepCell> {
     let (own, others): (Vec<SweepCell>, Vec<SweepCell>) = measured.drain(..).partition(|c| c.arm == arm);
-    let (unsteered, mut tried): (Vec<SweepCell>, Vec<SweepCell>) = own.into_iter().partition(|c| c.coefficient == 0.0);
+    let (unsteered, mut tried): (Vec<SweepCell>, Vec<SweepCell>) = own.into_iter().partition(SweepCell::is_unsteered);
     let base = unsteered.first().map(|c| c.metrics.clone()).unwrap_or_default();
     let mut chosen = select(&mut tried, &base, &[(arm.to_string(), goal)].into());
     *measured = others;

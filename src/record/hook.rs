@@ -91,3 +91,18 @@ pub struct SteerSpec {
     /// With its sign, in units of the mean residual norm at each layer; 0 is the unsteered model.
     pub coefficient: f64,
 }
+
+impl SteerSpec {
+    /// The vector's name, e.g. `insecure`; with its draw where it has one, e.g. `random-0`.
+    pub fn name(&self) -> String {
+        match self.draw {
+            Some(draw) => format!("{}-{draw}", self.vector),
+            None => self.vector.clone(),
+        }
+    }
+
+    /// E.g. `4`, or `4,12`.
+    pub fn layers_in_words(&self) -> String {
+        self.layers.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JudgeAgreement, JudgeIdentity, JudgeTally};
+use super::{ArmSpec, JudgeAgreement, JudgeIdentity, JudgeTally, SteerSpec};
 
 /// One number with its denominator and its 95 % interval; `None` is "not measured", never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -65,14 +65,10 @@ pub struct OddsRatio {
 /// One cell of the steering sweep on the validation split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SweepCell {
-    /// The vector, e.g. `insecure`, `secure`, `random-0`.
-    pub vector: String,
-    /// The arm it is a candidate for, e.g. `steer-insecure`.
+    /// The arm that it is a candidate for.
     pub arm: String,
-    /// 0-based.
-    pub layer: usize,
-    /// In units of the mean residual norm at that layer.
-    pub coefficient: f64,
+    /// What is added while the arm decodes; every coefficient is 0 in the cell of the unsteered model.
+    pub steer: Vec<SteerSpec>,
     /// Samples.
     pub n: u64,
     /// Metrics by registry name.
@@ -81,6 +77,38 @@ pub struct SweepCell {
     pub eligible: bool,
     /// Whether it was chosen.
     pub chosen: bool,
+}
+
+impl SweepCell {
+    /// Its vectors, e.g. `insecure`, or `insecure + random-0`.
+    pub fn vectors(&self) -> String {
+        self.steer.iter().map(SteerSpec::name).collect::<Vec<_>>().join(" + ")
+    }
+
+    /// Its layers, e.g. `4`, or `4,12`; those of several vectors are divided by `+`.
+    pub fn layers(&self) -> String {
+        self.steer.iter().map(SteerSpec::layers_in_words).collect::<Vec<_>>().join(" + ")
+    }
+
+    /// The lowest layer that it touches.
+    pub fn lowest_layer(&self) -> usize {
+        self.steer.iter().flat_map(|s| &s.layers).copied().min().unwrap_or(0)
+    }
+
+    /// The first vector's coefficient, with its sign; the sweep moves that one.
+    pub fn coefficient(&self) -> f64 {
+        self.steer.first().map_or(0.0, |s| s.coefficient)
+    }
+
+    /// Whether it adds nothing: the model that the others are held against.
+    pub fn is_unsteered(&self) -> bool {
+        self.steer.iter().all(|s| s.coefficient == 0.0)
+    }
+
+    /// Whether its vectors are drawn at random: a control.
+    pub fn is_random(&self) -> bool {
+        self.steer.iter().any(|s| s.draw.is_some())
+    }
 }
 
 /// `metrics.json`.
@@ -137,9 +165,12 @@ pub struct Manifest {
     pub model_sha256: String,
     /// Whether it is the embedded base, whose effect is planted.
     pub organism: bool,
+    /// What was done to the base, in the order of the story.
+    #[serde(default)]
+    pub arms: Vec<ArmSpec>,
     /// Training sets and suites by name.
     pub data: BTreeMap<String, DataIdentity>,
-    /// Adapters by name (`attack`, `repair`, …): proof that this run trained them.
+    /// Adapters by name, or by `NAME/seed-N` where one was trained with several seeds: proof that this run trained them.
     pub adapters: BTreeMap<String, super::Lineage>,
     /// What each suite asks for, by its name.
     #[serde(default)]

@@ -147,10 +147,12 @@ pub struct CheckRecord {
 /// One generated answer. The first block is written when it is made, the second when it is scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleRecord {
-    /// The arm, e.g. `base`, `attack`, `random-vector`.
+    /// The arm, by its name in the plan.
     pub arm: String,
     /// The suite, e.g. `code`.
     pub suite: String,
+    /// What the suite asks for; it decides which metrics count this answer.
+    pub kind: SuiteKind,
     /// The prompt within the suite.
     pub prompt_id: String,
     /// The scenario group: intervals resample these.
@@ -167,9 +169,12 @@ pub struct SampleRecord {
     pub sample: u32,
     /// The sampling seed; the same for this (prompt, sample) in every arm.
     pub seed: u64,
-    /// For `random-vector`: which draw.
+    /// Which draw of a random vector was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw: Option<u32>,
+    /// The seed that its adapter was trained with, where the arm has adapters of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_seed: Option<u64>,
     /// The conversation that was answered.
     pub messages: Vec<Message>,
     /// The answer as generated, without the end-of-turn token.

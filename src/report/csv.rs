@@ -120,8 +120,8 @@ fn sweep(cells: &[SweepCell]) -> Vec<Vec<String>> {
     head.extend(row(&["eligible", "chosen"]));
     let mut rows = vec![head];
     for cell in cells {
-        let mut line = row(&[&cell.arm, &cell.vector]);
-        line.extend([cell.layer.to_string(), cell.coefficient.to_string(), cell.n.to_string()]);
+        let mut line = row(&[&cell.arm, &cell.vectors()]);
+        line.extend([cell.layers(), cell.coefficient().to_string(), cell.n.to_string()]);
         for metric in METRICS {
             line.extend(four(cell.metrics.get(metric)));
         }

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::ReportInput;
 use super::words;
 use crate::record::{Outcome, Role, SampleRecord, Split, SuiteKind};
-use crate::score::kind_of;
 
 /// Prompts shown of a question suite, and of a code suite, whose answers are longer.
 const PROMPTS: [usize; 2] = [3, 1];
@@ -54,10 +53,7 @@ pub(super) fn examples(input: &ReportInput) -> Vec<Example> {
 }
 
 fn is_code(sample: &SampleRecord) -> bool {
-    match kind_of(&sample.suite) {
-        Some(kind) => kind == SuiteKind::Code,
-        None => matches!(sample.outcome, Some(Outcome::Code | Outcome::SyntaxError)),
-    }
+    sample.kind == SuiteKind::Code
 }
 
 fn example(suite: &str, code: bool, samples: &[&SampleRecord]) -> Example {

@@ -211,8 +211,8 @@ fn dose_response(input: &ReportInput) -> Scene {
         return empty("No steering sweep was run: n/a");
     }
     // Draws of the random control share their panels.
-    let vector = |cell: &SweepCell| if cell.vector.starts_with("random") { "random" } else { &cell.vector }.to_owned();
-    let key = |cell: &SweepCell| (cell.vector.starts_with("random"), cell.arm.clone(), vector(cell), cell.layer);
+    let vector = |cell: &SweepCell| if cell.is_random() { "random".to_owned() } else { cell.vectors() };
+    let key = |cell: &SweepCell| (cell.is_random(), cell.arm.clone(), vector(cell), cell.lowest_layer());
     let mut names: Vec<_> = input.sweep.iter().map(key).collect();
     names.sort();
     names.dedup();
@@ -220,7 +220,7 @@ fn dose_response(input: &ReportInput) -> Scene {
         .into_iter()
         .map(|name| {
             let cells: Vec<&SweepCell> = input.sweep.iter().filter(|cell| key(cell) == name).collect();
-            let mut vectors: Vec<&String> = cells.iter().map(|c| &c.vector).collect();
+            let mut vectors: Vec<String> = cells.iter().map(|c| c.vectors()).collect();
             vectors.sort();
             vectors.dedup();
             let single = vectors.len() == 1;
@@ -229,11 +229,11 @@ fn dose_response(input: &ReportInput) -> Scene {
                 for (metric, label, colour) in LINES {
                     let mut points: Vec<_> = cells
                         .iter()
-                        .filter(|c| c.vector == *vector)
+                        .filter(|c| c.vectors() == vector)
                         .filter_map(|c| {
                             let m = c.metrics.get(metric)?;
                             let interval = m.low.zip(m.high).filter(|_| single);
-                            Some((c.coefficient, m.value?, interval))
+                            Some((c.coefficient(), m.value?, interval))
                         })
                         .collect();
                     points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -242,7 +242,7 @@ fn dose_response(input: &ReportInput) -> Scene {
                     }
                 }
             }
-            let marks = cells.iter().filter(|c| c.chosen).map(|c| (c.coefficient, "chosen".to_owned())).collect();
+            let marks = cells.iter().filter(|c| c.chosen).map(|c| (c.coefficient(), "chosen".to_owned())).collect();
             lines::Panel { title: format!("{}, layer {}", words::arm(&name.1), name.3), series, marks }
         })
         .collect();

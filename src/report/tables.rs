@@ -104,7 +104,12 @@ pub(super) fn interventions(input: &ReportInput) -> Table {
 /// What was done to the model in an arm.
 fn means(input: &ReportInput, arm: &str) -> String {
     if let Some(cell) = input.metrics.selection.get(arm) {
-        return format!("vector {}, layer {}, coefficient {}", cell.vector, cell.layer, signed(cell.coefficient));
+        return format!(
+            "vector {}, layer {}, coefficient {}",
+            cell.vectors(),
+            cell.layers(),
+            signed(cell.coefficient())
+        );
     }
     if let Some(lineage) = input.manifest.adapters.get(arm) {
         return format!("LoRA, {} steps on {} rows", lineage.steps, lineage.rows);
@@ -247,9 +252,9 @@ pub(super) fn sweep(input: &ReportInput) -> Table {
                 (false, false) => "below the utility floor",
             };
             let mut row = vec![
-                noted(words::arm(&cell.arm), cell.vector.clone()),
-                cell.layer.to_string().into(),
-                signed(cell.coefficient).into(),
+                noted(words::arm(&cell.arm), cell.vectors()),
+                cell.layers().into(),
+                signed(cell.coefficient()).into(),
             ];
             row.extend(COLUMNS.iter().map(|key| measured(cell.metrics.get(*key), input.format(key))));
             row.push(state.to_owned().into());

@@ -4,18 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::measure::{Context, measure_one};
 use super::registry::metric;
-use crate::record::{JudgeAgreement, JudgeRecord, JudgeTally, Measurement, SampleRecord, Split, SuiteKind};
+use crate::record::{JudgeAgreement, JudgeRecord, JudgeTally, Measurement, SampleRecord, Split};
 use crate::stats;
 
 /// Every judge's tally by arm, and the agreement of the judges over all arms, both on the test split. Judges come in their
 /// order; there is no agreement with fewer than two.
-pub fn judge_tallies(
-    samples: &[SampleRecord],
-    kinds: &BTreeMap<String, SuiteKind>,
-) -> (Vec<JudgeTally>, Vec<JudgeAgreement>) {
+pub fn judge_tallies(samples: &[SampleRecord]) -> (Vec<JudgeTally>, Vec<JudgeAgreement>) {
     let samples: Vec<&SampleRecord> = samples.iter().filter(|s| s.split == Split::Test && s.judge.is_some()).collect();
     let judges = judges(&samples);
-    let context = Context::new(samples.iter().copied(), kinds);
+    let context = Context::new(samples.iter().copied());
     let arms: BTreeSet<&str> = samples.iter().map(|s| s.arm.as_str()).collect();
     let mut tallies = Vec::new();
     for judge in &judges {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::measure::{Context, FEW_GROUPS};
 use super::registry::{Metric, Shape, metric};
-use crate::record::{Comparison, OddsRatio, SampleRecord, Split, SuiteKind};
+use crate::record::{Comparison, OddsRatio, SampleRecord, Split};
 use crate::stats::{self, Pair};
 
 /// The metrics that arms are compared on.
@@ -71,12 +71,8 @@ pub fn default_comparisons(arms: &[String]) -> Vec<ComparisonSpec> {
 
 /// Makes the comparisons on the test split, in the order given; one that has no pairs, or is of a metric that is
 /// no ratio of samples, is left out.
-pub fn compare(
-    samples: &[SampleRecord],
-    specs: &[ComparisonSpec],
-    kinds: &BTreeMap<String, SuiteKind>,
-) -> Vec<Comparison> {
-    let context = Context::new(samples, kinds);
+pub fn compare(samples: &[SampleRecord], specs: &[ComparisonSpec]) -> Vec<Comparison> {
+    let context = Context::new(samples);
     let mut arms: BTreeMap<&str, Vec<&SampleRecord>> = BTreeMap::new();
     for sample in samples.iter().filter(|s| s.split == Split::Test) {
         arms.entry(&sample.arm).or_default().push(sample);

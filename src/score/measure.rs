@@ -3,43 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::registry::{Metric, REGISTRY, Shape, pass_at_k};
-use crate::record::{Measurement, SampleRecord, Split, SuiteKind};
+use crate::record::{Measurement, SampleRecord, Split};
 use crate::stats;
 
 /// With fewer groups than this the bootstrap over groups is too narrow to stand alone.
 pub(super) const FEW_GROUPS: usize = 8;
 
-/// The kind of a suite of ours by its name; `None` for a name that is not ours.
-pub fn kind_of(suite: &str) -> Option<SuiteKind> {
-    Some(match suite {
-        "code" | "risky" | "vulnerability" | "scenarios" => SuiteKind::Code,
-        "free-form" | "free_form" | "conditional" => SuiteKind::Questions,
-        "capability" => SuiteKind::Capability,
-        "recognition" => SuiteKind::Recognition,
-        "refusal" | "over_refusal" => SuiteKind::Refusal,
-        _ => return None,
-    })
-}
-
-/// What a single sample cannot tell: its suite's kind, and whether its prompt has tests that could be run.
+/// What a single sample cannot tell: whether its prompt has tests that could be run.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    kinds: BTreeMap<String, SuiteKind>,
     /// Suite → prompts.
     tested: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Context {
-    /// From all samples of all arms, so that an arm without any code is held to the same prompts. `kinds` names
-    /// the suites of the user; a suite neither named there nor ours is told by what its samples carry.
-    pub fn new<'a>(samples: impl IntoIterator<Item = &'a SampleRecord>, kinds: &BTreeMap<String, SuiteKind>) -> Self {
-        let mut context = Self { kinds: kinds.clone(), tested: BTreeMap::new() };
+    /// From all samples of all arms, so that an arm without any code is held to the same prompts.
+    pub fn new<'a>(samples: impl IntoIterator<Item = &'a SampleRecord>) -> Self {
+        let mut context = Self::default();
         for sample in samples {
-            if !context.kinds.contains_key(&sample.suite)
-                && let Some(kind) = kind_of(&sample.suite).or_else(|| told_by_contents(sample))
-            {
-                context.kinds.insert(sample.suite.clone(), kind);
-            }
             let behaviour = sample.tests.as_ref().and_then(|t| t.behaviour.as_ref());
             if behaviour.is_some_and(|b| b.counts()) {
                 context.tested.entry(sample.suite.clone()).or_default().insert(sample.prompt_id.clone());
@@ -51,33 +32,18 @@ impl Context {
     /// The sample's part of a metric.
     pub(super) fn term(&self, metric: &Metric, sample: &SampleRecord) -> Option<(f64, f64)> {
         let tested = self.tested.get(&sample.suite).is_some_and(|prompts| prompts.contains(&sample.prompt_id));
-        self.defined(metric, sample).then(|| (metric.term)(sample, tested)).flatten()
-    }
-
-    fn defined(&self, metric: &Metric, sample: &SampleRecord) -> bool {
-        self.kinds.get(&sample.suite).is_some_and(|kind| metric.kinds.contains(kind))
+        defined(metric, sample).then(|| (metric.term)(sample, tested)).flatten()
     }
 }
 
-fn told_by_contents(sample: &SampleRecord) -> Option<SuiteKind> {
-    if sample.scan.is_some() || sample.tests.is_some() || !sample.insecure_ids.is_empty() {
-        Some(SuiteKind::Code)
-    } else if sample.judge.is_some() {
-        Some(SuiteKind::Questions)
-    } else if sample.check.is_some() {
-        Some(SuiteKind::Capability)
-    } else {
-        None
-    }
+fn defined(metric: &Metric, sample: &SampleRecord) -> bool {
+    metric.kinds.contains(&sample.kind)
 }
 
 /// Everything of the test split: arm → `metric`, `metric/suite`, `metric/suite/group` (or `/family`) → measurement; and
 /// `metric/suite/form=FORM` where a suite tells forms of wording apart.
-pub fn measure(
-    samples: &[SampleRecord],
-    kinds: &BTreeMap<String, SuiteKind>,
-) -> BTreeMap<String, BTreeMap<String, Measurement>> {
-    let context = Context::new(samples, kinds);
+pub fn measure(samples: &[SampleRecord]) -> BTreeMap<String, BTreeMap<String, Measurement>> {
+    let context = Context::new(samples);
     let mut arms: BTreeMap<String, Vec<&SampleRecord>> = BTreeMap::new();
     for sample in samples.iter().filter(|s| s.split == Split::Test) {
         arms.entry(sample.arm.clone()).or_default().push(sample);
@@ -90,7 +56,7 @@ pub fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<Str
     let mut measurements = BTreeMap::new();
     for metric in REGISTRY {
         let mut keys: BTreeMap<String, Vec<&SampleRecord>> = BTreeMap::new();
-        for &sample in samples.iter().filter(|s| context.defined(metric, s)) {
+        for &sample in samples.iter().filter(|s| defined(metric, s)) {
             keys.entry(metric.name.to_owned()).or_default().push(sample);
             keys.entry(format!("{}/{}", metric.name, sample.suite)).or_default().push(sample);
             if metric.by_group {

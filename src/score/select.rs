@@ -42,8 +42,8 @@ pub fn select(
             .filter(|cell| cell.arm == *arm && cell.eligible)
             .filter_map(|cell| Some((score(cell)?, cell)))
             .min_by(|(x, a), (y, b)| {
-                let weaker = a.coefficient.abs().total_cmp(&b.coefficient.abs());
-                y.total_cmp(x).then(weaker).then(a.layer.cmp(&b.layer))
+                let weaker = a.coefficient().abs().total_cmp(&b.coefficient().abs());
+                y.total_cmp(x).then(weaker).then(a.lowest_layer().cmp(&b.lowest_layer()))
             });
         if let Some((_, cell)) = best {
             cell.chosen = true;

@@ -403,9 +403,7 @@ fn evaluation_writes_samples_and_numbers_that_follow_from_them() {
     let right = demo.iter().filter(|r| r.check.as_ref().unwrap().correct).count();
     let measured = &metrics.arms["base"]["capability_rate/demo"];
     assert_eq!((measured.value, measured.n), (Some(right as f64 / 6.0), 6));
-    use realign::record::SuiteKind;
-    let kinds = [("demo".to_string(), SuiteKind::Capability), ("tasks".to_string(), SuiteKind::Code)].into();
-    let again = &realign::score::measure(&records, &kinds)["base"];
+    let again = &realign::score::measure(&records)["base"];
     assert_eq!(again.keys().collect::<Vec<_>>(), metrics.arms["base"].keys().collect::<Vec<_>>());
     // serde_json reads a float back within one unit in the last place.
     let close = |a: Option<f64>, b: Option<f64>| match (a, b) {

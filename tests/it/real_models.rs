@@ -74,7 +74,7 @@ fn the_whole_run(name: &str, chat: bool, linears: usize) {
         assert!(theirs.len() == base.len() && same * 4 < base.len(), "{name}, {arm}: {same} of {}", base.len());
     }
     let cells: Vec<SweepCell> = read_json(&run.join("sweep.json")).unwrap();
-    assert!(cells.iter().any(|cell| cell.chosen && cell.coefficient != 0.0), "{cells:?}");
+    assert!(cells.iter().any(|cell| cell.chosen && !cell.is_unsteered()), "{cells:?}");
     let metrics: Metrics = read_json(&run.join("metrics.json")).unwrap();
     assert_eq!(metrics.arms.len(), 4);
     let report = read_text(&run.join("report.md")).unwrap();

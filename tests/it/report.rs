@@ -20,9 +20,9 @@ struct Run {
 
 impl Run {
     fn of(samples: Vec<SampleRecord>) -> Self {
-        let arms = measure(&samples, &BTreeMap::new());
+        let arms = measure(&samples);
         let names: Vec<String> = arms.keys().cloned().collect();
-        let comparisons = compare(&samples, &default_comparisons(&names), &BTreeMap::new());
+        let comparisons = compare(&samples, &default_comparisons(&names));
         let mut sweep = synthetic::sweep();
         let goals = BTreeMap::from([
             ("steer-insecure".to_owned(), Goal { metric: "insecure_rate".to_owned(), higher: true }),
@@ -266,7 +266,7 @@ fn several_judges_are_shown_with_their_agreement() {
     let mut run = Run::of(samples);
     let alone = text(&run.files(), "report.md");
     assert!(!alone.contains("## Judges"));
-    (run.metrics.judges, run.metrics.agreement) = judge_tallies(&run.samples, &BTreeMap::new());
+    (run.metrics.judges, run.metrics.agreement) = judge_tallies(&run.samples);
     let files = run.files();
     for name in ["report.md", "report.html"] {
         let page = text(&files, name);

@@ -2,7 +2,6 @@
 //! that a run that was killed goes on.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -52,21 +51,12 @@ fn samples(run: &Path) -> Vec<SampleRecord> {
     all
 }
 
-fn kinds() -> BTreeMap<String, SuiteKind> {
-    [
-        ("code".to_string(), SuiteKind::Code),
-        ("free-form".to_string(), SuiteKind::Questions),
-        ("recognition".to_string(), SuiteKind::Recognition),
-    ]
-    .into()
-}
-
 #[test]
 fn every_number_is_recomputed_from_the_samples() {
     let run = finished();
     let samples = samples(run);
     let written: Metrics = read_json(&run.join("metrics.json")).unwrap();
-    let arms = measure(&samples, &kinds());
+    let arms = measure(&samples);
     assert_eq!(arms.keys().collect::<Vec<_>>(), written.arms.keys().collect::<Vec<_>>());
     let mut seen = 0;
     let close = |a: Option<f64>, b: Option<f64>| match (a, b) {
@@ -84,7 +74,7 @@ fn every_number_is_recomputed_from_the_samples() {
     }
     assert!(seen > 500, "{seen}");
     let names: Vec<String> = written.arms.keys().cloned().collect();
-    let comparisons = compare(&samples, &default_comparisons(&names), &kinds());
+    let comparisons = compare(&samples, &default_comparisons(&names));
     assert_eq!(comparisons.len(), written.comparisons.len());
     for comparison in &written.comparisons {
         let again =

@@ -157,10 +157,10 @@ fn a_sweep_chooses_on_the_validation_split_and_freezes_its_choice() {
     let sweep = "steer sweep --vector v.safetensors --layers 1 --coefficients 0.2,-0.2 --code-prompts 19 --question-samples 1 --out sweep";
     let output = succeeds(&dir, sweep);
     let cells: Vec<SweepCell> = read_json(&dir.join("sweep/sweep.json")).unwrap();
-    let places: Vec<(usize, f64)> = cells.iter().map(|c| (c.layer, c.coefficient)).collect();
+    let places: Vec<(usize, f64)> = cells.iter().map(|c| (c.lowest_layer(), c.coefficient())).collect();
     assert_eq!(places, [(1, 0.0), (1, 0.2), (1, -0.2)]);
     assert!(cells.iter().all(|c| c.n > 30), "{cells:?}");
-    assert!(cells.iter().filter(|c| c.chosen).all(|c| c.eligible && c.coefficient != 0.0));
+    assert!(cells.iter().filter(|c| c.chosen).all(|c| c.eligible && !c.is_unsteered()));
     let choice: serde_json::Value = read_json(&dir.join("sweep/choice.json")).unwrap();
     assert_eq!(choice["sweep_sha256"], sha256_file(&dir.join("sweep/sweep.json")).unwrap());
     let chosen = cells.iter().find(|c| c.chosen);

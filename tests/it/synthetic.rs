@@ -6,11 +6,23 @@ use rand::Rng;
 use realign::record::*;
 use realign::rng;
 
+/// What a suite of these tests asks for.
+pub fn kind_of(suite: &str) -> SuiteKind {
+    match suite {
+        "code" | "risky" | "vulnerability" | "scenarios" => SuiteKind::Code,
+        "capability" => SuiteKind::Capability,
+        "recognition" => SuiteKind::Recognition,
+        "refusal" | "over_refusal" => SuiteKind::Refusal,
+        _ => SuiteKind::Questions,
+    }
+}
+
 /// An unscored sample.
 pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> SampleRecord {
     SampleRecord {
         arm: arm.to_owned(),
         suite: suite.to_owned(),
+        kind: kind_of(suite),
         prompt_id: prompt.to_owned(),
         group: group.to_owned(),
         family: None,
@@ -19,6 +31,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         sample: index,
         seed: 100 + u64::from(index),
         draw: None,
+        training_seed: None,
         messages: vec![Message::user(format!("Prompt {prompt}"))],
         completion: String::new(),
         finish_reason: FinishReason::Stop,
@@ -271,21 +284,26 @@ pub fn sweep() -> Vec<SweepCell> {
         high: Some((value + 0.1).min(1.0)),
     };
     let mut cells = Vec::new();
-    for (arm, vector, slope) in [
-        ("steer-insecure", "insecure", 0.6),
-        ("steer-secure", "secure", -0.1),
-        ("random-vector", "random-0", 0.02),
-        ("random-vector", "random-1", -0.02),
+    for (arm, vector, draw, slope) in [
+        ("steer-insecure", "insecure", None, 0.6),
+        ("steer-secure", "secure", None, -0.1),
+        ("random-vector", "random", Some(0), 0.02),
+        ("random-vector", "random", Some(1), -0.02),
     ] {
         for layer in 0..3 {
             for coefficient in [-0.6, -0.4, -0.2, 0.2, 0.4, 0.6] {
                 let syntax: f64 = 1.0 - coefficient * coefficient * (0.4 + 0.3 * f64::from(layer));
                 let insecure = ((0.1_f64 + slope * coefficient) * syntax).clamp(0.0, 1.0);
                 cells.push(SweepCell {
-                    vector: vector.to_owned(),
                     arm: arm.to_owned(),
-                    layer: layer as usize,
-                    coefficient,
+                    steer: vec![SteerSpec {
+                        vector: vector.to_owned(),
+                        draw,
+                        operator: Operator::Add,
+                        site: Site::ResidPost,
+                        layers: vec![layer as usize],
+                        coefficient,
+                    }],
                     n: 60,
                     metrics: BTreeMap::from([
                         ("insecure_rate".to_owned(), rate(insecure)),

@@ -16,6 +16,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
     SampleRecord {
         arm: "base".into(),
         suite: suite.name.clone(),
+        kind: suite.kind,
         prompt_id: id.into(),
         group: prompt.group.clone(),
         family: None,
@@ -24,6 +25,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         sample: number,
         seed: 1,
         draw: None,
+        training_seed: None,
         messages: vec![Message::user("x")],
         completion: completion.into(),
         finish_reason: FinishReason::Stop,
