@@ -49,7 +49,7 @@ pub(super) fn worker<'a>(
     options: &EngineOptions<'a>,
     workers: usize,
 ) -> Result<()> {
-    let mut rows: Vec<Row<'a>> = Vec::new();
+    let mut rows: Vec<Box<Row<'a>>> = Vec::new();
     loop {
         stop_if_cancelled(&options.cancel)?;
         while let Some(taken) = queue.take(&decoder.config, rows.len(), (options.batch, workers), &options.cancel) {

@@ -7,6 +7,7 @@ mod architecture;
 mod checkpoints;
 mod commands;
 mod data;
+mod engine;
 mod eval;
 mod families;
 mod foreign_adapters;
