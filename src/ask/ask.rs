@@ -12,6 +12,7 @@ use crate::rng;
 use crate::subject::Model;
 
 /// What is asked, of whom, how often.
+#[derive(Clone)]
 pub struct Ask<'a> {
     /// Goes into the records.
     pub arm: &'a str,

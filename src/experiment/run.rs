@@ -11,7 +11,7 @@ use super::estimate::{Estimate, duration};
 use super::inputs::Inputs;
 use super::plan::Plan;
 use super::reporting;
-use super::steering::{self, TARGET, Trial};
+use super::steering::{self, TARGET, Trial, Tried};
 use super::work;
 use crate::adapter::{self, AdapterFile, attach};
 use crate::ask::scoring::Scorer;
@@ -317,7 +317,6 @@ impl Run<'_> {
     fn sweep(&mut self) -> Result<()> {
         let layers = steering::layers(self.plan.sweep.layers.as_deref(), self.model.decoder.blocks.len())?;
         let cells = steering::cells(self.plan, &layers);
-        let bar = self.progress.bar("steering sweep", cells.len() as u64);
         let seeds = self.plan.seeds();
         let trial = Trial {
             model: self.model,
@@ -327,20 +326,26 @@ impl Run<'_> {
             question_samples: self.plan.sweep.question_samples,
             sampling: &self.plan.sampling,
         };
-        let mut measured = Vec::new();
+        let bar = self.progress.bar("steering sweep", (cells.len() * trial.answers()) as u64);
+        // All cells of one decoder go through it together.
+        let mut decoders: BTreeMap<Option<&str>, Vec<Tried>> = BTreeMap::new();
         for cell in &cells {
-            measured.push(trial.measure(cell, &self.at.sweep_samples(&cell.name()), || {
-                let steering = self.intervention(&cell.vector, cell.layer, cell.coefficient)?;
-                Ok((self.decoder(cell.arm.parse()?)?, steering))
-            })?);
-            bar.add(1);
+            let added = self.intervention(&cell.vector, cell.layer, cell.coefficient)?;
+            let tried = Tried { cell, added, path: self.at.sweep_samples(&cell.name()) };
+            decoders.entry(cell.arm.parse::<Arm>()?.adapter()).or_default().push(tried);
         }
+        for tried in decoders.values() {
+            let decoder = self.decoder(tried[0].cell.arm.parse()?)?;
+            trial.ask(&decoder, tried, &self.at.unfinished_sweep(), &|| bar.add(1))?;
+        }
+        let measured = cells.iter().map(|cell| trial.measure(cell, &self.at.sweep_samples(&cell.name())));
+        let mut measured = measured.collect::<Result<Vec<_>>>()?;
         for (arm, steering) in self.plan.arms.iter().filter_map(|a| Some((a.name(), a.steering()?))) {
             steering::choose(&mut measured, arm, steering.goal);
         }
         fsio::write_json(&self.at.sweep(), &measured)?;
         self.manifest.sweep_sha256 = Some(fsio::sha256_file(&self.at.sweep())?);
-        bar.done("cells on the validation split");
+        bar.done(&format!("answers of {} cells on the validation split", cells.len()));
         Ok(())
     }
 }

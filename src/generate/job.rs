@@ -54,7 +54,10 @@ impl<'a> Job<'a> {
 }
 
 /// Whether two jobs share one intervention: the same object, since nothing else tells that two do the same.
-pub(super) fn same_intervention(a: Option<&Arc<dyn Intervention + '_>>, b: Option<&Arc<dyn Intervention + '_>>) -> bool {
+pub(super) fn same_intervention(
+    a: Option<&Arc<dyn Intervention + '_>>,
+    b: Option<&Arc<dyn Intervention + '_>>,
+) -> bool {
     match (a, b) {
         (None, None) => true,
         (Some(a), Some(b)) => std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),

@@ -387,7 +387,8 @@ fn caches_within_a_budget_change_no_answer_and_too_small_a_budget_is_refused() {
     assert_eq!(cache_bytes(&decoder.config, 10), 3 * 2 * 8 * 2 * 4 * 10);
     // The row of the largest job, and its prompt, which others may share.
     let needs = |job: &Job| {
-        cache_bytes(&decoder.config, job.prompt.len() + job.max_new_tokens) + cache_bytes(&decoder.config, job.prompt.len())
+        cache_bytes(&decoder.config, job.prompt.len() + job.max_new_tokens)
+            + cache_bytes(&decoder.config, job.prompt.len())
     };
     let least = jobs.iter().map(needs).max().unwrap();
     let rows = Watcher::default();
