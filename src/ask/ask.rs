@@ -110,7 +110,7 @@ pub fn ask_all(
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by_key(|&index| {
         let place = &places[index];
-        (&asks[place.ask].suite.name, place.at, place.ask, place.sample)
+        (&asks[place.ask].suite.name, place.at, place.sample)
     });
     let stop_ids: Arc<[u32]> = model.stop_ids.as_slice().into();
     let settings: Vec<_> = asks

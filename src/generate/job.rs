@@ -46,11 +46,6 @@ impl<'a> Job<'a> {
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
-
-    /// Whether another job's prompt, read under its intervention, serves this one too.
-    pub(super) fn shares_prompt(&self, prompt: &[u32], intervention: Option<&Arc<dyn Intervention + 'a>>) -> bool {
-        self.prompt == prompt && same_intervention(self.intervention.as_ref(), intervention)
-    }
 }
 
 /// Whether two jobs share one intervention: the same object, since nothing else tells that two do the same.

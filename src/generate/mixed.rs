@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::job::same_intervention;
-use crate::model::hooks::{HookContext, Intervention, Tap};
+use crate::model::hooks::{HookContext, Intervention, Site, Tap};
 use crate::model::segments::Segments;
 
 /// Rows of one token each, by the intervention that they are decoded under.
@@ -58,6 +58,13 @@ impl<'i> Steering<'i> {
             Self::Mixed(mixed) => Some(mixed),
         }
     }
+}
+
+/// Blocks that run before an intervention changes anything: up to there a row is like every other one with its tokens.
+pub(super) fn untouched_blocks(blocks: usize, intervention: Option<&dyn Intervention>) -> usize {
+    let taps = intervention.map_or(&[][..], |one| one.taps());
+    let before = |tap: &Tap| if tap.site == Site::ResidPost { tap.layer + 1 } else { tap.layer };
+    taps.iter().map(before).min().unwrap_or(blocks).min(blocks)
 }
 
 impl Intervention for Mixed<'_> {

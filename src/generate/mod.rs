@@ -11,9 +11,11 @@ mod choices;
 mod engine;
 mod job;
 mod mixed;
+mod prompt;
 mod queue;
 pub mod sampling;
 pub mod text;
+mod trunk;
 mod worker;
 
 pub use choices::{Choices, choice_probabilities};

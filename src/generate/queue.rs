@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::job::{Job, Sink};
+use super::job::{Job, Sink, same_intervention};
+use super::prompt::{Prefix, Prompt, Shared};
 use crate::error::{Error, Result};
 use crate::model::config::DecoderConfig;
-use crate::model::cpu::cache::RowCache;
 use crate::model::hooks::Intervention;
 use crate::model::memory::cache_bytes;
 use crate::process::CancellationToken;
@@ -16,23 +16,16 @@ use crate::process::CancellationToken;
 /// How long a worker without work sleeps before it looks at the cancellation token again.
 const NAP: Duration = Duration::from_millis(50);
 
-/// A prompt that was read: its keys and values, and the logits behind its last token.
-pub(super) struct Prefix {
-    pub cache: RowCache,
-    /// `[vocab]`
-    pub logits: Vec<f32>,
-}
-
-/// A prompt's cache, made by whoever needs it first.
-pub(super) type SharedPrefix = Arc<Mutex<Option<Prefix>>>;
-
 /// A job that a worker was given.
 pub(super) struct Taken<'a> {
     /// Jobs are numbered as they are pushed.
     pub number: usize,
     pub job: Job<'a>,
     pub sink: Sink<'a>,
-    pub prefix: SharedPrefix,
+    /// Its prompt, as all jobs with that prompt share it.
+    pub prompt: Shared<Prompt>,
+    /// The same under its intervention.
+    pub prefix: Shared<Option<Prefix>>,
     /// What its row may hold; given back by [`Queue::done`].
     pub bytes: usize,
 }
@@ -59,9 +52,10 @@ struct State<'a> {
 }
 
 struct Last<'a> {
-    prompt: Vec<u32>,
-    intervention: Option<Arc<dyn Intervention + 'a>>,
-    prefix: SharedPrefix,
+    ids: Vec<u32>,
+    prompt: Shared<Prompt>,
+    /// As it was read under each intervention.
+    prefixes: Vec<(Option<Arc<dyn Intervention + 'a>>, Shared<Option<Prefix>>)>,
     bytes: usize,
 }
 
@@ -160,32 +154,36 @@ impl<'a> Queue<'a> {
 }
 
 impl<'a> State<'a> {
-    /// The first of those that wait, if there is room for it. Neighbours with one prompt and one intervention share what
-    /// was read.
+    /// The first of those that wait, if there is room for it. Neighbours with one prompt share what was read.
     fn take(&mut self, config: &DecoderConfig, limit: usize) -> Option<Taken<'a>> {
         let (_, job, _) = self.waiting.front()?;
         let (row, prompt) = needs(config, job);
-        let shared = self.last.as_ref().filter(|last| job.shares_prompt(&last.prompt, last.intervention.as_ref()));
-        let (prefix, new) = match shared {
-            Some(last) => (last.prefix.clone(), None),
-            None => {
-                let prefix = SharedPrefix::default();
-                let (intervention, prefix) = (job.intervention.clone(), prefix);
-                (prefix.clone(), Some(Last { prompt: job.prompt.clone(), intervention, prefix, bytes: prompt }))
-            }
+        let last = self.last.as_ref().filter(|last| last.ids == job.prompt);
+        let same = |prefix: &&(Option<Arc<dyn Intervention + 'a>>, _)| {
+            same_intervention(prefix.0.as_ref(), job.intervention.as_ref())
         };
-        let replaced = if new.is_some() { self.last.as_ref().map_or(0, |last| last.bytes) } else { 0 };
-        let more = row + new.as_ref().map_or(0, |last| last.bytes);
-        let held = self.held - replaced + more;
+        let known = last.and_then(|last| last.prefixes.iter().find(same)).map(|(_, prefix)| prefix.clone());
+        let replaced = if last.is_none() { self.last.as_ref().map_or(0, |last| last.bytes) } else { 0 };
+        let more = if known.is_some() { 0 } else { prompt };
+        let held = self.held - replaced + row + more;
         // One row alone always fits: what does not was refused when it was pushed.
         if held > limit && self.active > 0 {
             return None;
         }
+        if last.is_none() {
+            let (ids, prompt) = (job.prompt.clone(), Shared::default());
+            self.last = Some(Last { ids, prompt, prefixes: Vec::new(), bytes: 0 });
+        }
+        let (number, job, sink) = self.waiting.pop_front()?;
+        let last = self.last.as_mut()?;
+        let prefix = known.unwrap_or_default();
+        if more > 0 {
+            last.prefixes.push((job.intervention.clone(), prefix.clone()));
+            last.bytes += more;
+        }
         self.held = held;
         self.active += 1;
-        self.last = new.or_else(|| self.last.take());
-        let (number, job, sink) = self.waiting.pop_front()?;
-        Some(Taken { number, job, sink, prefix, bytes: row })
+        Some(Taken { number, job, sink, prompt: last.prompt.clone(), prefix, bytes: row })
     }
 }
 

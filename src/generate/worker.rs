@@ -4,36 +4,32 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 
 use super::engine::EngineOptions;
 use super::job::{Event, Generated, Job, Sink};
-use super::mixed::Steering;
-use super::queue::{Prefix, Queue, Taken, unpoisoned};
+use super::mixed::untouched_blocks;
+use super::prompt::read_prompt;
+use super::queue::{Queue, Taken, unpoisoned};
 use super::sampling::sample;
 use super::text::{TextStream, answer_text};
+use super::trunk::{Branch, Trunks};
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::cpu::cache::RowCache;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::model::ops::to_vec;
-use crate::model::pass::Pass;
-use crate::model::segments::Segments;
 use crate::process::CancellationToken;
 use crate::record::FinishReason;
 use crate::rng;
 
 /// An answer under way.
 struct Row<'a> {
-    number: usize,
     job: Job<'a>,
     sink: Sink<'a>,
     /// What the queue counts for it.
     bytes: usize,
-    cache: RowCache,
-    next: u32,
+    branch: Branch<'a>,
     rng: ChaCha8Rng,
     /// Tokens of prompt and answer, where the repetition penalty asks for them.
     history: BTreeSet<u32>,
@@ -49,19 +45,19 @@ pub(super) fn worker<'a>(
     options: &EngineOptions<'a>,
     workers: usize,
 ) -> Result<()> {
-    let mut rows: Vec<Box<Row<'a>>> = Vec::new();
+    let (mut rows, mut trunks) = (Vec::<Box<Row<'a>>>::new(), Trunks::default());
     loop {
         stop_if_cancelled(&options.cancel)?;
         while let Some(taken) = queue.take(&decoder.config, rows.len(), (options.batch, workers), &options.cancel) {
             stop_if_cancelled(&options.cancel)?;
-            let mut row = match begin(decoder, taken, options.tokenizer)? {
+            let mut row = match begin(decoder, taken, options.tokenizer, &mut trunks)? {
                 Begun::Row(row) => row,
                 Begun::Cancelled(bytes) => {
                     queue.done(bytes);
                     continue;
                 }
             };
-            let token = row.next;
+            let token = row.branch.next;
             match row.push_token(token, options.tokenizer)? {
                 true => row.end(queue, options.tokenizer)?,
                 false => rows.push(row),
@@ -77,7 +73,7 @@ pub(super) fn worker<'a>(
             continue;
         }
         let started = Instant::now();
-        let tokens = step(decoder, &mut rows)?;
+        let tokens = step(decoder, &mut rows, &mut trunks)?;
         let share = started.elapsed().as_secs_f64() / rows.len() as f64;
         // From the last on: the place of one that ends is taken by one that was looked at.
         for (place, token) in tokens.into_iter().enumerate().rev() {
@@ -86,6 +82,7 @@ pub(super) fn worker<'a>(
                 rows.swap_remove(place).end(queue, options.tokenizer)?;
             }
         }
+        trunks.regroup(&mut rows.iter_mut().map(|row| &mut row.branch).collect::<Vec<_>>());
     }
 }
 
@@ -101,8 +98,8 @@ enum Begun<'a> {
 }
 
 /// A job's row.
-fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer) -> Result<Begun<'a>> {
-    let Taken { number, job, mut sink, prefix, bytes } = taken;
+fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer, trunks: &mut Trunks) -> Result<Begun<'a>> {
+    let Taken { number, job, mut sink, prompt, prefix, bytes } = taken;
     if job.is_cancelled() {
         sink(Event::Cancelled)?;
         return Ok(Begun::Cancelled(bytes));
@@ -112,7 +109,7 @@ fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer) -> R
     let mut prefix = unpoisoned(&prefix);
     let prefix = match &mut *prefix {
         Some(prefix) => prefix,
-        empty => empty.insert(read_prompt(decoder, number, &job)?),
+        empty => empty.insert(read_prompt(decoder, number, &job, &mut unpoisoned(&prompt))?),
     };
     let mut history = BTreeSet::new();
     if job.sampling.repetition_penalty != 1.0 {
@@ -122,7 +119,12 @@ fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer) -> R
     let next = sample(&mut prefix.logits.clone(), &job.sampling, &history, &mut rng);
     let reads_along = job.streams || !job.sampling.stop.is_empty();
     let stream = reads_along.then(|| TextStream::new(tokenizer, &job.sampling.stop));
+    let intervention = job.intervention.clone();
+    let depth = untouched_blocks(decoder.blocks.len(), intervention.as_deref().map(|one| one as &dyn Intervention));
+    let trunk = trunks.begin(decoder, &prompt, depth, next);
     let cache = prefix.cache.with_room(job.prompt.len() + job.max_new_tokens, decoder.config.head_dim);
+    let position = job.prompt.len() as u32;
+    let branch = Branch { number, intervention, depth, trunk, cache, next, position };
     let made = Generated {
         ids: Vec::new(),
         text: String::new(),
@@ -131,40 +133,13 @@ fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer) -> R
         tokens: 0,
         seconds: started.elapsed().as_secs_f64(),
     };
-    Ok(Begun::Row(Box::new(Row { number, job, sink, bytes, cache, next, rng, history, stream, made })))
+    Ok(Begun::Row(Box::new(Row { job, sink, bytes, branch, rng, history, stream, made })))
 }
 
-/// Reads a prompt, by itself: packed with others, its last bits would depend on them.
-fn read_prompt(decoder: &Decoder, number: usize, job: &Job) -> Result<Prefix> {
-    let prompt = &job.prompt;
-    let mut caches = [decoder.new_cache(prompt.len())];
-    let segments = Segments::packed([prompt.len()], 0);
-    let intervention = job.intervention.as_deref().map(|intervention| intervention as &dyn Intervention);
-    let mut pass = Pass::prefill(&segments, &mut caches).with_intervention(intervention).with_jobs(&[number]);
-    let hidden = decoder.blocks(decoder.embed(prompt, &pass.attend)?, &mut pass)?;
-    // Only the last token needs logits.
-    let hidden = hidden.narrow(0, prompt.len() - 1, 1)?.contiguous()?;
-    let logits = to_vec(&decoder.head(&decoder.norm.forward(&hidden)?)?)?;
-    let [cache] = caches;
-    Ok(Prefix { cache, logits })
-}
-
-/// One token further: each row's newest token goes into its cache, and the next one is drawn.
-fn step(decoder: &Decoder, rows: &mut [Box<Row>]) -> Result<Vec<u32>> {
-    let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
-    let jobs: Vec<usize> = rows.iter().map(|row| row.number).collect();
-    let logits: Tensor = {
-        let (interventions, mut caches): (Vec<_>, Vec<&mut RowCache>) = rows
-            .iter_mut()
-            .map(|row| {
-                let Row { job, cache, .. } = &mut **row;
-                (job.intervention.as_ref(), cache)
-            })
-            .unzip();
-        let steering = Steering::of(&interventions);
-        let mut pass = Pass::step(&mut caches).with_intervention(steering.as_intervention()).with_jobs(&jobs);
-        decoder.forward(&ids, &mut pass)?
-    };
+/// One token further for all rows: the newest token of each is read, and the next one is drawn.
+fn step(decoder: &Decoder, rows: &mut [Box<Row>], trunks: &mut Trunks) -> Result<Vec<u32>> {
+    let mut branches: Vec<&mut Branch> = rows.iter_mut().map(|row| &mut row.branch).collect();
+    let logits = trunks.step(decoder, &mut branches)?;
     let mut logits = to_vec(&logits)?; // [rows, vocab]
     let each = rows.iter_mut().zip(logits.chunks_exact_mut(decoder.config.vocab_size));
     Ok(each.map(|(row, logits)| sample(logits, &row.job.sampling, &row.history, &mut row.rng)).collect())
@@ -181,7 +156,8 @@ impl<'a> Row<'a> {
             return Ok(true);
         }
         made.ids.push(token);
-        self.next = token;
+        self.branch.next = token;
+        self.branch.position = (self.job.prompt.len() + made.ids.len() - 1) as u32;
         if self.job.sampling.repetition_penalty != 1.0 {
             self.history.insert(token);
         }
@@ -204,8 +180,8 @@ impl<'a> Row<'a> {
         if let Some(stream) = self.stream.as_ref().filter(|_| self.job.streams) {
             (self.sink)(Event::Text(stream.rest(&self.made.text)))?;
         }
-        let Self { mut sink, made, bytes, cache, .. } = *self;
-        drop(cache);
+        let Self { mut sink, made, bytes, branch, .. } = *self;
+        drop(branch);
         queue.done(bytes);
         sink(Event::Done(made))
     }

@@ -98,6 +98,15 @@ impl<'a> Pass<'a> {
         self
     }
 
+    /// Tells the intervention each token's place in its sequence, where the caches do not: call it after
+    /// [`Pass::with_intervention`].
+    pub fn with_positions(mut self, positions: &[u32]) -> Self {
+        if let Some(hook) = &mut self.hook {
+            hook.positions = positions.to_vec();
+        }
+        self
+    }
+
     /// Whether any intervention is called in this pass.
     pub fn has_intervention(&self) -> bool {
         self.hook.is_some()
