@@ -3,7 +3,7 @@
 //! A row by itself is the only branch of its own trunk. No product's bits depend on how many rows it has, so that sharing
 //! changes no bit of an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -80,6 +80,11 @@ impl Trunks {
             trunk.depth = trunk.depth.max(depth);
         }
         id
+    }
+
+    /// Drops the trunks of rows that ended before their first step or were cancelled: a pass has no lane for nobody.
+    pub fn keep(&mut self, used: &BTreeSet<usize>) {
+        self.all.retain(|id, _| used.contains(id));
     }
 
     fn add(&mut self, trunk: Trunk) -> usize {

@@ -72,6 +72,7 @@ pub(super) fn worker<'a>(
             }
             continue;
         }
+        trunks.keep(&rows.iter().map(|row| row.branch.trunk).collect());
         let started = Instant::now();
         let tokens = step(decoder, &mut rows, &mut trunks)?;
         let share = started.elapsed().as_secs_f64() / rows.len() as f64;
