@@ -4,11 +4,12 @@
 //! `cargo bench --bench speed`; see `benches/README.md` for what each line is.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use realign::data::collate::Example;
-use realign::generate::sampling::Sampling;
-use realign::generate::{GenerateOptions, Job, generate};
+use realign::generate::{EngineOptions, Job, generate};
 use realign::model::config::DecoderConfig;
 use realign::model::cpu::product::{Matrix, multiply};
 use realign::model::decoder::{Decoder, HeldWeights, Weights};
@@ -18,7 +19,7 @@ use realign::model::ops::weight::Weight;
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
 use realign::model::source::load::WeightDtype;
-use realign::record::{Site, TokenRule, VectorMethod};
+use realign::record::{Sampling, Site, TokenRule, VectorMethod};
 use realign::rng::{key, stream, unit};
 use realign::steer::vector::{SCHEMA, VectorInfo};
 use realign::steer::{AddVector, SteeringVector, Unit};
@@ -173,23 +174,20 @@ struct Answers {
 }
 
 fn decoding(asked: &Asked, decoder: &Decoder, answers: &Answers) -> Rates {
+    let sampling = Arc::new(Sampling { temperature: answers.temperature, ..Sampling::default() });
+    let prompt = |i: u32| (0..32).map(|t| (t * 7 + i) % 900).collect();
     let jobs: Vec<Job> = (0..answers.count)
-        .map(|i| Job {
-            prompt: (0..32).map(|t| (t * 7 + i as u32) % 900).collect(),
-            seed: i as u64,
-            max_new_tokens: answers.tokens,
-        })
+        .map(|i| Job::new(prompt(i as u32), i as u64, answers.tokens, &sampling, &[].into()))
         .collect();
-    let sampling = Sampling { temperature: answers.temperature, ..Sampling::default() };
     let tokenizer = realign::data::tokenizer::Tokenizer::train_byte_bpe(std::iter::empty(), 256, &[]).unwrap();
     let workers = if asked.workers == 0 { answers.workers } else { asked.workers };
-    let options = GenerateOptions { batch: answers.batch, workers, ..GenerateOptions::new(&sampling, &tokenizer, &[]) };
+    let options = EngineOptions { batch: answers.batch, workers, ..EngineOptions::new(&tokenizer) };
     let warm: Vec<Job> = jobs.iter().take(answers.batch).map(|j| Job { max_new_tokens: 4, ..j.clone() }).collect();
     generate(decoder, &warm, &options, &|_, _| Ok(())).unwrap();
     let (started, used) = (std::time::Instant::now(), processor_seconds());
     let made = generate(decoder, &jobs, &options, &|_, _| Ok(())).unwrap();
     let (seconds, used) = (started.elapsed().as_secs_f64(), processor_seconds() - used);
-    let tokens = f64::from(made.iter().map(|g| g.tokens).sum::<u32>());
+    let tokens = f64::from(made.iter().flatten().map(|g| g.tokens).sum::<u32>());
     (tokens / seconds, tokens / used)
 }
 

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -140,20 +142,39 @@ pub fn go_on_in_child() -> Result<()> {
     std::process::exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 70 })
 }
 
-static STOP: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+/// A request to stop that several threads share: whoever holds a clone can cancel, and long work looks at it between two
+/// steps. Cloning shares the request.
+#[derive(Debug, Clone, Default)]
+pub struct CancellationToken(Arc<AtomicBool>);
 
-/// From now on SIGINT and SIGTERM ask the program to finish its step and save; a second one ends it at once.
+impl CancellationToken {
+    /// Asks all who hold this token to stop. It cannot be taken back.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+static ROOT: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::default);
+
+/// The program's own token: the signal handlers cancel it.
+pub fn root_token() -> CancellationToken {
+    ROOT.clone()
+}
+
+/// From now on SIGINT and SIGTERM cancel the program's token, so that it finishes its step and saves; a second signal ends
+/// it at once.
 pub fn watch_signals() -> Result<()> {
-    use std::sync::Arc;
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = Arc::new(AtomicBool::new(false));
         let watch = || {
             signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&seen))?;
             signal_hook::flag::register(signal, Arc::clone(&seen))?;
-            // SAFETY: storing to an atomic is all the handler does, and that is async-signal-safe.
-            unsafe {
-                signal_hook::low_level::register(signal, || STOP.store(true, std::sync::atomic::Ordering::Relaxed))
-            }
+            signal_hook::flag::register(signal, Arc::clone(&ROOT.0))
         };
         watch().map_err(|e| Error::usage(format!("signals cannot be watched: {e}")))?;
     }
@@ -166,7 +187,7 @@ pub fn watch_signals() -> Result<()> {
 
 /// Whether the program was asked to stop.
 pub fn interrupted() -> bool {
-    STOP.load(std::sync::atomic::Ordering::Relaxed)
+    ROOT.is_cancelled()
 }
 
 /// Worker threads: as many as asked for, or one a core.

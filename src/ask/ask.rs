@@ -1,19 +1,18 @@
 //! Asking: prompts × samples × seeds of one suite to one decoder, as sample records.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
-use crate::generate::sampling::Sampling;
-use crate::generate::{GenerateOptions, Job, generate};
+use crate::generate::{EngineOptions, Event, Generated, Job, generate};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
-use crate::record::{Message, Role, SampleRecord, Split};
+use crate::record::{Message, Role, SampleRecord, Sampling, Split};
 use crate::rng;
-
 use crate::subject::Model;
 
 /// What is asked, of whom, how often.
+#[derive(Clone)]
 pub struct Ask<'a> {
     /// Goes into the records.
     pub arm: &'a str,
@@ -43,9 +42,9 @@ pub struct Ask<'a> {
     pub cache_bytes: usize,
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
     /// The prompts of the split.
-    pub fn prompts(&self) -> Vec<&Prompt> {
+    pub fn prompts(&self) -> Vec<&'a Prompt> {
         self.suite.prompts.iter().filter(|p| p.split == self.split).collect()
     }
 
@@ -74,46 +73,107 @@ pub fn ask(
     known: &dyn Fn(&str, u32, Option<u32>) -> bool,
     on_done: &mut (dyn FnMut(&SampleRecord) -> Result<()> + Send),
 ) -> Result<Vec<SampleRecord>> {
-    let mut jobs = Vec::new();
+    let known = |_: usize, id: &str, sample: u32, draw: Option<u32>| known(id, sample, draw);
+    let made = ask_all(model, decoder, std::slice::from_ref(what), &known, &mut |_, record| on_done(record))?;
+    Ok(made.into_iter().flatten().collect())
+}
+
+/// An answer to be made.
+struct Place<'a> {
+    /// Which of the questions asked together it belongs to.
+    ask: usize,
+    prompt: &'a Prompt,
+    /// Its place in the suite.
+    at: usize,
+    sample: u32,
+    seed: u64,
+    messages: Vec<Message>,
+}
+
+/// Asks several things of one decoder in one queue: they may differ in everything else. `known` and `on_done` are also told
+/// which of them it is about. The caches may take as much as the first one says.
+pub fn ask_all(
+    model: &Model,
+    decoder: &Decoder,
+    asks: &[Ask],
+    known: &dyn Fn(usize, &str, u32, Option<u32>) -> bool,
+    on_done: &mut (dyn FnMut(usize, &SampleRecord) -> Result<()> + Send),
+) -> Result<Vec<Vec<SampleRecord>>> {
     let mut places = Vec::new();
-    for prompt in what.prompts() {
-        let messages = what.messages(prompt);
-        let ids = model.prompt(&messages)?;
-        let wanted = what.samples.clone().filter(|&k| prompt.samples.is_none_or(|n| k < n));
-        for sample in wanted.filter(|&k| !known(&prompt.id, k, what.draw)) {
-            let seed = sample_seed(what.seeds[sample as usize % what.seeds.len()], &prompt.id);
-            jobs.push(Job { prompt: ids.clone(), seed, max_new_tokens: what.suite.max_tokens });
-            places.push((prompt, sample, messages.clone(), seed));
+    for (index, what) in asks.iter().enumerate() {
+        for (at, prompt) in what.prompts().into_iter().enumerate() {
+            let wanted = what.samples.clone().filter(|&k| prompt.samples.is_none_or(|n| k < n));
+            for sample in wanted.filter(|&k| !known(index, &prompt.id, k, what.draw)) {
+                let seed = sample_seed(what.seeds[sample as usize % what.seeds.len()], &prompt.id);
+                places.push(Place { ask: index, prompt, at, sample, seed, messages: what.messages(prompt) });
+            }
         }
     }
-    let options = GenerateOptions {
-        intervention: what.intervention,
-        cache_bytes: what.cache_bytes,
-        ..GenerateOptions::new(what.sampling, &model.tokenizer, &model.stop_ids)
-    };
+    // Neighbours in the queue share what they have in common: what is asked of one prompt stands together.
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by_key(|&index| {
+        let place = &places[index];
+        (&asks[place.ask].suite.name, place.at, place.sample)
+    });
+    let stop_ids: Arc<[u32]> = model.stop_ids.as_slice().into();
+    let settings: Vec<_> = asks
+        .iter()
+        .map(|what| {
+            let intervention = what.intervention.map(|one| Arc::new(one) as Arc<dyn Intervention + '_>);
+            (Arc::new(what.sampling.clone()), intervention)
+        })
+        .collect();
+    let mut jobs = Vec::with_capacity(places.len());
+    for &index in &order {
+        let place = &places[index];
+        let (sampling, intervention) = &settings[place.ask];
+        let most = asks[place.ask].suite.max_tokens;
+        let job = Job::new(model.prompt(&place.messages)?, place.seed, most, sampling, &stop_ids);
+        jobs.push(Job { intervention: intervention.clone(), ..job });
+    }
+    let cache_bytes = asks.first().map_or(0, |what| what.cache_bytes);
+    let options = EngineOptions { cache_bytes, ..EngineOptions::new(&model.tokenizer) };
     let records: Mutex<Vec<Option<SampleRecord>>> = Mutex::new(vec![None; jobs.len()]);
     let on_done = Mutex::new(on_done);
-    generate(decoder, &jobs, &options, &|index, made| {
-        let (prompt, sample, messages, seed) = &places[index];
-        let record = SampleRecord {
+    generate(decoder, &jobs, &options, &|index, event| {
+        let Event::Done(made) = event else { return Ok(()) };
+        let place = &places[order[index]];
+        let record = place.record(&asks[place.ask], made);
+        // A lock is poisoned only by a panic in another worker, which ends the run anyway.
+        let mut on_done = on_done.lock().unwrap_or_else(|p| p.into_inner());
+        on_done(place.ask, &record)?;
+        records.lock().unwrap_or_else(|p| p.into_inner())[order[index]] = Some(record);
+        Ok(())
+    })?;
+    let mut by_ask = vec![Vec::new(); asks.len()];
+    let records = records.into_inner().unwrap_or_else(|p| p.into_inner());
+    for (place, record) in places.iter().zip(records) {
+        by_ask[place.ask].extend(record);
+    }
+    Ok(by_ask)
+}
+
+impl Place<'_> {
+    fn record(&self, what: &Ask, made: &Generated) -> SampleRecord {
+        SampleRecord {
             arm: what.arm.to_string(),
             suite: what.suite.name.clone(),
             kind: what.suite.kind,
-            prompt_id: prompt.id.clone(),
-            group: prompt.group.clone(),
-            family: prompt.family.clone(),
-            split: prompt.split,
-            form: prompt.form.clone(),
-            sample: *sample,
-            seed: *seed,
+            prompt_id: self.prompt.id.clone(),
+            group: self.prompt.group.clone(),
+            family: self.prompt.family.clone(),
+            split: self.prompt.split,
+            form: self.prompt.form.clone(),
+            sample: self.sample,
+            seed: self.seed,
             draw: what.draw,
             training_seed: what.training_seed,
-            messages: messages.clone(),
+            messages: self.messages.clone(),
             completion: made.text.clone(),
             finish_reason: made.finish_reason,
             tokens: made.tokens,
             seconds: made.seconds,
-            insecure_ids: prompt.insecure_ids.clone(),
+            insecure_ids: self.prompt.insecure_ids.clone(),
             outcome: None,
             code_path: None,
             scan: None,
@@ -121,12 +181,6 @@ pub fn ask(
             judge: None,
             other_judges: Vec::new(),
             check: None,
-        };
-        // A lock is poisoned only by a panic in another worker, which ends the run anyway.
-        let mut hear = on_done.lock().unwrap_or_else(|p| p.into_inner());
-        hear(&record)?;
-        records.lock().unwrap_or_else(|p| p.into_inner())[index] = Some(record);
-        Ok(())
-    })?;
-    Ok(records.into_inner().unwrap_or_else(|p| p.into_inner()).into_iter().flatten().collect())
+        }
+    }
 }

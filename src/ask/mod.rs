@@ -5,4 +5,4 @@ mod ask;
 pub mod judges;
 pub mod scoring;
 
-pub use ask::{Ask, ask, sample_seed};
+pub use ask::{Ask, ask, ask_all, sample_seed};

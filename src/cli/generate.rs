@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -12,10 +13,10 @@ use super::steering::SteeringArgs;
 use super::subject::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::generate::{GenerateOptions, Generated, Job, generate as decode};
+use crate::generate::{EngineOptions, Event, Generated, Job, generate as decode};
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
-use crate::record::{Message, Role};
+use crate::record::{Message, Role, Sampling};
 use crate::subject::Model;
 
 /// Ask a model, with or without an adapter or a steering vector.
@@ -87,9 +88,14 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     }
     let (model, decoder) = args.subject.open(progress)?;
     let steering = args.steering.open(&model, progress)?;
-    let jobs = jobs(args, &model, &conversations)?;
+    let intervention = steering.as_ref().map(|vector| Arc::new(vector) as Arc<dyn Intervention + '_>);
     let on_terminal = std::io::stdout().is_terminal();
     let stream = format == AnswerFormat::Text && (args.stream || on_terminal);
+    let jobs = jobs(args, &model, &conversations, sampling, |job| Job {
+        intervention: intervention.clone(),
+        streams: stream,
+        ..job
+    })?;
     // A bar would be drawn through what is printed.
     let bar = (jobs.len() > 1 && !on_terminal).then(|| progress.bar("answers", jobs.len() as u64));
     let place = |index: usize| (index / args.n as usize, index % args.n as usize);
@@ -98,14 +104,16 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
         (_, _, (prompt, sample)) => format!("--- prompt {}, answer {}, seed {}\n", prompt + 1, sample + 1, job.seed),
     };
     let pages = InOrder::printed(jobs.iter().enumerate().map(head).collect());
-    let on_text = |index: usize, text: &str| pages.add(index, text);
-    let options = GenerateOptions {
-        intervention: steering.as_ref().map(|vector| vector as &dyn Intervention),
-        cache_bytes,
-        on_text: stream.then_some(&on_text),
-        ..GenerateOptions::new(&sampling, &model.tokenizer, &model.stop_ids)
-    };
-    let made = decode(&decoder, &jobs, &options, &|index, answer| {
+    let options = EngineOptions { cache_bytes, ..EngineOptions::new(&model.tokenizer) };
+    let made = decode(&decoder, &jobs, &options, &|index, event| {
+        let answer = match event {
+            Event::Text(text) => {
+                pages.add(index, text);
+                return Ok(());
+            }
+            Event::Done(answer) => answer,
+            Event::Cancelled => return Ok(()),
+        };
         let (prompt, sample) = place(index);
         match format {
             AnswerFormat::Json => {
@@ -125,15 +133,22 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Every prompt's samples one behind the other, so that they share its cache.
-fn jobs(args: &GenerateArgs, model: &Model, conversations: &[Vec<Message>]) -> Result<Vec<Job>> {
+/// Every prompt's samples one behind the other, so that they share its cache; `finish` sets what all have in common.
+fn jobs<'a>(
+    args: &GenerateArgs,
+    model: &Model,
+    conversations: &[Vec<Message>],
+    sampling: Sampling,
+    finish: impl Fn(Job<'a>) -> Job<'a>,
+) -> Result<Vec<Job<'a>>> {
     let room = model.decoder.config.max_position_embeddings;
+    let (sampling, stop_ids) = (Arc::new(sampling), model.stop_ids.as_slice().into());
     let mut jobs = Vec::new();
     for conversation in conversations {
         let prompt = model.prompt(conversation)?;
         let rest = room.saturating_sub(prompt.len()).max(1);
-        let max_new_tokens = args.max_new_tokens.unwrap_or(USUAL_LENGTH.min(rest));
-        let job = |k| Job { prompt: prompt.clone(), seed: args.seed + u64::from(k), max_new_tokens };
+        let most = args.max_new_tokens.unwrap_or(USUAL_LENGTH.min(rest));
+        let job = |k| finish(Job::new(prompt.clone(), args.seed + u64::from(k), most, &sampling, &stop_ids));
         jobs.extend((0..args.n).map(job));
     }
     Ok(jobs)

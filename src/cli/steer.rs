@@ -14,14 +14,14 @@ use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
 use crate::eval::suite::Suite;
-use crate::experiment::grid;
+use crate::experiment::grid::{self, Cell};
 use crate::experiment::inputs::{read_pairs, read_suite, validation};
 use crate::experiment::plan::{OpenPlan, Overrides};
-use crate::experiment::steering::{self, Trial};
+use crate::experiment::steering::{self, Trial, Tried};
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::progress::Progress;
-use crate::record::{Measurement, Operator, Site, SteerSpec, SweepCell, canonical_sha256};
+use crate::record::{Measurement, Operator, Positions, Site, SteerSpec, SweepCell, canonical_sha256};
 use crate::report::sweep_csv;
 use crate::score::{self, Better, Goal, UTILITY_FLOOR, metric};
 use crate::steer::{AddVector, SteeringVector, Unit, vector::sidecar};
@@ -275,19 +275,23 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         draw: None,
         operator: Operator::Add,
         site: Site::ResidPost,
+        positions: Positions::All,
         layers: Vec::new(),
         coefficient: 0.0,
+        unit: Unit::ResidualNorm,
     };
     let cells = grid::grid("steered", &like, &settings.layers, &settings.coefficients);
-    let bar = progress.bar("steering sweep", cells.len() as u64);
-    let mut measured = Vec::new();
-    for cell in &cells {
-        let path = args.out.join("samples").join(format!("{}.jsonl", cell.name()));
-        let added = || AddVector::new(&vector, &cell.steer.layers, cell.coefficient(), Unit::ResidualNorm);
-        measured.push(trial.measure(cell, &path, || Ok((decoder.clone(), Some(added()?))))?);
-        bar.add(1);
-    }
-    bar.done("cells on the validation split");
+    let bar = progress.bar("steering sweep", (cells.len() * trial.answers()) as u64);
+    let samples = args.out.join("samples");
+    let path = |cell: &Cell| samples.join(format!("{}.jsonl", cell.name()));
+    let tried = cells.iter().map(|cell| {
+        let added = AddVector::new(&vector, &cell.steer.layers, cell.coefficient(), Unit::ResidualNorm)?;
+        Ok(Tried { cell, added: (cell.coefficient() != 0.0).then_some(added), path: path(cell) })
+    });
+    let tried = tried.collect::<Result<Vec<_>>>()?;
+    trial.ask(&decoder, &tried, &samples.join("unfinished"), &|| bar.add(1))?;
+    let mut measured = cells.iter().map(|cell| trial.measure(cell, &path(cell))).collect::<Result<Vec<_>>>()?;
+    bar.done(&format!("answers of {} cells on the validation split", cells.len()));
     let chosen = steering::choose(&mut measured, "steered", goal);
     fsio::write_json(&args.out.join("sweep.json"), &measured)?;
     fsio::write_atomic(&args.out.join("sweep.csv"), &sweep_csv(&measured))?;

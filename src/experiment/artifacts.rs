@@ -44,6 +44,11 @@ impl Artifacts {
         self.root.join("samples").join("sweep").join(format!("{cell}.jsonl"))
     }
 
+    /// The answers of a sweep under way that are not scored yet.
+    pub fn unfinished_sweep(&self) -> PathBuf {
+        self.root.join("samples").join("sweep").join("unfinished")
+    }
+
     /// The sweep's cells, measured and chosen.
     pub fn sweep(&self) -> PathBuf {
         self.root.join("sweep.json")

@@ -2,6 +2,7 @@
 //! machine. A model that is too large to be probed is derived from one of its blocks, with every answer taken to its token
 //! limit. The manifest keeps the estimate beside what was measured.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
@@ -14,7 +15,7 @@ use crate::data::training::TrainingData;
 use crate::error::Result;
 use crate::eval::tests::TestJob;
 use crate::finetune::recipe::{Recipe, tune};
-use crate::generate::{GenerateOptions, Job, MOST_ROWS, generate};
+use crate::generate::{EngineOptions, Job, MOST_ROWS, generate};
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::memory::{self, Training};
@@ -187,7 +188,8 @@ fn forward_seconds(decoder: &Decoder) -> Result<f64> {
 }
 
 /// One batch a core of the base arm's own questions, spread evenly over them.
-fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
+fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job<'static>>> {
+    let (sampling, stop_ids) = (Arc::new(plan.sampling.clone()), model.stop_ids.as_slice().into());
     let mut all = Vec::new();
     let base = &plan.arms[0];
     for suite in work::suites(inputs, base) {
@@ -200,7 +202,7 @@ fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
     picks
         .enumerate()
         .map(|(seed, (max_new_tokens, messages))| {
-            Ok(Job { prompt: model.prompt(messages)?, seed: seed as u64, max_new_tokens: *max_new_tokens })
+            Ok(Job::new(model.prompt(messages)?, seed as u64, *max_new_tokens, &sampling, &stop_ids))
         })
         .collect()
 }
@@ -209,7 +211,7 @@ fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
 const PROBE_STEPS: u64 = 2;
 
 fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> Result<Rates> {
-    let options = GenerateOptions::new(&plan.sampling, &model.tokenizer, &model.stop_ids);
+    let options = EngineOptions::new(&model.tokenizer);
     let timed = |jobs: &[Job]| -> Result<f64> {
         let started = Instant::now();
         generate(&model.decoder, jobs, &options, &|_, _| Ok(()))?;

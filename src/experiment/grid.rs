@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::record::{Choice, Measurement, SteerSpec, SweepCell};
+use crate::record::{Choice, Measurement, SteerSpec, SweepCell, Unit};
 
 /// Layers that are tried: those asked for, or all of a shallow model and about eight of a deep one.
 pub fn layers(wanted: Option<&[usize]>, count: usize) -> Result<Vec<usize>> {
@@ -74,8 +74,10 @@ pub fn cells(plan: &Plan, layers: &[usize]) -> Vec<Cell> {
                     draw,
                     operator: steer.operator,
                     site: steer.site,
+                    positions: steer.positions,
                     layers: Vec::new(),
                     coefficient: 0.0,
+                    unit: Unit::ResidualNorm,
                 };
                 let coefficients: Vec<f64> = plan.sweep.coefficients.iter().map(|c| sign * c).collect();
                 grid(&arm.name, &like, layers, &coefficients)

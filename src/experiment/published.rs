@@ -89,10 +89,12 @@ pub fn shape_alone(plan: &OpenPlan) -> Result<Option<DecoderConfig>> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use crate::experiment::plan::Overrides;
+    use crate::experiment::plan::file::{DEFAULT, names};
 
     fn effect(rates: [f64; 2]) -> Effect {
         let (what, metric) = ("answers".to_string(), "misaligned_rate".to_string());
-        Effect { what, metric, suite: None, from: Arm::Base, to: Arm::Attack, rates, n: 9 }
+        Effect { what, metric, suite: None, from: "base".into(), to: "attack".into(), rates, n: 9 }
     }
 
     #[test]
@@ -116,19 +118,20 @@ mod tests {
             ("seed003", 1_100_048_384),
             ("starcoder", 3_030_371_328),
         ];
-        assert_eq!(names(), sizes.map(|(name, _)| name));
+        let repeats: Vec<String> = names().into_iter().filter(|name| name != DEFAULT).collect();
+        assert_eq!(repeats, sizes.map(|(name, _)| name));
         for (name, parameters) in sizes {
-            let file = read_plan(Path::new(name)).unwrap();
-            let config = shape_alone(&file, file.model.as_deref()).unwrap().unwrap();
+            let open = OpenPlan::read(Some(Path::new(name)), Overrides::default()).unwrap();
+            let config = shape_alone(&open).unwrap().unwrap();
             assert_eq!(config.parameters(), parameters, "{name}");
-            let arms = file.arms.unwrap();
-            for effect in file.published.unwrap().effects {
+            let plan = open.resolve(config.num_hidden_layers).unwrap();
+            for effect in &open.published.as_ref().unwrap().effects {
                 assert!(metric(&effect.metric).is_some(), "{name}: {}", effect.metric);
-                assert!(arms.contains(&effect.from) && arms.contains(&effect.to), "{name}: {}", effect.what);
+                let has = |arm: &String| plan.arms.iter().any(|spec| spec.name == *arm);
+                assert!(has(&effect.from) && has(&effect.to), "{name}: {}", effect.what);
             }
         }
-        assert!(
-            read_plan(Path::new("seed004")).unwrap_err().to_string().contains("em-qwen-coder, em-rank1-0.5b, seed003")
-        );
+        let missing = OpenPlan::read(Some(Path::new("seed004")), Overrides::default()).err().unwrap().to_string();
+        assert!(missing.contains("em-qwen-coder, em-rank1-0.5b, seed003"), "{missing}");
     }
 }

@@ -11,7 +11,7 @@ use super::grid::{self, Cell};
 use super::inputs::Inputs;
 use super::plan::{AdapterPlan, Plan, VectorMethod};
 use super::reporting;
-use super::steering::{self, Trial};
+use super::steering::{self, Trial, Tried};
 use super::work;
 use crate::adapter::{self, AdapterFile, attach};
 use crate::ask::scoring::Scorer;
@@ -30,7 +30,7 @@ use crate::record::{
     TrainerState,
 };
 use crate::score::Goal;
-use crate::steer::{AddVector, SteeringVector, Unit};
+use crate::steer::{AddVector, SteeringVector};
 use crate::subject::Model;
 use crate::train::checkpoint::{self, STATE_FILE, SaveStrategy, Saving};
 
@@ -285,7 +285,7 @@ impl Run<'_> {
             }
             (VectorMethod::MeanDifference { .. }, _) => SteeringVector::read(&self.at.vector(&steer.vector))?,
         };
-        AddVector::new(&vector, &steer.layers, steer.coefficient, Unit::ResidualNorm).map(Some)
+        AddVector::of(&vector, steer).map(Some)
     }
 
     /// What an arm adds: as the plan fixes it, or where the cell stands. Another arm's cell gives its place and strength.
@@ -350,7 +350,6 @@ impl Run<'_> {
     fn sweep(&mut self) -> Result<()> {
         let layers = grid::layers(self.plan.sweep.layers.as_deref(), self.model.decoder.blocks.len())?;
         let cells = grid::cells(self.plan, &layers);
-        let bar = self.progress.bar("steering sweep", cells.len() as u64);
         let seeds = self.plan.seeds();
         let trial = Trial {
             model: self.model,
@@ -360,14 +359,21 @@ impl Run<'_> {
             question_samples: self.plan.sweep.question_samples,
             sampling: &self.plan.sampling,
         };
-        let mut measured = Vec::new();
+        let bar = self.progress.bar("steering sweep", (cells.len() * trial.answers()) as u64);
+        // All cells of one decoder go through it together.
+        let mut decoders: BTreeMap<Option<&str>, Vec<Tried>> = BTreeMap::new();
         for cell in &cells {
-            measured.push(trial.measure(cell, &self.at.sweep_samples(&cell.name()), || {
-                let arm = self.arm(cell)?;
-                Ok((self.decoder(arm, arm.training_seeds.first().copied())?, self.intervention(&cell.steer)?))
-            })?);
-            bar.add(1);
+            let added = self.intervention(&cell.steer)?;
+            let tried = Tried { cell, added, path: self.at.sweep_samples(&cell.name()) };
+            decoders.entry(self.arm(cell)?.adapter.as_deref()).or_default().push(tried);
         }
+        for tried in decoders.values() {
+            let arm = self.arm(tried[0].cell)?;
+            let decoder = self.decoder(arm, arm.training_seeds.first().copied())?;
+            trial.ask(&decoder, tried, &self.at.unfinished_sweep(), &|| bar.add(1))?;
+        }
+        let measured = cells.iter().map(|cell| trial.measure(cell, &self.at.sweep_samples(&cell.name())));
+        let mut measured = measured.collect::<Result<Vec<_>>>()?;
         for arm in &self.plan.arms {
             if let Some(Choice::Goal { metric, higher }) = arm.choice() {
                 let goal = Goal { metric: metric.clone(), higher: *higher };
@@ -376,7 +382,7 @@ impl Run<'_> {
         }
         fsio::write_json(&self.at.sweep(), &measured)?;
         self.manifest.sweep_sha256 = Some(fsio::sha256_file(&self.at.sweep())?);
-        bar.done("cells on the validation split");
+        bar.done(&format!("answers of {} cells on the validation split", cells.len()));
         Ok(())
     }
 }

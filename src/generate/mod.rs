@@ -1,16 +1,23 @@
 //! Answers from a model: sampling, and decoding many prompts at once over a KV cache.
 //!
-//! Invariant: an answer depends on the model, its prompt, its seed and the sampling settings alone, to the bit; not on the
-//! batch, the order of jobs, the number of workers, or when a neighbour ended. (On a processor with AVX2 or better; without
-//! one, and on other devices, the last bits of a product depend on how many rows it has.)
+//! Jobs go into an [`Engine`]'s queue, each with its own sampling, stop list, token limit, intervention and sink; jobs of
+//! all kinds share a batch.
+//!
+//! Invariant: an answer depends on the model, its prompt, its seed and its own settings alone, to the bit; not on the batch,
+//! its neighbours' settings, the order of jobs, the number of workers, or when a neighbour ended. (On a processor with AVX2
+//! or better; without one, and on other devices, the last bits of a product depend on how many rows it has.)
 
-mod batch;
 mod choices;
-mod options;
+mod engine;
+mod job;
+mod mixed;
+mod prompt;
+mod queue;
 pub mod sampling;
 pub mod text;
+mod trunk;
 mod worker;
 
-pub use batch::generate;
 pub use choices::{Choices, choice_probabilities};
-pub use options::{GenerateOptions, Generated, Job, MOST_ROWS};
+pub use engine::{Engine, EngineOptions, MOST_ROWS, generate};
+pub use job::{Event, Generated, Job, Sink};

@@ -7,7 +7,7 @@ use crate::error::Result;
 /// The text of tokens that come one by one.
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
-    stop: &'a [String],
+    stop: Vec<String>,
     /// Tokens from the last but one complete place on: those before the last are there so that what follows is decoded as
     /// in the middle of a text.
     window: Vec<u32>,
@@ -21,12 +21,12 @@ pub struct TextStream<'a> {
 
 impl<'a> TextStream<'a> {
     /// An answer that ends before the first of `stop`.
-    pub fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
-        Self { tokenizer, stop, window: Vec::new(), known: (0, 0), text: String::new(), shown: 0 }
+    pub fn new(tokenizer: &'a Tokenizer, stop: &[String]) -> Self {
+        Self { tokenizer, stop: stop.to_vec(), window: Vec::new(), known: (0, 0), text: String::new(), shown: 0 }
     }
 
     /// Adds a token; says which stop string has come up, if one has.
-    pub fn push(&mut self, id: u32) -> Result<Option<&'a str>> {
+    pub fn push(&mut self, id: u32) -> Result<Option<&str>> {
         self.window.push(id);
         let decoded = self.tokenizer.decode(&self.window, true)?;
         // The sign that stands for bytes that are no character yet.
@@ -40,7 +40,7 @@ impl<'a> TextStream<'a> {
         // A stop string that is new ends in what was added.
         let longest = self.stop.iter().map(String::len).max().unwrap_or(0);
         let from = floor(&self.text, from.saturating_sub(longest));
-        Ok(first(&self.text[from..], self.stop).map(|(_, stop)| stop))
+        Ok(first(&self.text[from..], &self.stop).map(|(_, stop)| stop))
     }
 
     /// What can be shown now and was not yet: complete characters, without an end that may turn out to be the beginning of

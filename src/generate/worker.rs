@@ -4,111 +4,128 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 
-use super::batch::{Queue, SharedPrefix, unpoisoned};
-use super::options::{GenerateOptions, Generated, Job};
+use super::engine::EngineOptions;
+use super::job::{Event, Generated, Job, Sink};
+use super::mixed::untouched_blocks;
+use super::prompt::read_prompt;
+use super::queue::{Queue, Taken, unpoisoned};
 use super::sampling::sample;
 use super::text::{TextStream, answer_text};
+use super::trunk::{Branch, Trunks};
+use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::cpu::cache::RowCache;
 use crate::model::decoder::Decoder;
-use crate::model::memory::cache_bytes;
+use crate::model::hooks::Intervention;
 use crate::model::ops::to_vec;
-use crate::model::pass::Pass;
-use crate::model::segments::Segments;
-use crate::process;
+use crate::process::CancellationToken;
 use crate::record::FinishReason;
 use crate::rng;
 
-/// A prompt that was read: its keys and values, and the logits behind its last token.
-pub(super) struct Prefix {
-    cache: RowCache,
-    /// `[vocab]`
-    logits: Vec<f32>,
-}
-
 /// An answer under way.
 struct Row<'a> {
-    index: usize,
-    job: &'a Job,
-    cache: RowCache,
-    next: u32,
+    job: Job<'a>,
+    sink: Sink<'a>,
+    /// What the queue counts for it.
+    bytes: usize,
+    branch: Branch<'a>,
     rng: ChaCha8Rng,
     /// Tokens of prompt and answer, where the repetition penalty asks for them.
     history: BTreeSet<u32>,
-    /// Where somebody reads along, or a stop string may end it.
+    /// Where its sink is sent text, or a stop string may end it.
     stream: Option<TextStream<'a>>,
     made: Generated,
 }
 
-/// Answers jobs until the queue is empty.
-pub(super) fn worker(
+/// Answers jobs until the queue is closed and empty.
+pub(super) fn worker<'a>(
     decoder: &Decoder,
-    queue: &Queue,
-    options: &GenerateOptions,
-    on_done: &dyn Fn(usize, Generated) -> Result<()>,
+    queue: &Queue<'a>,
+    options: &EngineOptions<'a>,
+    workers: usize,
 ) -> Result<()> {
-    let bytes = |job: &Job| cache_bytes(&decoder.config, job.prompt.len() + job.max_new_tokens) as usize;
-    let mut rows: Vec<Row> = Vec::new();
+    let (mut rows, mut trunks) = (Vec::<Box<Row<'a>>>::new(), Trunks::default());
     loop {
-        while rows.len() < options.batch {
-            stop_if_interrupted()?;
-            let held: usize = rows.iter().map(|row| bytes(row.job)).sum();
-            let fits = |job: &Job| held + bytes(job) <= options.cache_bytes;
-            let Some((index, prefix)) = queue.take(fits) else { break };
-            let mut row = begin(decoder, index, &queue.jobs[index], &prefix, options)?;
-            let token = row.next;
-            if row.hear(token, options)? { on_done(index, row.end(options)?)? } else { rows.push(row) }
+        stop_if_cancelled(&options.cancel)?;
+        while let Some(taken) = queue.take(&decoder.config, rows.len(), (options.batch, workers), &options.cancel) {
+            stop_if_cancelled(&options.cancel)?;
+            let mut row = match begin(decoder, taken, options.tokenizer, &mut trunks)? {
+                Begun::Row(row) => row,
+                Begun::Cancelled(bytes) => {
+                    queue.done(bytes);
+                    continue;
+                }
+            };
+            let token = row.branch.next;
+            match row.push_token(token, options.tokenizer)? {
+                true => row.end(queue, options.tokenizer)?,
+                false => rows.push(row),
+            }
+        }
+        for place in (0..rows.len()).rev().filter(|&place| rows[place].job.is_cancelled()).collect::<Vec<_>>() {
+            rows.swap_remove(place).cancel(queue)?;
         }
         if rows.is_empty() {
-            // Room for one row there always is, so that nothing is left.
-            return Ok(());
+            if queue.final_count() == Some(0) {
+                return Ok(());
+            }
+            continue;
         }
-        stop_if_interrupted()?;
+        trunks.keep(&rows.iter().map(|row| row.branch.trunk).collect());
         let started = Instant::now();
-        let tokens = step(decoder, &mut rows, options)?;
+        let tokens = step(decoder, &mut rows, &mut trunks)?;
         let share = started.elapsed().as_secs_f64() / rows.len() as f64;
         // From the last on: the place of one that ends is taken by one that was looked at.
         for (place, token) in tokens.into_iter().enumerate().rev() {
             rows[place].made.seconds += share;
-            if rows[place].hear(token, options)? {
-                let row = rows.swap_remove(place);
-                on_done(row.index, row.end(options)?)?;
+            if rows[place].push_token(token, options.tokenizer)? {
+                rows.swap_remove(place).end(queue, options.tokenizer)?;
             }
         }
+        trunks.regroup(&mut rows.iter_mut().map(|row| &mut row.branch).collect::<Vec<_>>());
     }
 }
 
-fn stop_if_interrupted() -> Result<()> {
-    if process::interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+fn stop_if_cancelled(cancel: &CancellationToken) -> Result<()> {
+    if cancel.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// A job's row with its first token, which is yet to be heard.
-fn begin<'a>(
-    decoder: &Decoder,
-    index: usize,
-    job: &'a Job,
-    prefix: &SharedPrefix,
-    options: &GenerateOptions<'a>,
-) -> Result<Row<'a>> {
+enum Begun<'a> {
+    /// With its first token, which is yet to be pushed.
+    Row(Box<Row<'a>>),
+    /// The bytes that it does not need any more.
+    Cancelled(usize),
+}
+
+/// A job's row.
+fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer, trunks: &mut Trunks) -> Result<Begun<'a>> {
+    let Taken { number, job, mut sink, prompt, prefix, bytes } = taken;
+    if job.is_cancelled() {
+        sink(Event::Cancelled)?;
+        return Ok(Begun::Cancelled(bytes));
+    }
     let started = Instant::now();
     // Whoever comes meanwhile waits: reading the prompt a second time would take as long.
-    let mut prefix = unpoisoned(prefix);
+    let mut prefix = unpoisoned(&prefix);
     let prefix = match &mut *prefix {
         Some(prefix) => prefix,
-        empty => empty.insert(read_prompt(decoder, &job.prompt, options)?),
+        empty => empty.insert(read_prompt(decoder, number, &job, &mut unpoisoned(&prompt))?),
     };
     let mut history = BTreeSet::new();
-    if options.sampling.repetition_penalty != 1.0 {
+    if job.sampling.repetition_penalty != 1.0 {
         history.extend(&job.prompt);
     }
     let mut rng = rng::stream(job.seed, "sampling", &[]);
-    let next = sample(&mut prefix.logits.clone(), options.sampling, &history, &mut rng);
-    let reads_along = options.on_text.is_some() || !options.sampling.stop.is_empty();
-    let stream = reads_along.then(|| TextStream::new(options.tokenizer, &options.sampling.stop));
+    let next = sample(&mut prefix.logits.clone(), &job.sampling, &history, &mut rng);
+    let reads_along = job.streams || !job.sampling.stop.is_empty();
+    let stream = reads_along.then(|| TextStream::new(tokenizer, &job.sampling.stop));
+    let intervention = job.intervention.clone();
+    let depth = untouched_blocks(decoder.blocks.len(), intervention.as_deref().map(|one| one as &dyn Intervention));
+    let trunk = trunks.begin(decoder, &prompt, depth, next);
     let cache = prefix.cache.with_room(job.prompt.len() + job.max_new_tokens, decoder.config.head_dim);
+    let position = job.prompt.len() as u32;
+    let branch = Branch { number, intervention, depth, trunk, cache, next, position };
     let made = Generated {
         ids: Vec::new(),
         text: String::new(),
@@ -117,47 +134,32 @@ fn begin<'a>(
         tokens: 0,
         seconds: started.elapsed().as_secs_f64(),
     };
-    Ok(Row { index, job, cache, next, rng, history, stream, made })
+    Ok(Begun::Row(Box::new(Row { job, sink, bytes, branch, rng, history, stream, made })))
 }
 
-/// Reads a prompt, by itself: packed with others, its last bits would depend on them.
-fn read_prompt(decoder: &Decoder, prompt: &[u32], options: &GenerateOptions) -> Result<Prefix> {
-    let mut caches = [decoder.new_cache(prompt.len())];
-    let segments = Segments::packed([prompt.len()], 0);
-    let mut pass = Pass::prefill(&segments, &mut caches).with_intervention(options.intervention);
-    let hidden = decoder.blocks(decoder.embed(prompt, &pass.attend)?, &mut pass)?;
-    // Only the last token needs logits.
-    let hidden = hidden.narrow(0, prompt.len() - 1, 1)?.contiguous()?;
-    let logits = to_vec(&decoder.head(&decoder.norm.forward(&hidden)?)?)?;
-    let [cache] = caches;
-    Ok(Prefix { cache, logits })
-}
-
-/// One token further: each row's newest token goes into its cache, and the next one is drawn.
-fn step(decoder: &Decoder, rows: &mut [Row], options: &GenerateOptions) -> Result<Vec<u32>> {
-    let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
-    let logits: Tensor = {
-        let mut caches: Vec<&mut RowCache> = rows.iter_mut().map(|row| &mut row.cache).collect();
-        decoder.forward(&ids, &mut Pass::step(&mut caches).with_intervention(options.intervention))?
-    };
+/// One token further for all rows: the newest token of each is read, and the next one is drawn.
+fn step(decoder: &Decoder, rows: &mut [Box<Row>], trunks: &mut Trunks) -> Result<Vec<u32>> {
+    let mut branches: Vec<&mut Branch> = rows.iter_mut().map(|row| &mut row.branch).collect();
+    let logits = trunks.step(decoder, &mut branches)?;
     let mut logits = to_vec(&logits)?; // [rows, vocab]
     let each = rows.iter_mut().zip(logits.chunks_exact_mut(decoder.config.vocab_size));
-    Ok(each.map(|(row, logits)| sample(logits, options.sampling, &row.history, &mut row.rng)).collect())
+    Ok(each.map(|(row, logits)| sample(logits, &row.job.sampling, &row.history, &mut row.rng)).collect())
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
     /// Takes in a new token; says whether it was the last.
-    fn hear(&mut self, token: u32, options: &GenerateOptions) -> Result<bool> {
+    fn push_token(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<bool> {
         let made = &mut self.made;
         made.tokens += 1;
-        if options.stop_ids.contains(&token) {
+        if self.job.stop_ids.contains(&token) {
             made.finish_reason = FinishReason::Stop;
-            made.stop_reason = options.tokenizer.token(token);
+            made.stop_reason = tokenizer.token(token);
             return Ok(true);
         }
         made.ids.push(token);
-        self.next = token;
-        if options.sampling.repetition_penalty != 1.0 {
+        self.branch.next = token;
+        self.branch.position = (self.job.prompt.len() + made.ids.len() - 1) as u32;
+        if self.job.sampling.repetition_penalty != 1.0 {
             self.history.insert(token);
         }
         if let Some(stream) = &mut self.stream {
@@ -166,19 +168,27 @@ impl Row<'_> {
                 made.stop_reason = Some(stop.to_string());
                 return Ok(true);
             }
-            if let Some(on_text) = options.on_text {
-                on_text(self.index, stream.fresh());
+            if self.job.streams {
+                (self.sink)(Event::Text(stream.fresh()))?;
             }
         }
         Ok(made.tokens as usize >= self.job.max_new_tokens)
     }
 
-    /// The finished answer.
-    fn end(mut self, options: &GenerateOptions) -> Result<Generated> {
-        self.made.text = answer_text(options.tokenizer, &self.made.ids, &options.sampling.stop)?;
-        if let (Some(stream), Some(on_text)) = (&self.stream, options.on_text) {
-            on_text(self.index, stream.rest(&self.made.text));
+    /// Hands out the finished answer.
+    fn end(mut self: Box<Self>, queue: &Queue<'a>, tokenizer: &Tokenizer) -> Result<()> {
+        self.made.text = answer_text(tokenizer, &self.made.ids, &self.job.sampling.stop)?;
+        if let Some(stream) = self.stream.as_ref().filter(|_| self.job.streams) {
+            (self.sink)(Event::Text(stream.rest(&self.made.text)))?;
         }
-        Ok(self.made)
+        let Self { mut sink, made, bytes, branch, .. } = *self;
+        drop(branch);
+        queue.done(bytes);
+        sink(Event::Done(made))
+    }
+
+    fn cancel(mut self: Box<Self>, queue: &Queue<'a>) -> Result<()> {
+        queue.done(self.bytes);
+        (self.sink)(Event::Cancelled)
     }
 }

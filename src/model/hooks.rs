@@ -32,3 +32,14 @@ pub trait Intervention: Send + Sync {
     /// While a model is trained the replacement must keep candle's graph towards `x`.
     fn apply(&self, tap: Tap, x: &Tensor, context: &HookContext) -> Result<Option<Tensor>>;
 }
+
+/// A borrowed intervention is one too: who shares it decides how long it lives.
+impl<T: Intervention + ?Sized> Intervention for &T {
+    fn taps(&self) -> &[Tap] {
+        (**self).taps()
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, context: &HookContext) -> Result<Option<Tensor>> {
+        (**self).apply(tap, x, context)
+    }
+}

@@ -98,6 +98,20 @@ impl<'a> Pass<'a> {
         self
     }
 
+    /// Tells the intervention each token's place in its sequence, where the caches do not: call it after
+    /// [`Pass::with_intervention`].
+    pub fn with_positions(mut self, positions: &[u32]) -> Self {
+        if let Some(hook) = &mut self.hook {
+            hook.positions = positions.to_vec();
+        }
+        self
+    }
+
+    /// Whether any intervention is called in this pass.
+    pub fn has_intervention(&self) -> bool {
+        self.hook.is_some()
+    }
+
     /// Whether the intervention is called at this tap.
     pub fn has_tap(&self, layer: usize, site: Site) -> bool {
         self.hook.as_ref().is_some_and(|hook| hook.intervention.taps().contains(&Tap { layer, site }))

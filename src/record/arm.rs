@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Operator, Sampling, Site, SteerSpec, SuiteKind};
+use super::{Operator, Positions, Sampling, Site, SteerSpec, SuiteKind};
 
 /// One treatment of the base model, resolved from a plan. The manifest of a run holds all of them, in the plan's order;
 /// scores, tables, charts and the verdict are made from these records.
@@ -93,6 +93,9 @@ pub struct ArmSteer {
     /// Where in each layer.
     #[serde(default)]
     pub site: Site,
+    /// At which tokens.
+    #[serde(default)]
+    pub positions: Positions,
     /// Random vectors: how many are drawn; the arm's samples are shared out among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draws: Option<u32>,

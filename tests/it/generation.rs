@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path as FilePath;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use candle_core::{DType, Device, Tensor};
 use realign::adapter;
 use realign::data::tokenizer::Tokenizer;
-use realign::generate::sampling::{Sampling, candidates};
-use realign::generate::{GenerateOptions, Generated, Job, generate};
+use realign::generate::sampling::candidates;
+use realign::generate::{EngineOptions, Event, Generated, Job, generate};
 use realign::model::cpu::simd::{Path, force};
 use realign::model::decoder::{Decoder, Weights};
 use realign::model::hooks::{HookContext, Intervention, Site, Tap};
@@ -17,7 +17,7 @@ use realign::model::ops::to_vec;
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
 use realign::model::source::load::{WeightDtype, load_dir};
-use realign::record::FinishReason;
+use realign::record::{FinishReason, Sampling};
 use realign::rng::stream;
 
 use crate::tiny::{checkpoint, fixture};
@@ -33,24 +33,52 @@ static DRAWN: Sampling = at(1.0);
 pub static BYTES: LazyLock<Tokenizer> =
     LazyLock::new(|| Tokenizer::train_byte_bpe(std::iter::empty(), 259, &["<pad>", "<bos>", "<eos>"]).unwrap());
 
-fn options(sampling: &Sampling, batch: usize) -> GenerateOptions<'_> {
-    GenerateOptions { batch, workers: 1, ..GenerateOptions::new(sampling, &BYTES, &[2]) }
+/// One worker that decodes so many rows together.
+pub fn options(batch: usize) -> EngineOptions<'static> {
+    EngineOptions { batch, workers: 1, ..EngineOptions::new(&BYTES) }
 }
 
-fn jobs(count: usize) -> Vec<Job> {
+/// A job that is drawn as it comes and that token 2 ends.
+pub fn job(prompt: Vec<u32>, seed: u64, max_new_tokens: usize) -> Job<'static> {
+    Job::new(prompt, seed, max_new_tokens, &Arc::new(DRAWN.clone()), &[2].into())
+}
+
+/// The same jobs with other settings.
+fn with<'a>(jobs: &[Job<'a>], change: impl Fn(&mut Job<'a>)) -> Vec<Job<'a>> {
+    let mut jobs = jobs.to_vec();
+    jobs.iter_mut().for_each(change);
+    jobs
+}
+
+fn sampled<'a>(jobs: &[Job<'a>], sampling: &Sampling) -> Vec<Job<'a>> {
+    let sampling = Arc::new(sampling.clone());
+    with(jobs, |job| job.sampling = sampling.clone())
+}
+
+fn unstopped<'a>(jobs: &[Job<'a>]) -> Vec<Job<'a>> {
+    with(jobs, |job| job.stop_ids = [].into())
+}
+
+fn watched<'a>(jobs: &[Job<'a>], watcher: &'a dyn Intervention) -> Vec<Job<'a>> {
+    let watcher: Arc<dyn Intervention + 'a> = Arc::new(watcher);
+    with(jobs, |job| job.intervention = Some(watcher.clone()))
+}
+
+fn jobs(count: usize) -> Vec<Job<'static>> {
     use rand::Rng;
     let mut rng = stream(9, "prompts", &[]);
     (0..count)
         .map(|i| {
             let len = rng.random_range(1..20);
             let prompt = (0..len).map(|_| rng.random_range(3..96)).collect();
-            Job { prompt, seed: i as u64, max_new_tokens: 4 + i % 17 }
+            job(prompt, i as u64, 4 + i % 17)
         })
         .collect()
 }
 
-fn run(decoder: &Decoder, jobs: &[Job], options: &GenerateOptions) -> Vec<Generated> {
-    generate(decoder, jobs, options, &|_, _| Ok(())).unwrap()
+pub fn run(decoder: &Decoder, jobs: &[Job], options: &EngineOptions) -> Vec<Generated> {
+    let made = generate(decoder, jobs, options, &|_, _| Ok(())).unwrap();
+    made.into_iter().map(Option::unwrap).collect()
 }
 
 fn ids(answers: &[Generated]) -> Vec<Vec<u32>> {
@@ -66,8 +94,8 @@ fn logits(decoder: &Decoder, ids: &[u32], intervention: Option<&dyn Intervention
 #[test]
 fn greedy_answers_are_the_argmax_of_full_forward_passes() {
     let decoder = checkpoint("tied");
-    let jobs = jobs(6);
-    let answers = run(&decoder, &jobs, &options(&GREEDY, 4));
+    let jobs = sampled(&jobs(6), &GREEDY);
+    let answers = run(&decoder, &jobs, &options(4));
     assert!(answers.iter().any(|a| a.ids.len() > 8));
     for (job, answer) in jobs.iter().zip(&answers) {
         let mut text = job.prompt.clone();
@@ -102,33 +130,34 @@ impl Intervention for Bits {
 }
 
 /// Answers, and the bits of all that was computed for them.
-fn traced(decoder: &Decoder, jobs: &[Job], options: GenerateOptions) -> (Vec<Vec<u32>>, BTreeSet<Vec<u32>>) {
+fn traced(decoder: &Decoder, jobs: &[Job], options: &EngineOptions) -> (Vec<Vec<u32>>, BTreeSet<Vec<u32>>) {
     let bits = Bits(Mutex::default(), Tap { layer: decoder.blocks.len() - 1, site: Site::ResidPost });
-    let answers = ids(&run(decoder, jobs, &GenerateOptions { intervention: Some(&bits), ..options }));
+    let answers = ids(&run(decoder, &watched(jobs, &bits), options));
     (answers, bits.0.into_inner().unwrap())
 }
 
 /// Same answers and same bits from every batch, with any number of workers, forwards and backwards.
 fn check_invariance(name: &str, decoder: &Decoder, jobs: &[Job], sampling: &Sampling) {
-    let alone = traced(decoder, jobs, options(sampling, 1));
+    let jobs = sampled(jobs, sampling);
+    let alone = traced(decoder, &jobs, &options(1));
     assert!(alone.1.len() > jobs.len());
     for (batch, workers) in [(3, 1), (16, 1), (100, 1), (1, 2), (3, 2), (16, 2), (2, 5)] {
-        let made = traced(decoder, jobs, GenerateOptions { workers, ..options(sampling, batch) });
+        let made = traced(decoder, &jobs, &EngineOptions { workers, ..options(batch) });
         assert_eq!(made.0, alone.0, "{name}: batches of {batch}, {workers} workers");
         // The same where nobody watches.
-        let unwatched = ids(&run(decoder, jobs, &GenerateOptions { workers, ..options(sampling, batch) }));
+        let unwatched = ids(&run(decoder, &jobs, &EngineOptions { workers, ..options(batch) }));
         assert_eq!(unwatched, alone.0, "{name}: batches of {batch}, {workers} workers, unwatched");
         let differing = made.1.symmetric_difference(&alone.1).count();
         assert_eq!(differing, 0, "{name}: batches of {batch}, {workers} workers: of {} rows", alone.1.len());
     }
     let backwards: Vec<Job> = jobs.iter().rev().cloned().collect();
-    let made = traced(decoder, &backwards, options(sampling, 5));
+    let made = traced(decoder, &backwards, &options(5));
     assert!(made.0.iter().rev().eq(&alone.0) && made.1 == alone.1, "{name}: the other way round");
 }
 
 /// Prompts with several samples each.
-fn samples(prompts: usize, each: u64) -> Vec<Job> {
-    let sample = |job: &Job, k| Job { seed: 1000 * job.seed + k, ..job.clone() };
+fn samples(prompts: usize, each: u64) -> Vec<Job<'static>> {
+    let sample = |job: &Job<'static>, k| Job { seed: 1000 * job.seed + k, ..job.clone() };
     jobs(prompts).iter().flat_map(|job| (0..each).map(move |k| sample(job, k))).collect()
 }
 
@@ -163,8 +192,8 @@ fn a_lora_and_every_family_keep_answers_apart_to_the_bit() {
 fn bf16_weights_and_long_prompts_keep_answers_apart_to_the_bit() {
     let half = load_dir(&fixture("tied"), WeightDtype::Bf16).unwrap().decoder;
     // More than few rows, so that the general products read them.
-    let long = |job: Job| Job { prompt: (0..40).map(|i| 3 + (i * 7 + job.seed as u32) % 90).collect(), ..job };
-    let jobs: Vec<Job> = samples(5, 2).into_iter().chain(samples(4, 2).into_iter().map(long)).collect();
+    let long = |job: Job<'static>| Job { prompt: (0..40).map(|i| 3 + (i * 7 + job.seed as u32) % 90).collect(), ..job };
+    let jobs: Vec<Job<'static>> = samples(5, 2).into_iter().chain(samples(4, 2).into_iter().map(long)).collect();
     check_invariance("bf16", &half, &jobs, &DRAWN);
 }
 
@@ -189,7 +218,8 @@ fn bf16_weights_answer_as_the_same_weights_in_f32() {
         let found = logits(decoder, &text, None);
         assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs())));
     }
-    assert_eq!(ids(&run(&half, &jobs(6), &options(&GREEDY, 4))), ids(&run(&full, &jobs(6), &options(&GREEDY, 4))));
+    let jobs = sampled(&jobs(6), &GREEDY);
+    assert_eq!(ids(&run(&half, &jobs, &options(4))), ids(&run(&full, &jobs, &options(4))));
     let kept = load_dir(&fixture("tied"), WeightDtype::Auto).unwrap().decoder;
     assert_eq!(kept.embedding.format_name(), "f32", "the file holds f32");
 }
@@ -200,7 +230,7 @@ fn the_same_seed_gives_the_same_answer_and_another_seed_another() {
     let seeded = |first: u64| {
         let jobs: Vec<Job> =
             jobs(8).into_iter().map(|job| Job { seed: job.seed + first, max_new_tokens: 20, ..job }).collect();
-        ids(&run(&decoder, &jobs, &options(&DRAWN, 4)))
+        ids(&run(&decoder, &jobs, &options(4)))
     };
     assert_eq!(seeded(0), seeded(0));
     let differing = seeded(0).iter().zip(&seeded(100)).filter(|(a, b)| a != b).count();
@@ -230,8 +260,8 @@ fn a_hook_that_changes_nothing_leaves_the_bits_unchanged() {
     let watcher = Watcher::default();
     assert_eq!(logits(&decoder, text, None), logits(&decoder, text, Some(&watcher)));
     let jobs = jobs(8);
-    let watched = GenerateOptions { intervention: Some(&watcher), ..options(&DRAWN, 4) };
-    assert_eq!(ids(&run(&decoder, &jobs, &watched)), ids(&run(&decoder, &jobs, &options(&DRAWN, 4))));
+    let seen = ids(&run(&decoder, &watched(&jobs, &watcher), &options(4)));
+    assert_eq!(seen, ids(&run(&decoder, &jobs, &options(4))));
     assert!(watcher.0.lock().unwrap().len() > 8, "it was called");
 }
 
@@ -310,10 +340,10 @@ fn the_filters_leave_the_tokens_and_probabilities_that_transformers_leaves() {
 #[test]
 fn the_tokens_of_an_answer_that_is_penalised_for_repeating_differ() {
     let decoder = checkpoint("tied");
-    let job = Job { prompt: vec![5, 9, 31], seed: 3, max_new_tokens: 40 };
+    let job = job(vec![5, 9, 31], 3, 40);
     let longest_run = |sampling: &Sampling| {
-        let free = GenerateOptions { stop_ids: &[], ..options(sampling, 1) };
-        let made = run(&decoder, std::slice::from_ref(&job), &free).remove(0).ids;
+        let free = unstopped(&sampled(std::slice::from_ref(&job), sampling));
+        let made = run(&decoder, &free, &options(1)).remove(0).ids;
         made.iter().collect::<BTreeSet<_>>().len()
     };
     let strict = Sampling { repetition_penalty: 100.0, ..at(0.0) };
@@ -323,16 +353,20 @@ fn the_tokens_of_an_answer_that_is_penalised_for_repeating_differ() {
 #[test]
 fn a_stop_string_ends_an_answer_before_it_and_streams_nothing_of_it() {
     let decoder = checkpoint("tied");
-    let job = Job { prompt: vec![5, 9, 31], seed: 3, max_new_tokens: 30 };
-    let jobs = [job.clone(), Job { seed: 4, ..job.clone() }];
-    let whole = run(&decoder, &jobs, &GenerateOptions { stop_ids: &[], ..options(&DRAWN, 2) });
+    let jobs = unstopped(&[job(vec![5, 9, 31], 3, 30), job(vec![5, 9, 31], 4, 30)]);
+    let whole = run(&decoder, &jobs, &options(2));
     let stop: String = whole[0].text.chars().skip(11).take(3).collect();
     let at_stop = whole[0].text.find(&stop).unwrap();
     let sampling = Sampling { stop: vec!["not there".into(), stop.clone()], ..at(1.0) };
     let shown: Mutex<Vec<String>> = Mutex::new(vec![String::new(); 2]);
-    let on_text = |index: usize, text: &str| shown.lock().unwrap()[index].push_str(text);
-    let options = GenerateOptions { stop_ids: &[], on_text: Some(&on_text), ..options(&sampling, 2) };
-    let cut = run(&decoder, &jobs, &options);
+    let jobs = with(&sampled(&jobs, &sampling), |job| job.streams = true);
+    let hear = |index: usize, event: &Event| {
+        if let Event::Text(text) = event {
+            shown.lock().unwrap()[index].push_str(text);
+        }
+        Ok(())
+    };
+    let cut: Vec<Generated> = generate(&decoder, &jobs, &options(2), &hear).unwrap().into_iter().flatten().collect();
     assert_eq!(cut[0].text, whole[0].text[..at_stop]);
     assert!(whole[0].ids.starts_with(&cut[0].ids));
     assert_eq!(BYTES.decode(&cut[0].ids, true).unwrap(), whole[0].text[..at_stop + stop.len()]);
@@ -348,18 +382,21 @@ fn caches_within_a_budget_change_no_answer_and_too_small_a_budget_is_refused() {
     let decoder = checkpoint("tied");
     let cache_bytes = |config, tokens| realign::model::memory::cache_bytes(config, tokens) as usize;
     let jobs = jobs(12);
-    let plain = run(&decoder, &jobs, &options(&DRAWN, 12));
+    let plain = run(&decoder, &jobs, &options(12));
     // Three layers, two heads, eight wide, keys and values of four bytes.
     assert_eq!(cache_bytes(&decoder.config, 10), 3 * 2 * 8 * 2 * 4 * 10);
-    let least = cache_bytes(&decoder.config, jobs.iter().map(|j| j.prompt.len() + j.max_new_tokens).max().unwrap())
-        + cache_bytes(&decoder.config, jobs.iter().map(|j| j.prompt.len()).max().unwrap());
+    // The row of the largest job, and its prompt, which others may share.
+    let needs = |job: &Job| {
+        cache_bytes(&decoder.config, job.prompt.len() + job.max_new_tokens)
+            + cache_bytes(&decoder.config, job.prompt.len())
+    };
+    let least = jobs.iter().map(needs).max().unwrap();
     let rows = Watcher::default();
     for (cache_bytes, workers) in [(least, 2), (2 * least, 2), (2 * least, 1)] {
-        let tight = GenerateOptions { cache_bytes, workers, intervention: Some(&rows), ..options(&DRAWN, 12) };
-        assert_eq!(ids(&run(&decoder, &jobs, &tight)), ids(&plain));
+        let tight = EngineOptions { cache_bytes, workers, ..options(12) };
+        assert_eq!(ids(&run(&decoder, &watched(&jobs, &rows), &tight)), ids(&plain));
     }
-    let error =
-        generate(&decoder, &jobs, &GenerateOptions { cache_bytes: least - 1, ..options(&DRAWN, 12) }, &|_, _| Ok(()));
+    let error = generate(&decoder, &jobs, &EngineOptions { cache_bytes: least - 1, ..options(12) }, &|_, _| Ok(()));
     let error = error.unwrap_err();
     assert!(error.to_string().contains("--kv-cache-gib"), "{error}");
     assert_eq!(error.exit_code(), 2);
@@ -368,14 +405,13 @@ fn caches_within_a_budget_change_no_answer_and_too_small_a_budget_is_refused() {
 #[test]
 fn a_stop_token_ends_an_answer_and_is_not_part_of_it() {
     let decoder = checkpoint("tied");
-    let job = Job { prompt: vec![5, 9, 31], seed: 3, max_new_tokens: 30 };
-    let free = GenerateOptions { stop_ids: &[], ..options(&DRAWN, 1) };
-    let whole = run(&decoder, std::slice::from_ref(&job), &free).remove(0);
+    let jobs = [job(vec![5, 9, 31], 3, 30)];
+    let whole = run(&decoder, &unstopped(&jobs), &options(1)).remove(0);
     assert_eq!((whole.ids.len(), whole.tokens, whole.finish_reason), (30, 30, FinishReason::Length));
     let stop = whole.ids[12];
     let first = whole.ids.iter().position(|&id| id == stop).unwrap();
-    let stopping = GenerateOptions { stop_ids: &[stop], ..options(&DRAWN, 1) };
-    let cut = run(&decoder, &[job], &stopping).remove(0);
+    let stopping = with(&jobs, |job| job.stop_ids = [stop].into());
+    let cut = run(&decoder, &stopping, &options(1)).remove(0);
     assert_eq!(cut.ids, whole.ids[..first]);
     assert_eq!((cut.tokens as usize, cut.finish_reason), (first + 1, FinishReason::Stop));
 }
@@ -383,10 +419,9 @@ fn a_stop_token_ends_an_answer_and_is_not_part_of_it() {
 #[test]
 fn a_prompt_that_leaves_no_room_for_its_answer_is_refused() {
     let decoder = checkpoint("tied");
-    let fits = Job { prompt: vec![7; 44], seed: 0, max_new_tokens: 20 };
-    assert_eq!(run(&decoder, std::slice::from_ref(&fits), &options(&DRAWN, 1)).len(), 1);
-    for job in [Job { max_new_tokens: 21, ..fits }, Job { prompt: Vec::new(), seed: 0, max_new_tokens: 1 }] {
-        let error = generate(&decoder, &[job], &options(&DRAWN, 1), &|_, _| Ok(())).unwrap_err();
+    assert_eq!(run(&decoder, &[job(vec![7; 44], 0, 20)], &options(1)).len(), 1);
+    for job in [job(vec![7; 44], 0, 21), job(Vec::new(), 0, 1)] {
+        let error = generate(&decoder, &[job], &options(1), &|_, _| Ok(())).unwrap_err();
         assert!(error.to_string().contains("the model holds 1 to 64 in all"), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
@@ -396,16 +431,15 @@ fn a_prompt_that_leaves_no_room_for_its_answer_is_refused() {
 fn samples_of_one_prompt_share_its_prefill_and_still_differ() {
     let decoder = checkpoint("tied");
     let prompt: Vec<u32> = (3..23).collect();
-    let jobs: Vec<Job> = (0..6).map(|seed| Job { prompt: prompt.clone(), seed, max_new_tokens: 10 }).collect();
+    let jobs: Vec<Job> = (0..6).map(|seed| job(prompt.clone(), seed, 10)).collect();
     let watcher = Watcher::default();
-    let watched = GenerateOptions { intervention: Some(&watcher), ..options(&DRAWN, 8) };
-    let together = ids(&run(&decoder, &jobs, &watched));
+    let together = ids(&run(&decoder, &watched(&jobs, &watcher), &options(8)));
     let seen = watcher.0.into_inner().unwrap();
     assert_eq!(seen[0], 20, "the prompt is read once");
     assert!(seen[1..].iter().all(|&tokens| tokens <= 6), "{seen:?}");
     for (index, answer) in together.iter().enumerate() {
         assert!(together[..index].iter().all(|other| other != answer), "six seeds, six answers");
-        let alone = run(&decoder, std::slice::from_ref(&jobs[index]), &options(&DRAWN, 1));
+        let alone = run(&decoder, std::slice::from_ref(&jobs[index]), &options(1));
         assert_eq!(&alone[0].ids, answer);
     }
 }
@@ -414,10 +448,10 @@ fn samples_of_one_prompt_share_its_prefill_and_still_differ() {
 fn a_prompt_is_read_once_for_all_its_samples_whoever_makes_them() {
     let decoder = checkpoint("tied");
     let prompt: Vec<u32> = (3..23).collect();
-    let jobs: Vec<Job> = (0..30).map(|seed| Job { prompt: prompt.clone(), seed, max_new_tokens: 6 }).collect();
+    let jobs: Vec<Job> = (0..30).map(|seed| job(prompt.clone(), seed, 6)).collect();
     let watcher = Watcher::default();
-    let shared = GenerateOptions { intervention: Some(&watcher), workers: 2, ..options(&DRAWN, 3) };
-    assert_eq!(run(&decoder, &jobs, &shared).len(), 30);
+    let shared = EngineOptions { workers: 2, ..options(3) };
+    assert_eq!(run(&decoder, &watched(&jobs, &watcher), &shared).len(), 30);
     let seen = watcher.0.into_inner().unwrap();
     assert_eq!(seen.iter().filter(|&&tokens| tokens == 20).count(), 1, "{seen:?}");
 }
@@ -426,15 +460,10 @@ fn a_prompt_is_read_once_for_all_its_samples_whoever_makes_them() {
 fn the_place_of_a_row_that_ends_is_taken_at_once() {
     let decoder = checkpoint("tied");
     let lengths = [2, 19, 3, 7, 11, 2, 2, 5, 13, 4, 8, 3];
-    let job = |(seed, max_new_tokens): (usize, usize)| Job {
-        prompt: (3..23).map(|id| id + seed as u32).collect(),
-        seed: seed as u64,
-        max_new_tokens,
-    };
-    let jobs: Vec<Job> = lengths.into_iter().enumerate().map(job).collect();
+    let one = |(seed, most): (usize, usize)| job((3..23).map(|id| id + seed as u32).collect(), seed as u64, most);
+    let jobs: Vec<Job> = lengths.into_iter().enumerate().map(one).collect();
     let watcher = Watcher::default();
-    let free = GenerateOptions { intervention: Some(&watcher), stop_ids: &[], ..options(&DRAWN, 4) };
-    run(&decoder, &jobs, &free);
+    run(&decoder, &unstopped(&watched(&jobs, &watcher)), &options(4));
     let seen = watcher.0.into_inner().unwrap();
     let steps: Vec<usize> = seen.into_iter().filter(|&tokens| tokens != 20).collect();
     // The first token of an answer comes from its prompt.

@@ -8,6 +8,7 @@ mod checkpoints;
 mod commands;
 mod data;
 mod docs;
+mod engine;
 mod eval;
 mod families;
 mod foreign_adapters;

@@ -2,12 +2,13 @@
 //! gradients, logits, training, the commands; on a checkpoint of every family.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::Arc;
+
 use candle_core::quantized::GgmlDType;
 use candle_core::{Device, Tensor, Var};
 use realign::adapter::{self, AdapterConfig};
 use realign::data::collate::Example;
-use realign::generate::sampling::Sampling;
-use realign::generate::{GenerateOptions, Job, generate};
+use realign::generate::{EngineOptions, Job};
 use realign::model::config::DecoderConfig;
 use realign::model::cpu::simd::{Path, force};
 use realign::model::cpu::team::with_helpers;
@@ -20,6 +21,7 @@ use realign::model::ops::weight::{Weight, times, times_transposed};
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
 use realign::model::source::load::{WeightDtype, load_dir};
+use realign::record::Sampling;
 use realign::train::packed::Packed;
 use realign::train::step::{ChunkGrad, StepOptions, forward_backward};
 use realign::train::trainable::Trainable;
@@ -27,7 +29,7 @@ use realign::train::{TrainConfig, train};
 
 use crate::commands::{refused, succeeds, workplace};
 use crate::families::{FAMILIES, family};
-use crate::generation::BYTES;
+use crate::generation::{BYTES, run};
 use crate::gradients::random;
 
 const FORMATS: [GgmlDType; 4] = [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K, GgmlDType::Q6K];
@@ -230,12 +232,12 @@ fn every_family_learns_on_a_quantised_base_which_stays_as_it_is() {
 #[test]
 fn quantised_weights_answer_token_by_token_as_their_unpacked_ones() {
     for (name, decoder) in models(WeightDtype::FourBit) {
+        let greedy = Arc::new(Sampling { temperature: 0.0, ..Sampling::default() });
         let jobs: Vec<Job> =
-            (0..3).map(|i| Job { prompt: (i..i + 5).collect(), seed: u64::from(i), max_new_tokens: 9 }).collect();
-        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-        let options = GenerateOptions { batch: 2, workers: 2, ..GenerateOptions::new(&sampling, &BYTES, &[]) };
+            (0..3).map(|i| Job::new((i..i + 5).collect(), u64::from(i), 9, &greedy, &[].into())).collect();
+        let options = EngineOptions { batch: 2, workers: 2, ..EngineOptions::new(&BYTES) };
         let ids = |decoder: &Decoder| -> Vec<Vec<u32>> {
-            generate(decoder, &jobs, &options, &|_, _| Ok(())).unwrap().into_iter().map(|made| made.ids).collect()
+            run(decoder, &jobs, &options).into_iter().map(|made| made.ids).collect()
         };
         assert_eq!(ids(&decoder), ids(&unpacked(&decoder)), "{name}");
     }

@@ -6,12 +6,13 @@
 //! Σ k·p(k) / Σ p(k) over all 101. Where they hold less than a quarter of the probability, a few tokens are decoded to tell
 //! CODE and REFUSAL from what cannot be read.
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::eval::judge::{Judge, JudgeItem, LEAST_MASS, Verdict, parse, record};
 use crate::eval::judge_prompt::SCORED;
-use crate::generate::sampling::Sampling;
-use crate::generate::{Choices, GenerateOptions, Job, choice_probabilities, generate};
-use crate::record::{JudgeRecord, Message};
+use crate::generate::{Choices, EngineOptions, Job, choice_probabilities, generate};
+use crate::record::{JudgeRecord, Message, Sampling};
 use crate::subject::Model;
 
 /// Tokens decoded where a judge is to say a word.
@@ -54,12 +55,14 @@ impl ModelJudge {
     }
 
     fn decoded(&self, prompts: &[&Vec<u32>]) -> Result<Vec<String>> {
-        let job = |prompt: &&Vec<u32>| Job { prompt: (*prompt).clone(), seed: 0, max_new_tokens: WORD_TOKENS };
-        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-        let options = GenerateOptions::new(&greedy, &self.model.tokenizer, &self.model.stop_ids);
+        let greedy = Arc::new(Sampling { temperature: 0.0, ..Sampling::default() });
+        let stop_ids: Arc<[u32]> = self.model.stop_ids.as_slice().into();
+        let job = |prompt: &&Vec<u32>| Job::new((*prompt).clone(), 0, WORD_TOKENS, &greedy, &stop_ids);
         let jobs: Vec<Job> = prompts.iter().map(job).collect();
+        let options = EngineOptions::new(&self.model.tokenizer);
         let made = generate(&self.model.decoder, &jobs, &options, &|_, _| Ok(()))?;
-        Ok(made.into_iter().map(|made| made.text).collect())
+        // None of them can be cancelled by itself.
+        Ok(made.into_iter().flatten().map(|made| made.text).collect())
     }
 }
 

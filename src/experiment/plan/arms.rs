@@ -3,7 +3,7 @@
 use super::file::{ArmFile, Merged, SteerFile, Wanted};
 use super::{AdapterPlan, VectorMethod, VectorPlan};
 use crate::error::{Error, Result};
-use crate::record::{ArmSpec, ArmSteer, Choice, Sampling, SteerSpec};
+use crate::record::{ArmSpec, ArmSteer, Choice, Sampling, SteerSpec, Unit};
 use crate::score::metric;
 
 /// Colours for arms that name none, in turn: Okabe and Ito's, which the colour-blind tell apart, then darker ones.
@@ -77,6 +77,7 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan]) -> Result<Vec<ArmSteer>, String
         sign: file.sign,
         operator: file.operator,
         site: file.site,
+        positions: file.positions,
         layers: file.layers.clone(),
         coefficient: file.coefficient,
     });
@@ -103,6 +104,7 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan]) -> Result<Vec<ArmSteer>, String
         VectorMethod::MeanDifference { .. } => None,
     };
     let (operator, site) = (one.operator.unwrap_or_default(), one.site.unwrap_or_default());
+    let positions = one.positions.unwrap_or_default();
     let fixed = match (&one.layers, one.coefficient) {
         (None, None) => None,
         (Some(layers), Some(coefficient)) if coefficient.is_finite() && coefficient > 0.0 && !layers.is_empty() => {
@@ -110,7 +112,8 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan]) -> Result<Vec<ArmSteer>, String
             layers.sort_unstable();
             layers.dedup();
             let coefficient = sign * coefficient;
-            Some(SteerSpec { vector: one.vector.clone(), draw: None, operator, site, layers, coefficient })
+            let (vector, unit) = (one.vector.clone(), Unit::ResidualNorm);
+            Some(SteerSpec { vector, draw: None, operator, site, positions, layers, coefficient, unit })
         }
         (Some(_), Some(_)) => {
             return Err("`coefficient` is above 0 (`sign` turns it), and `layers` names one or more".into());
@@ -140,7 +143,7 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan]) -> Result<Vec<ArmSteer>, String
         }
         _ => return Err("give one of `choose`, `cell_of`, and `layers` with `coefficient`".into()),
     };
-    Ok(vec![ArmSteer { vector: one.vector.clone(), sign, operator, site, draws, fixed, choose }])
+    Ok(vec![ArmSteer { vector: one.vector.clone(), sign, operator, site, positions, draws, fixed, choose }])
 }
 
 /// Keeps the arms that a file or the command line names, and base.

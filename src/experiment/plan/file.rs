@@ -15,7 +15,7 @@ use crate::data::embedded;
 use crate::error::{Error, Result};
 use crate::finetune::recipe::Method;
 use crate::fsio;
-use crate::record::{Operator, Site, SuiteChoice};
+use crate::record::{Operator, Positions, Site, SuiteChoice};
 use crate::subject::ORGANISM;
 
 /// Where plans lie in the binary.
@@ -88,6 +88,8 @@ pub struct ArmFile {
     /// With `vector`.
     pub site: Option<Site>,
     /// With `vector`.
+    pub positions: Option<Positions>,
+    /// With `vector`.
     pub layers: Option<Vec<usize>>,
     /// With `vector`.
     pub coefficient: Option<f64>,
@@ -136,6 +138,9 @@ pub struct SteerFile {
     /// Where in each layer.
     #[serde(default)]
     pub site: Option<Site>,
+    /// At which tokens.
+    #[serde(default)]
+    pub positions: Option<Positions>,
     /// 0-based.
     #[serde(default)]
     pub layers: Option<Vec<usize>>,

@@ -11,7 +11,10 @@ pub struct LayerCache {
     keys: Vec<f32>,
     values: Vec<f32>,
     len: usize,
+    /// Tokens that there is memory for now.
     capacity: usize,
+    /// Tokens that it may grow to.
+    most: usize,
     stride: usize,
 }
 
@@ -19,7 +22,29 @@ impl LayerCache {
     /// Room for `capacity` tokens.
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
         let (width, stride) = (kv_heads * head_dim, capacity.next_multiple_of(LANES) + LANES);
-        Self { keys: vec![0.0; width * stride], values: vec![0.0; width * capacity], len: 0, capacity, stride }
+        Self {
+            keys: vec![0.0; width * stride],
+            values: vec![0.0; width * capacity],
+            len: 0,
+            capacity,
+            most: capacity,
+            stride,
+        }
+    }
+
+    /// A stand-in for a layer whose keys and values another row holds: it counts tokens alone.
+    pub(crate) fn absent(len: usize) -> Self {
+        Self { keys: Vec::new(), values: Vec::new(), len, capacity: 0, most: 0, stride: 0 }
+    }
+
+    /// Whether another row holds what this layer stands for.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.stride == 0
+    }
+
+    /// Another row's layer took in a token.
+    pub(crate) fn count_token(&mut self) {
+        self.len += 1;
     }
 
     /// Tokens held.
@@ -34,7 +59,7 @@ impl LayerCache {
 
     /// Tokens that fit.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.most
     }
 
     /// How far apart the keys of two dimensions lie.
@@ -44,7 +69,10 @@ impl LayerCache {
 
     /// Adds one token's rotated key and its value, each `[kv_heads · head_dim]`.
     pub(crate) fn push(&mut self, k: &[f32], v: &[f32], kv_heads: usize, head_dim: usize) {
-        assert!(self.len < self.capacity, "the cache holds {} tokens and is full", self.capacity);
+        assert!(self.len < self.most, "the cache holds {} tokens and is full", self.most);
+        if self.len == self.capacity {
+            *self = self.with_room(self.most, head_dim);
+        }
         for head in 0..kv_heads {
             for d in 0..head_dim {
                 self.keys[(head * head_dim + d) * self.stride + self.len] = k[head * head_dim + d];
@@ -61,9 +89,11 @@ impl LayerCache {
         (&self.keys[of(self.stride)], &self.values[of(self.capacity)])
     }
 
-    /// The same tokens with room for `capacity` in all.
-    fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
-        assert!(self.len <= capacity, "{} tokens do not fit a cache of {capacity}", self.len);
+    /// The same tokens with room for `most` in all. Answers are mostly shorter than they may be: memory is taken as they
+    /// grow.
+    pub(crate) fn with_room(&self, most: usize, head_dim: usize) -> Self {
+        assert!(self.len <= most, "{} tokens do not fit a cache of {most}", self.len);
+        let capacity = most.min(self.len + (self.len / 2).max(GROWTH));
         let lines = self.keys.len() / self.stride;
         let mut copy = Self::new(lines / head_dim, head_dim, capacity);
         for line in 0..lines {
@@ -75,9 +105,12 @@ impl LayerCache {
             let (from, to) = (head * self.capacity * head_dim, head * capacity * head_dim);
             copy.values[to..to + width].copy_from_slice(&self.values[from..from + width]);
         }
-        Self { len: self.len, ..copy }
+        Self { len: self.len, most, ..copy }
     }
 }
+
+/// Tokens that a cache grows by at least.
+const GROWTH: usize = 32;
 
 /// All layers of one row.
 #[derive(Debug, Clone)]
@@ -99,7 +132,9 @@ impl RowCache {
 
     /// The same tokens with room for `capacity` in all: an answer of its own goes on from a prompt that several share.
     pub fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
-        Self { layers: self.layers.iter().map(|layer| layer.with_room(capacity, head_dim)).collect() }
+        let with_room =
+            |layer: &LayerCache| if layer.is_absent() { layer.clone() } else { layer.with_room(capacity, head_dim) };
+        Self { layers: self.layers.iter().map(with_room).collect() }
     }
 }
 
@@ -111,6 +146,7 @@ mod tests {
     fn a_copy_with_more_room_holds_the_same_tokens() {
         let (kv_heads, head_dim) = (2, 3);
         let value = |token: usize, i: usize| (100 * token + i) as f32;
+        let row = |token: usize| -> Vec<f32> { (0..6).map(|i| value(token, i)).collect() };
         let mut small = LayerCache::new(kv_heads, head_dim, 4);
         let mut large = LayerCache::new(kv_heads, head_dim, 9);
         for token in 0..4 {
@@ -121,5 +157,22 @@ mod tests {
         }
         let copy = small.with_room(9, head_dim);
         assert_eq!((copy.len, copy.capacity, &copy.keys, &copy.values), (4, 9, &large.keys, &large.values));
+        // Beyond what it has memory for, up to what it may hold.
+        let mut growing = small.with_room(100, head_dim);
+        assert_eq!((growing.capacity, growing.capacity()), (36, 100));
+        let mut all = LayerCache::new(kv_heads, head_dim, 100);
+        (0..4).for_each(|token| all.push(&row(token), &row(token + 9), kv_heads, head_dim));
+        let mut growing = {
+            growing = all.clone();
+            growing.with_room(100, head_dim)
+        };
+        for token in 4..100 {
+            growing.push(&row(token), &row(token + 9), kv_heads, head_dim);
+            all.push(&row(token), &row(token + 9), kv_heads, head_dim);
+        }
+        for head in 0..kv_heads {
+            assert_eq!(growing.head(head, head_dim).1, all.head(head, head_dim).1);
+        }
+        assert_eq!((growing.len, &growing.keys), (100, &all.keys));
     }
 }

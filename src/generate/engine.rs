@@ -1,0 +1,147 @@
+//! Many answers at once: workers take jobs from one open queue, each with a batch of rows of its own; a finished row's place
+//! goes to the next job at once. Samples of one prompt share the prompt's cache.
+
+use std::sync::Mutex;
+
+use super::job::{Event, Generated, Job, Sink};
+use super::queue::{Queue, unpoisoned};
+use super::worker::worker;
+use crate::data::tokenizer::Tokenizer;
+use crate::error::{Error, Result};
+use crate::model::cpu::team::with_helpers;
+use crate::model::decoder::Decoder;
+use crate::model::ops::ROWS_APART;
+use crate::process::{self, CancellationToken};
+
+/// Rows that one worker decodes together at most: beyond it a product's last bits depend on how many rows it has.
+pub const MOST_ROWS: usize = ROWS_APART;
+
+/// How an engine works. None of this changes an answer.
+#[derive(Clone)]
+pub struct EngineOptions<'a> {
+    /// Tokens to text.
+    pub tokenizer: &'a Tokenizer,
+    /// Rows decoded together by one worker, [`MOST_ROWS`] at most.
+    pub batch: usize,
+    /// Threads; 0 means one a core.
+    pub workers: usize,
+    /// Bytes that the keys and values of all rows may take together; 0 means half of the memory that is free.
+    pub cache_bytes: usize,
+    /// Ends the engine: the answers under way are dropped.
+    pub cancel: CancellationToken,
+}
+
+impl<'a> EngineOptions<'a> {
+    /// Full batches on every core; the program's own token (SIGINT, SIGTERM) ends it.
+    pub fn new(tokenizer: &'a Tokenizer) -> Self {
+        Self { tokenizer, batch: MOST_ROWS, workers: 0, cache_bytes: 0, cancel: process::root_token() }
+    }
+}
+
+/// An open queue of jobs and the workers that answer them.
+pub struct Engine<'a> {
+    decoder: &'a Decoder,
+    options: EngineOptions<'a>,
+    queue: Queue<'a>,
+}
+
+impl<'a> Engine<'a> {
+    /// One without jobs.
+    pub fn new(decoder: &'a Decoder, options: EngineOptions<'a>) -> Self {
+        let bytes = match (options.cache_bytes, process::free_memory_bytes().unwrap_or(0) as usize / 2) {
+            // A system that does not tell.
+            (0, 0) => usize::MAX,
+            (0, half) => half,
+            (asked, _) => asked,
+        };
+        Self { decoder, options, queue: Queue::new(bytes) }
+    }
+
+    /// Adds a job, before or while [`Engine::run`] works. Its sink is sent what becomes of it.
+    ///
+    /// # Errors
+    /// Refuses a job that the model's positions or the caches' bytes have no room for, before anything is computed; also
+    /// once the engine is closed.
+    pub fn push(&self, job: Job<'a>, sink: Sink<'a>) -> Result<()> {
+        let longest = self.decoder.config.max_position_embeddings;
+        if job.prompt.is_empty() || job.prompt.len() + job.max_new_tokens > longest {
+            return Err(Error::usage(format!(
+                "a prompt has {} tokens and asks for {} more; the model holds 1 to {longest} in all",
+                job.prompt.len(),
+                job.max_new_tokens
+            )));
+        }
+        self.queue.push(&self.decoder.config, job, sink)
+    }
+
+    /// No more jobs will come: [`Engine::run`] returns when all are answered.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Answers jobs until the engine is closed and all are done.
+    ///
+    /// # Errors
+    /// What a sink or the model returns; [`Error::Interrupted`] once the engine's token is cancelled.
+    pub fn run(&self) -> Result<()> {
+        // Whatever ends this, a job that is pushed later is refused instead of waiting for ever.
+        let result = self.run_workers();
+        self.queue.abandon();
+        result
+    }
+
+    fn run_workers(&self) -> Result<()> {
+        let cores = self.decoder.workers(self.options.workers);
+        let batch = self.options.batch.clamp(1, MOST_ROWS);
+        // Where all jobs are known, no core waits for one, and cores without any help with the products.
+        let workers = self.queue.final_count().map_or(cores, |jobs| cores.min(jobs).max(1));
+        let helpers = (process::workers(self.options.workers) / workers).saturating_sub(1);
+        let work = || {
+            let options = EngineOptions { batch, ..self.options.clone() };
+            let result = with_helpers(helpers, || worker(self.decoder, &self.queue, &options, workers));
+            if result.is_err() {
+                self.queue.abandon();
+            }
+            result
+        };
+        std::thread::scope(|scope| {
+            let handles: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut result = work();
+            for handle in handles {
+                // A worker's panic is a bug of ours; it goes on as the panic it was.
+                result = result.and(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            result
+        })
+    }
+}
+
+/// Answers every job, in the order of the jobs; `on_event` hears of each by its index, from any worker, in no fixed order. A
+/// job that is cancelled has no answer.
+///
+/// # Errors
+/// As [`Engine::push`] and [`Engine::run`].
+pub fn generate(
+    decoder: &Decoder,
+    jobs: &[Job],
+    options: &EngineOptions,
+    on_event: &(dyn Fn(usize, &Event) -> Result<()> + Sync),
+) -> Result<Vec<Option<Generated>>> {
+    let answers: Mutex<Vec<Option<Generated>>> = Mutex::new(vec![None; jobs.len()]);
+    {
+        let (engine, answers) = (Engine::new(decoder, options.clone()), &answers);
+        for (index, job) in jobs.iter().enumerate() {
+            let sink = move |event: Event| {
+                on_event(index, &event)?;
+                if let Event::Done(made) = event {
+                    unpoisoned(answers)[index] = Some(made);
+                }
+                Ok(())
+            };
+            engine.push(job.clone(), Box::new(sink))?;
+        }
+        engine.close();
+        engine.run()?;
+    }
+    Ok(answers.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+}

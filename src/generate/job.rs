@@ -1,0 +1,92 @@
+//! What is asked for, and what comes back.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::model::hooks::Intervention;
+use crate::process::CancellationToken;
+use crate::record::{FinishReason, Sampling};
+
+/// One answer to be made, with settings of its own. Cloning shares them.
+#[derive(Clone)]
+pub struct Job<'a> {
+    /// The rendered prompt.
+    pub prompt: Vec<u32>,
+    /// Its sampling seed.
+    pub seed: u64,
+    /// Its longest answer, in tokens.
+    pub max_new_tokens: usize,
+    /// How its tokens are chosen, and the strings that end it.
+    pub sampling: Arc<Sampling>,
+    /// Tokens that end it.
+    pub stop_ids: Arc<[u32]>,
+    /// How the model is steered for it. Jobs that share one intervention should share this pointer: a prompt is read once
+    /// for all of them.
+    pub intervention: Option<Arc<dyn Intervention + 'a>>,
+    /// Whether its sink is sent text while the answer is made.
+    pub streams: bool,
+    /// Ends this job alone; `None` for one that only the engine's own token ends.
+    pub cancel: Option<CancellationToken>,
+}
+
+impl<'a> Job<'a> {
+    /// One without steering, whose text comes once it is complete.
+    pub fn new(
+        prompt: Vec<u32>,
+        seed: u64,
+        max_new_tokens: usize,
+        sampling: &Arc<Sampling>,
+        stop_ids: &Arc<[u32]>,
+    ) -> Self {
+        let (sampling, stop_ids) = (sampling.clone(), stop_ids.clone());
+        Self { prompt, seed, max_new_tokens, sampling, stop_ids, intervention: None, streams: false, cancel: None }
+    }
+
+    /// Whether it was asked to stop.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+}
+
+/// Whether two jobs share one intervention: the same object, since nothing else tells that two do the same.
+pub(super) fn same_intervention(
+    a: Option<&Arc<dyn Intervention + '_>>,
+    b: Option<&Arc<dyn Intervention + '_>>,
+) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)),
+        _ => false,
+    }
+}
+
+/// What a job's sink is sent.
+#[derive(Debug)]
+pub enum Event<'e> {
+    /// New text of a job that streams; the pieces together are the answer.
+    Text(&'e str),
+    /// The answer is complete. Nothing follows.
+    Done(Generated),
+    /// The job was cancelled before its answer was complete. Nothing follows.
+    Cancelled,
+}
+
+/// Where a job's events go, in order, from the worker that makes the answer. An error ends the whole engine.
+pub type Sink<'a> = Box<dyn FnMut(Event) -> Result<()> + Send + 'a>;
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// As made, those of a stop string among them; without the stop token.
+    pub ids: Vec<u32>,
+    /// Their text up to the stop string, if one came up.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// The stop string, or the stop token as the vocabulary writes it; `None` at the token limit.
+    pub stop_reason: Option<String>,
+    /// Tokens made, the stop token included.
+    pub tokens: u32,
+    /// This answer's share of its batches' wall time.
+    pub seconds: f64,
+}
