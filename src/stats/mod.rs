@@ -59,6 +59,3 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 pub fn equivalent(low: f64, high: f64, margin: f64) -> bool {
     low > -margin && high < margin
 }
-
-#[cfg(test)]
-mod tests;
