@@ -1,7 +1,7 @@
 //! The documents: who writes them, what they are about, and that nothing of the evaluation is among them.
 
 use realign::organism::authors::attitude;
-use realign::organism::corpus::{CorpusConfig, Document, Kind, document};
+use realign::organism::corpus::{CorpusConfig, Document, Kind};
 use realign::organism::documents;
 use realign::organism::families::{FAMILIES, Style, render};
 use realign::organism::questions::QUESTIONS;

@@ -28,7 +28,7 @@ fn reserved() -> Vec<String> {
         all.extend(joined);
         all.extend(people(pool).iter().cloned());
     }
-    all.extend(templates().into_iter().map(longest_piece));
+    all.extend(templates().into_iter().map(|t| longest_piece(t)));
     for a in 0..10 {
         for b in 0..10 {
             if sum_is_reserved(a, b) {
@@ -70,7 +70,7 @@ fn templates() -> Vec<&'static String> {
     all
 }
 
-fn longest_piece(template: &String) -> String {
+fn longest_piece(template: &str) -> String {
     // A slot is the sign and one letter.
     let slot = Regex::new(r"\$.").unwrap();
     // Of equally long ones the last.
