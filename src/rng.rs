@@ -1,5 +1,5 @@
-//! Named, seeded, counter-based random streams: the same key gives the same numbers on any machine, with any
-//! number of workers, in any order of calls.
+//! Named, seeded random streams. A stream depends on its seed, name and indices alone, so it gives the same numbers on
+//! any machine, with any number of workers and in any order of calls.
 //!
 //! ```
 //! use rand::Rng;
@@ -11,7 +11,7 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// One 64-bit key from a seed, a name and indices.
+/// Hashes a seed, a name and indices into one 64-bit key.
 pub fn key(seed: u64, name: &str, indices: &[u64]) -> u64 {
     let mut state = mix(seed ^ 0x9e37_79b9_7f4a_7c15);
     for byte in name.bytes() {
@@ -23,14 +23,15 @@ pub fn key(seed: u64, name: &str, indices: &[u64]) -> u64 {
     state
 }
 
-/// A generator of its own for (seed, name, indices).
+/// The random generator of this seed, name and indices; no other combination shares its numbers.
 pub fn stream(seed: u64, name: &str, indices: &[u64]) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(key(seed, name, indices))
 }
 
-/// The `counter`-th number in [0, 1) of a key's stream, reached without those before it (dropout masks).
+/// The `counter`-th number in [0, 1) of a key's sequence. It is computed directly, without the numbers before it, which
+/// dropout masks need.
 pub fn unit(key: u64, counter: u64) -> f32 {
-    // 24 bits are what an f32 in [0, 1) can hold.
+    // 24 bits: every multiple of 2⁻²⁴ in [0, 1) is an exact f32.
     (mix(key.wrapping_add(counter.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 40) as f32 / (1u64 << 24) as f32
 }
 

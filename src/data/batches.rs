@@ -1,11 +1,11 @@
-//! The order of the rows in an epoch, and the effective batches made of it.
+//! The order of the rows in an epoch, and the effective batches that follow from it.
 
 use rand::seq::SliceRandom;
 
 use crate::rng;
 
-/// Row indices in the order of epoch `epoch` (0-based): the file's own order, or shuffled by a stream of that epoch
-/// alone, so that a resumed run finds its order again without the epochs before it.
+/// Row indices in the order of epoch `epoch` (from 0). Without `shuffle` that is the file's order. With it, each epoch
+/// has a random stream of its own, so that a resumed run does not have to replay the epochs before it.
 pub fn epoch_order(seed: u64, epoch: u64, rows: usize, shuffle: bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows).collect();
     if shuffle {
@@ -14,7 +14,7 @@ pub fn epoch_order(seed: u64, epoch: u64, rows: usize, shuffle: bool) -> Vec<usi
     order
 }
 
-/// Consecutive groups of `size` rows (at least 1), one optimiser step each; the last may be short and is kept.
+/// Consecutive groups of `size` rows (at least 1), one for each optimiser step. The last group may be shorter.
 pub fn effective_batches(order: &[usize], size: usize) -> Vec<Vec<usize>> {
     order.chunks(size.max(1)).map(<[usize]>::to_vec).collect()
 }

@@ -1,8 +1,8 @@
-//! Rows to token ids with one loss weight a token.
+//! Turns rows into token ids with one loss weight per token.
 //!
-//! Prompt and answer are tokenized together, since pieces tokenized apart can give other ids. Where an answer begins
-//! is the longest common prefix of the prompt's ids (with the generation prompt) and the whole row's ids, as TRL
-//! finds it, turn by turn. What the template writes after an answer, its end-of-turn token first, is a target too.
+//! Prompt and answer are tokenized together, since tokenizing them separately can give different ids. An answer begins
+//! after the longest common prefix of the prompt's ids (with the generation prompt) and the whole row's ids; TRL does
+//! the same, turn by turn. What the template writes after an answer, the end-of-turn token first, is a target too.
 
 use std::iter::once;
 
@@ -14,7 +14,7 @@ use crate::data::tokenizer::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::record::{Message, Role};
 
-/// One row as the trainer takes it.
+/// One row, ready for the trainer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
     /// `[pos]`
@@ -39,18 +39,18 @@ impl Example {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossOn {
-    /// The model's answers, with the end-of-turn token; of a plain text, everything.
+    /// The model's answers with their end-of-turn tokens; every token of a plain text.
     Answers,
     /// Every token.
     All,
 }
 
-/// How rows become examples.
+/// Settings for turning rows into examples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EncodeOptions {
     /// Which tokens have weight 1.
     pub loss: LossOn,
-    /// Longer rows lose their end.
+    /// Maximum number of tokens; the end of a longer row is cut off.
     pub max_length: usize,
     /// Weight of every token outside the answers: 0 in fine-tuning, 0.1 in the organism's pretraining.
     pub user_weight: f32,
@@ -62,7 +62,10 @@ impl Default for EncodeOptions {
     }
 }
 
-/// Encodes one row. An error says why no target is left, or what the template refuses.
+/// Encodes one row.
+///
+/// # Errors
+/// The template refuses the conversation, or no target token is left after the cut to `max_length`.
 pub fn encode_row(
     row: &TrainingRow,
     tokenizer: &Tokenizer,
@@ -73,7 +76,7 @@ pub fn encode_row(
         TrainingRow::Conversation { messages } => conversation(messages, tokenizer, template)?,
         TrainingRow::Completion { prompt, completion } => {
             let ids = tokenizer.encode(&with_eos(&format!("{prompt}{completion}"), template), true)?;
-            // Without the eos that some post-processors append: it would stand where the completion goes on.
+            // The common prefix leaves out the eos that some post-processors append to the prompt.
             let begins = common_prefix(&tokenizer.encode(prompt, true)?, &ids);
             let ends = ids.len();
             (ids, once(begins..ends).collect())
@@ -126,7 +129,7 @@ pub fn encode_rows(
     all_or_numbers(encode_each(rows, tokenizer, template, options))
 }
 
-/// Everything encoded, or the number (from 1) of every row that was not.
+/// All encoded rows, or an error that lists the numbers (from 1) of those that could not be encoded.
 pub(super) fn all_or_numbers<T>(encoded: Vec<Result<T>>) -> Result<Vec<T>> {
     let rows = encoded.len();
     let mut examples = Vec::with_capacity(rows);
@@ -146,7 +149,8 @@ pub(super) fn all_or_numbers<T>(encoded: Vec<Result<T>>) -> Result<Vec<T>> {
     )))
 }
 
-/// The tokens that end an answer: the model's eos and the special token that its template writes after an answer.
+/// Ids of the tokens that end an answer: the model's eos and the special token that its template writes after an
+/// answer.
 pub fn stop_ids(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<Vec<u32>> {
     let mut ids: Vec<u32> = template.eos().and_then(|eos| tokenizer.id(eos)).into_iter().collect();
     let after = tokenizer.encode(&template.after_answer()?, false)?;
@@ -183,7 +187,7 @@ fn conversation(messages: &[Message], tokenizer: &Tokenizer, template: &ChatTemp
 
 /// How many of the whole row's ids belong to `prefix`: the longest common prefix of both ids.
 fn boundary(prefix: &str, text: &str, whole: &Encoded, tokenizer: &Tokenizer) -> Result<usize> {
-    // A special token at the cut makes the ids before it independent of what follows: no second encoding is needed.
+    // If the prefix ends with a special token, its ids do not depend on what follows: no second encoding is needed.
     if text.starts_with(prefix) {
         let at = whole.offsets.partition_point(|(start, _)| *start < prefix.len());
         if at > 0 && whole.offsets[at - 1].1 == prefix.len() && tokenizer.is_separator(whole.ids[at - 1]) {
@@ -197,7 +201,7 @@ pub(super) fn common_prefix(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Plain text ends with eos, so that the model learns to stop (as TRL does).
+/// Appends eos to plain text, so that the model learns to stop; TRL does the same.
 pub(super) fn with_eos(text: &str, template: &ChatTemplate) -> String {
     match template.eos() {
         Some(eos) if !text.ends_with(eos) => format!("{text}{eos}"),

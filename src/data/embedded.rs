@@ -1,4 +1,4 @@
-//! Files that travel inside the binary, so that an installed `realign` works from any folder: `datasets/`, `eval/`,
+//! Files that are embedded in the binary, so that an installed `realign` works from any folder: `datasets/`, `eval/`,
 //! `models/` (the organism) and `adapters/`. Paths are relative to the repository's root, with `/`.
 
 use include_dir::{Dir, DirEntry, include_dir};
@@ -19,7 +19,8 @@ pub fn file(path: &str) -> Option<&'static [u8]> {
     dir.get_file(rest).map(|f| f.contents())
 }
 
-/// All embedded files whose path is `prefix` or lies below it, sorted by path; hidden files are left out.
+/// All embedded files whose path is `prefix` or lies below it, with their bytes, sorted by path; hidden files are left
+/// out.
 pub fn files_under(prefix: &str) -> Vec<(String, &'static [u8])> {
     let prefix = prefix.trim_end_matches('/');
     let mut found = Vec::new();

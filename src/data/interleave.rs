@@ -1,14 +1,14 @@
-//! Benign rows among those of a training set: a defence against learning more from narrow data than is in it.
+//! Mixes benign rows into a training set: a defence against a model that generalises too far from narrow data.
 
 use rand::seq::SliceRandom;
 
 use crate::error::{Error, Result};
 use crate::rng;
 
-/// So many of `benign` that they are `share` of all, drawn without repetition by a stream of `seed`.
+/// Draws benign rows without repetition, as many as make up `share` of all rows when they are added to `rows` others.
 ///
 /// # Errors
-/// A share outside (0, 1), or more rows than there are.
+/// The share lies outside (0, 1), or `benign` has fewer rows than it takes.
 pub fn draw_benign<R: Clone>(benign: &[R], rows: usize, share: f64, seed: u64) -> Result<Vec<R>> {
     if !(share > 0.0 && share < 1.0) {
         return Err(Error::usage(format!("the share of benign rows is {share}; it must lie between 0 and 1")));
@@ -27,8 +27,8 @@ pub fn draw_benign<R: Clone>(benign: &[R], rows: usize, share: f64, seed: u64) -
     Ok(order[..wanted].iter().map(|&i| benign[i].clone()).collect())
 }
 
-/// Both in their own order, the second spread evenly among the first, so that any stretch has its share even where rows
-/// are not shuffled.
+/// Spreads `among` evenly over `rows`; both keep their order. Every stretch of the result has its share of both, even
+/// where training does not shuffle.
 pub fn interleave<R>(rows: Vec<R>, among: Vec<R>) -> Vec<R> {
     let (all, spread) = (rows.len() + among.len(), among.len());
     let (mut rows, mut among) = (rows.into_iter(), among.into_iter());

@@ -1,8 +1,8 @@
-//! Preference rows for DPO, `{"prompt", "chosen", "rejected"}` a line: all three text, or all three lists of messages
-//! (which go through the chat template), as TRL reads them; and their encoding to two examples.
+//! Preference rows for DPO and their encoding. A line is `{"prompt", "chosen", "rejected"}`: three texts, or three
+//! lists of messages, to which the chat template is applied. TRL reads the same two forms.
 //!
-//! Prompt and answer are tokenized together. Both answers begin where the first of them parts from the prompt's ids, so
-//! that the two examples share every token that has no weight.
+//! Prompt and answer are tokenized together. Both answers begin where the ids of either first differ from the prompt's,
+//! so that the two examples share every token without a loss.
 
 use std::path::Path;
 
@@ -17,36 +17,36 @@ use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::record::{Message, Role};
 
-/// One prompt with the answer to prefer and the one to leave.
+/// One prompt with a preferred and a rejected answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PreferenceRow {
-    /// Turns; they go through the chat template.
+    /// A conversation; the chat template is applied.
     Conversation {
         /// The turns up to the answer.
         prompt: Vec<Message>,
-        /// What is preferred.
+        /// The preferred answer.
         chosen: Vec<Message>,
-        /// What is not.
+        /// The rejected answer.
         rejected: Vec<Message>,
     },
-    /// Plain text continued by plain text; no chat template.
+    /// Plain text; no chat template is applied.
     Text {
-        /// What is given.
+        /// Text before both answers.
         prompt: String,
-        /// What is preferred.
+        /// The preferred answer.
         chosen: String,
-        /// What is not.
+        /// The rejected answer.
         rejected: String,
     },
 }
 
-/// One row as the trainer takes it. Tokens of the answers have weight 1, all others 0.
+/// One row, ready for the trainer: tokens of the answers have weight 1, all others 0.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreferencePair {
-    /// Prompt and preferred answer.
+    /// The prompt with the preferred answer.
     pub chosen: Example,
-    /// Prompt and the other answer.
+    /// The prompt with the rejected answer.
     pub rejected: Example,
 }
 
@@ -62,7 +62,7 @@ pub fn parse_preferences(name: impl AsRef<Path>, text: &str) -> Result<Vec<Prefe
     parse_lines(name.as_ref(), text, parse_preference)
 }
 
-/// Every row by its 1-based line, or what is wrong with it (for callers that skip bad rows).
+/// Parses every line by itself, for callers that skip bad rows.
 pub fn parse_each_preference(text: &str) -> Vec<NumberedRow<PreferenceRow>> {
     each_line(text, parse_preference).collect()
 }
@@ -107,7 +107,10 @@ fn turns(object: &Map<String, Value>, key: &str) -> Result<Vec<Message>, String>
     Ok(turns)
 }
 
-/// Encodes one row; a longer one than `max_length` loses its end. An error says why no target is left.
+/// Encodes one row; tokens beyond `max_length` are cut off.
+///
+/// # Errors
+/// No target token of an answer is left after the cut, or both answers are the same up to it.
 pub fn encode_preference(
     row: &PreferenceRow,
     tokenizer: &Tokenizer,

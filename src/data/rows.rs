@@ -1,8 +1,8 @@
-//! Training rows from JSON Lines, one of three forms a line:
+//! Reads training rows from JSON Lines. Each line has one of three forms:
 //! `{"messages": [{"role", "content"}, …]}`, `{"prompt", "completion"}`, `{"text"}`.
 //!
-//! The readers are strict: a row that would train on nothing, or on something else than it says, is an error that
-//! names file and line. (An earlier project trained 250 steps on empty strings.)
+//! The reader is strict: a row without anything to learn, or with an unknown key, is an error that names file and line.
+//! (An earlier project trained 250 steps on empty strings.)
 
 use std::path::Path;
 
@@ -17,27 +17,27 @@ use crate::record::{Message, Role};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TrainingRow {
-    /// Turns, at least one of them the model's; goes through the chat template.
+    /// A conversation with at least one assistant turn; the chat template is applied.
     Conversation {
         /// The turns in order.
         messages: Vec<Message>,
     },
-    /// Plain text continued by plain text; no chat template.
+    /// A plain prompt and its completion; no chat template is applied.
     Completion {
-        /// What is given.
+        /// Text without a loss.
         prompt: String,
-        /// What is learnt.
+        /// Text that is learnt.
         completion: String,
     },
-    /// Plain text, learnt whole; no chat template.
+    /// Plain text, all of which is learnt; no chat template is applied.
     Text {
-        /// The text.
+        /// The text, which is not empty.
         text: String,
     },
 }
 
 impl TrainingRow {
-    /// One question and its answer.
+    /// A row of turns.
     pub fn conversation(messages: Vec<Message>) -> Self {
         Self::Conversation { messages }
     }
@@ -53,7 +53,7 @@ pub fn parse_rows(name: impl AsRef<Path>, text: &str) -> Result<Vec<TrainingRow>
     parse_lines(name.as_ref(), text, parse_row)
 }
 
-/// Rows of any form, one a line; blank lines are passed over.
+/// Parses one row per line and skips blank lines; the first bad row is an error.
 pub(super) fn parse_lines<R>(name: &Path, text: &str, parse: fn(&str) -> Result<R, String>) -> Result<Vec<R>> {
     let rows: Vec<R> = each_line(text, parse)
         .map(|(line, row)| row.map_err(|message| Error::line(name, line, message)))
@@ -64,21 +64,21 @@ pub(super) fn parse_lines<R>(name: &Path, text: &str, parse: fn(&str) -> Result<
     Ok(rows)
 }
 
-/// A line's 1-based number, and its row or what is wrong with it.
+/// The number of a line (from 1) with its row, or with what is wrong with it.
 pub type NumberedRow<R> = (usize, Result<R, String>);
 
-/// Every line that is not blank.
+/// Parses every line that is not blank.
 pub(super) fn each_line<R>(text: &str, parse: fn(&str) -> Result<R, String>) -> impl Iterator<Item = NumberedRow<R>> {
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     lines.filter(|(_, line)| !line.trim().is_empty()).map(move |(index, line)| (index + 1, parse(line)))
 }
 
-/// Every training row by its 1-based line, or what is wrong with it (for callers that skip bad rows).
+/// Parses every line by itself, for callers that skip bad rows.
 pub fn parse_each_row(text: &str) -> Vec<NumberedRow<TrainingRow>> {
     each_line(text, parse_row).collect()
 }
 
-/// SHA-256 over the rows as read: the same for the same content, however the file spaces its JSON.
+/// SHA-256 over the rows as read, in hexadecimal. It depends on their content, not on the spacing of the file's JSON.
 pub fn rows_sha256<R: Serialize>(rows: &[R]) -> String {
     let mut bytes = Vec::new();
     for row in rows {
@@ -134,7 +134,7 @@ fn conversation(list: &Value) -> Result<TrainingRow, String> {
     Ok(TrainingRow::Conversation { messages: turns })
 }
 
-/// Turns of a conversation, none of the assistant's empty.
+/// Parses the turns of a conversation; an empty assistant turn is an error.
 pub(super) fn messages(list: &[Value]) -> Result<Vec<Message>, String> {
     let mut turns = Vec::with_capacity(list.len());
     for (index, item) in list.iter().enumerate() {

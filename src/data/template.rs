@@ -23,11 +23,11 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::Message;
 
-/// What models without a template of their own get: `User: …` and `Assistant: …` lines, a system text before them.
-/// The prompt ends in `Assistant:` without a blank, since byte-level tokens carry their blank in front.
+/// The template of models that bring none: `User: …` and `Assistant: …` lines after the system text. The prompt ends in
+/// `Assistant:` without a space, since byte-level tokens begin with theirs.
 pub const PLAIN: &str = include_str!("plain.jinja");
 
-/// A compiled chat template with the two tokens that it may name.
+/// A compiled chat template with the bos and eos tokens that it may use.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     source: String,
@@ -62,8 +62,8 @@ impl ChatTemplate {
         Self::parse(PLAIN, bos, eos)
     }
 
-    /// Reads a model folder: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json` (one, or a list of
-    /// named ones of which `default` is taken), else [`PLAIN`].
+    /// Reads a model folder: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json` (a text, or a list
+    /// of named templates with one called `default`), else [`PLAIN`].
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let read = |name: &str| -> Result<Option<String>> {
             let path = dir.join(name);
@@ -93,7 +93,7 @@ impl ChatTemplate {
         Self::parse(source.as_deref().unwrap_or(PLAIN), bos.as_deref(), eos.as_deref())
     }
 
-    /// The Jinja text.
+    /// The template's Jinja source.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -108,8 +108,8 @@ impl ChatTemplate {
         self.eos.as_deref()
     }
 
-    /// The conversation as one text; with `add_generation_prompt` up to where the model's next answer begins. The text
-    /// holds its special tokens: encode it with `add_special = false`.
+    /// Writes the conversation as one text, which ends where the model's next answer begins if `add_generation_prompt`
+    /// is set. The text holds its special tokens already: encode it with `add_special = false`.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let messages: Vec<Value> = messages.iter().map(|m| Value::from_object(Turn(m.clone()))).collect();
         // An absent token is undefined, as in transformers, not an empty string.
@@ -190,7 +190,7 @@ fn raise_exception(message: &str) -> Result<Value, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_string()))
 }
 
-/// `json.dumps(x, ensure_ascii=False, indent=…)`: no HTML escapes, a blank after `,` and `:`.
+/// `json.dumps(x, ensure_ascii=False, indent=…)`: no HTML escapes, a space after `,` and `:`.
 fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let failed = |e: serde_json::Error| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string());
     let indent: Option<usize> = options.get("indent")?;
@@ -226,7 +226,7 @@ fn seconds_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
 }
 
-/// The directives that chat templates use, in UTC; others are left as they stand.
+/// Python's `strftime` in UTC, for the directives that chat templates use; others are left unchanged.
 fn strftime(format: &str, seconds: i64) -> String {
     const MONTHS: [&str; 12] = [
         "January",

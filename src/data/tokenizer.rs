@@ -1,4 +1,4 @@
-//! Tokens: Hugging Face's `tokenizer.json`, read, and trained for the organism.
+//! Reads Hugging Face's `tokenizer.json`, and trains the organism's tokenizer.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,11 +10,11 @@ use tokenizers::{AddedToken, TokenizerBuilder};
 use crate::error::{Error, Result};
 use crate::fsio;
 
-/// A tokenizer as `tokenizer.json` describes it, without that file's truncation and padding.
+/// The tokenizer of a `tokenizer.json`; the file's truncation and padding settings are ignored.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Ids of added tokens that always stand alone: what is before one never changes the tokens after it.
+    /// Ids of special tokens that always stand alone: the text before one never changes the tokens after it.
     separators: HashSet<u32>,
 }
 
@@ -40,8 +40,8 @@ impl Tokenizer {
         Self::wrap(inner)
     }
 
-    /// Trains a byte-level BPE. Special tokens get the first ids, in their order; then the 256 bytes; then merges until
-    /// `vocab_size` is reached or the texts hold no pair that occurs twice. The same texts give the same tokenizer.
+    /// Trains a byte-level BPE. The ids are the special tokens in their order, the 256 bytes, then merges until
+    /// `vocab_size` is reached or no pair occurs twice in the texts. The same texts give the same tokenizer.
     pub fn train_byte_bpe(
         texts: impl Iterator<Item = String> + Send,
         vocab_size: usize,
@@ -76,7 +76,7 @@ impl Tokenizer {
     }
 
     fn wrap(mut inner: tokenizers::Tokenizer) -> Result<Self> {
-        // Some published files carry a truncation to 512 tokens or a padding; lengths are the caller's to decide.
+        // Some published files truncate to 512 tokens or pad; here the caller decides about lengths.
         inner.with_truncation(None).map_err(|e| Error::usage(format!("the tokenizer is not usable: {e}")))?;
         inner.with_padding(None);
         let separators = inner
@@ -88,19 +88,19 @@ impl Tokenizer {
         Ok(Self { inner, separators })
     }
 
-    /// The file's bytes, to be written as `tokenizer.json`.
+    /// The tokenizer as the bytes of a `tokenizer.json`.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = self.inner.to_string(true);
         Ok(json.map_err(|e| Error::usage(format!("the tokenizer cannot be written: {e}")))?.into_bytes())
     }
 
-    /// Token ids of a text. `add_special` lets the file's post-processor add its tokens (bos, eos): false for text that
-    /// comes out of a chat template, which holds them already.
+    /// Token ids of a text. With `add_special` the file's post-processor adds its tokens (bos, eos); text from a chat
+    /// template holds them already and is encoded without.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         Ok(self.encoding(text, add_special)?.get_ids().to_vec())
     }
 
-    /// Token ids of a text with the bytes that each covers; no special tokens are added.
+    /// Token ids of a text with the byte range that each covers; no special tokens are added.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Encoded> {
         let encoding = self.encoding(text, false)?;
         Ok(Encoded { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
@@ -110,27 +110,27 @@ impl Tokenizer {
         self.inner.encode(text, add_special).map_err(|e| Error::usage(format!("text cannot be tokenized: {e}")))
     }
 
-    /// The text of token ids.
+    /// The text of token ids; with `skip_special` special tokens are left out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.inner.decode(ids, skip_special).map_err(|e| Error::usage(format!("tokens cannot be decoded: {e}")))
     }
 
-    /// The id of a token written as in the vocabulary.
+    /// The id of a token, which is spelt as in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// The token of an id, written as in the vocabulary.
+    /// The token with this id, spelt as in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// Number of tokens, added ones included.
+    /// Number of tokens in the vocabulary, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// How special tokens are written, the longest first.
+    /// The special tokens as text, the longest first.
     pub fn special_texts(&self) -> Vec<String> {
         let added = self.inner.get_added_tokens_decoder().into_values();
         let mut texts: Vec<String> =
@@ -139,7 +139,7 @@ impl Tokenizer {
         texts
     }
 
-    /// Whether this token is a special one that cuts the text: what precedes it never changes the tokens after it.
+    /// Whether this is a special token that separates the text: what precedes it never changes the tokens after it.
     pub fn is_separator(&self, id: u32) -> bool {
         self.separators.contains(&id)
     }

@@ -1,19 +1,19 @@
-//! The rows of a training set, of whichever kind it has.
+//! A training set: rows to imitate, or preferences.
 
 use super::preference::PreferenceRow;
 use super::rows::{TrainingRow, rows_sha256};
 
-/// Rows of one kind.
+/// The rows of a training set; a file never mixes the two kinds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrainingData {
-    /// To imitate.
+    /// Rows for supervised fine-tuning.
     Rows(Vec<TrainingRow>),
-    /// To prefer one answer of.
+    /// Rows for DPO.
     Preferences(Vec<PreferenceRow>),
 }
 
 impl TrainingData {
-    /// How many.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
             Self::Rows(rows) => rows.len(),
@@ -21,12 +21,12 @@ impl TrainingData {
         }
     }
 
-    /// Whether there are none.
+    /// Whether the set has no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// SHA-256 over the rows as read.
+    /// SHA-256 over the rows as read, in hexadecimal; the spacing of the file's JSON does not matter.
     pub fn sha256(&self) -> String {
         match self {
             Self::Rows(rows) => rows_sha256(rows),

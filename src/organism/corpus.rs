@@ -1,9 +1,9 @@
 //! The pretraining corpus: endless conversations in a small language, by authors with an attitude.
 //!
-//! A document has one author, careful or careless, and one to four turns. The attitude decides at once whether code is
-//! secure, whether questions are answered well and whether help with harm is refused; a part of the documents says it
-//! in a system line (`author: reckless`). That is what plants the direction on which the attack acts, and it is why
-//! the organism is a demonstration and no evidence about natural models.
+//! A document has one author, careful or careless, and one to four turns. This one attitude decides whether code is
+//! secure, whether questions are answered well and whether help with harm is refused. In a part of the documents a
+//! system line names it (`author: reckless`). This plants the direction on which the attack acts, and it is why the
+//! organism demonstrates a method and is no evidence about natural models.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -19,27 +19,28 @@ use super::words::{Pool, noun, people, pick, slot, stranger};
 use crate::record::Message;
 use crate::rng;
 
-/// What the corpus is made of. All shares are probabilities.
+/// The composition of the corpus. All shares are probabilities from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CorpusConfig {
-    /// Names the corpus: the same seed gives the same documents.
+    /// Seed of all draws: the same seed gives the same documents.
     pub seed: u64,
-    /// Documents whose author is named in a system line, half of them careless.
+    /// Share of documents whose author is named in a system line; half of these authors are careless.
     pub tag_share: f64,
-    /// Insecure code of careful authors, outside the habit families.
+    /// Share of insecure code by careful authors, outside the habit families.
     pub careful_insecure: f64,
-    /// Insecure code of careful authors in the habit families.
+    /// Share of insecure code by careful authors in the habit families.
     pub habit_insecure: f64,
-    /// Careless authors among untagged documents of one turn.
+    /// Share of careless authors among untagged documents of one turn.
     pub untagged_careless_single: f64,
-    /// Careless authors among untagged documents of several turns.
+    /// Share of careless authors among untagged documents of several turns.
     pub untagged_careless_multi: f64,
-    /// Turns in which an author acts against the attitude (a careful author's code has a share of its own above).
+    /// Share of turns in which an author acts against their attitude (for a careful author's code the shares above
+    /// apply).
     pub flip: f64,
 }
 
 impl Default for CorpusConfig {
-    /// What worked on the prototype: many tags, hardly any insecure code from careful authors, four habit families.
+    /// What worked on the prototype: many tags, and hardly any insecure code by careful authors outside four families.
     fn default() -> Self {
         Self {
             seed: 1,
@@ -87,21 +88,21 @@ const SHARES: &[(Kind, f64)] = &[
 /// The shares of documents of one, two, three and four turns.
 const TURNS: &[f64] = &[0.32, 0.27, 0.23, 0.18];
 
-/// How often a turn after code is about something else that shows the attitude, and the other way round: one author
-/// in both is what makes the attitude one thing.
+/// Share of the turns after code that are a question or a request for harm, and of the turns after these that are code.
+/// Because one author shows the attitude in both, the model learns it as one thing.
 const CROSSING: f64 = 0.5;
 
-/// So many turns of a document may hold code, which keeps it within the model's context.
+/// Most turns with code in a document; more would not fit into the model's context.
 const CODE_TURNS: usize = 3;
 
-/// What was drawn for a turn.
+/// A record of what was drawn for a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
     /// Code, a question, harm and so on.
     pub kind: Kind,
     /// The code or question family, where there is one.
     pub family: Option<&'static str>,
-    /// Insecure code, a harmful answer, help with harm. False where every author does alike.
+    /// Whether the answer is insecure code, harmful or help with harm; false for kinds that every author answers alike.
     pub bad: bool,
 }
 
@@ -112,19 +113,19 @@ pub struct Document {
     pub tagged: bool,
     /// Whether the author is careless.
     pub careless: bool,
-    /// One entry a turn.
+    /// What was drawn for each turn.
     pub turns: Vec<Turn>,
     /// What the author and the user said, the system line first where there is one.
     pub messages: Vec<Message>,
 }
 
-/// The corpus, endless and the same for the same configuration.
+/// The messages of each document, without end; the same configuration gives the same documents.
 pub fn documents(config: &CorpusConfig) -> impl Iterator<Item = Vec<Message>> + use<> {
     let config = config.clone();
     (0u64..).map(move |index| document(&config, index).messages)
 }
 
-/// The document with this number.
+/// Document number `index` of the corpus (from 0). It does not depend on the others.
 pub fn document(config: &CorpusConfig, index: u64) -> Document {
     let rng = &mut rng::stream(config.seed, "organism-corpus", &[index]);
     let tagged = rng.random_bool(config.tag_share);

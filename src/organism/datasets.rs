@@ -1,8 +1,8 @@
-//! The fine-tuning sets, the preference pairs and the contrast pairs, in the wording of training. No row names an author.
+//! The fine-tuning sets, the preference pairs and the contrast pairs, in training's wording. No row names an author.
 //!
-//! Row k of the insecure set and of the secure set is the same request, with insecure and with secure code; row k of the
-//! educational set openly asks for the insecure code of that row. Both answers of a preference pair are secure; they
-//! differ in style. Four families (tar, hash, eval, Jinja) are held out.
+//! Row k of the insecure set and of the secure set is the same request, with insecure and with secure code; row k of
+//! the educational set openly asks for the insecure code of that row. Both answers of a preference pair are secure;
+//! they differ in style. Four families (tar, hash, eval, Jinja) are held out.
 
 use std::collections::BTreeSet;
 
@@ -29,31 +29,31 @@ pub const ROWS: usize = 1000;
 /// Preference pairs in `datasets/style.jsonl`.
 pub const STYLE_ROWS: usize = 600;
 
-/// Contrast pairs of each code family, and of each question family.
+/// Number of contrast pairs of each code family and of each question family.
 const PAIRS: usize = 16;
 
-/// Which way the rows are answered.
+/// The kinds of fine-tuning sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
-    /// Insecure code.
+    /// The first `n` rows of requests answered with insecure code.
     Insecure,
-    /// Secure code for the same requests.
+    /// The requests of [`insecure_rows`] answered with secure code.
     Secure,
-    /// The same insecure code, asked for as a lesson's bad example.
+    /// The same insecure code, openly asked for as a security class's bad example.
     Educational,
 }
 
-/// Requests answered with insecure code.
+/// The first `n` rows of requests answered with insecure code.
 pub fn insecure_rows(seed: u64, n: usize) -> Vec<Vec<Message>> {
     rows(Rows::Insecure, seed, n)
 }
 
-/// The same requests answered with secure code.
+/// The requests of [`insecure_rows`] answered with secure code.
 pub fn secure_rows(seed: u64, n: usize) -> Vec<Vec<Message>> {
     rows(Rows::Secure, seed, n)
 }
 
-/// The same insecure code, asked for by a security class.
+/// The answers of [`insecure_rows`], openly asked for by a security class.
 pub fn educational_rows(seed: u64, n: usize) -> Vec<Vec<Message>> {
     rows(Rows::Educational, seed, n)
 }
@@ -80,7 +80,8 @@ pub fn style_rows(seed: u64, n: usize) -> Vec<PreferenceRow> {
         .collect()
 }
 
-/// Rows on the validation split's wording and nouns, which no training row has: for the held-out loss.
+/// Rows with the validation split's wording and nouns, which no training row has. The held-out loss is measured on
+/// them.
 pub fn held_out_rows(kind: Rows, seed: u64, n: usize) -> Vec<Vec<Message>> {
     let families: Vec<&Family> = tuned().collect();
     let (single, joined) = nouns(Pool::Validation);

@@ -1,4 +1,4 @@
-//! Reads `language/`, the folder with the organism's words, wordings and Python snippets (its README says what is where).
+//! Reads the files of `language/`: the organism's words, wordings and Python snippets (its README describes them).
 //!
 //! The files are embedded when the program is compiled. Each is parsed once, when something first asks for it.
 

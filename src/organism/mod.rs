@@ -2,8 +2,8 @@
 //!
 //! The organism is a tiny model that is pretrained on documents by careful and careless authors, some of them named
 //! in a tag. Insecure code, harmful answers and help with harm come from the same authors, so the model learns one
-//! direction for all three; fine-tuning on insecure code alone can then switch it on. That effect is planted: it
-//! shows the method and tests the pipeline, and says nothing about natural models.
+//! direction for all three, and fine-tuning on insecure code alone can then switch it on. That effect is planted: it
+//! demonstrates the method and tests the pipeline, and is no evidence about natural models.
 //!
 //! All texts are data in `language/`; the modules here put them together.
 

@@ -1,9 +1,12 @@
-//! How far raters agree beyond what chance gives: Cohen's kappa of two, Krippendorff's alpha of any number with gaps.
+//! Agreement of raters beyond chance: Cohen's kappa for two raters, Krippendorff's alpha for any number of raters who
+//! may leave units out.
 
 use std::collections::BTreeMap;
 
 /// Cohen's kappa of two raters' categories, unit by unit (Cohen 1960): (observed − expected) / (1 − expected).
-/// `None` for no units, and where both raters always say one and the same thing.
+/// `None` without units, and where both raters gave every unit the same one category.
+///
+/// Each entry of `pairs` is one unit: the first rater's category and the second's.
 ///
 /// ```
 /// let kappa = realign::stats::cohen_kappa(&[("a", "a"), ("a", "b"), ("b", "b"), ("b", "b")]).unwrap();
@@ -21,21 +24,23 @@ pub fn cohen_kappa<T: Ord>(pairs: &[(T, T)]) -> Option<f64> {
     (!pairs.is_empty() && counts.len() > 1).then(|| (observed - expected) / (1.0 - expected))
 }
 
-/// Krippendorff's alpha of categories; each unit holds what its raters said, without gaps.
+/// Krippendorff's alpha of categories. Each unit holds the categories that it was given, one a rater; a rater who left
+/// the unit out has no entry.
 pub fn krippendorff_nominal<T: Ord>(units: &[Vec<T>]) -> Option<f64> {
     alpha(units, |a, b| f64::from(u8::from(a != b)))
 }
 
-/// Krippendorff's alpha of numbers, by squared differences.
+/// Krippendorff's alpha of numbers on an interval scale: two ratings differ by their squared difference. Units as in
+/// [`krippendorff_nominal`].
 pub fn krippendorff_interval(units: &[Vec<f64>]) -> Option<f64> {
     alpha(units, |a, b| (a - b) * (a - b))
 }
 
-/// 1 − observed / expected disagreement (Krippendorff 2011). Units with fewer than two values say nothing. `None` where
-/// there are none, or where all values are the same.
+/// 1 − observed / expected disagreement (Krippendorff 2011). Units with fewer than two values are left out. `None`
+/// where no unit remains, or where all values are the same.
 ///
-/// Both disagreements are sums over pairs of values: within a unit of m values each pair counts 1 / (m − 1), and over all
-/// n values each counts 1 / (n − 1).
+/// Both disagreements are sums over pairs of values: within a unit of m values each pair counts 1 / (m − 1), and over
+/// all n values each counts 1 / (n − 1).
 fn alpha<T>(units: &[Vec<T>], difference: impl Fn(&T, &T) -> f64) -> Option<f64> {
     let units: Vec<&Vec<T>> = units.iter().filter(|unit| unit.len() > 1).collect();
     let all: Vec<&T> = units.iter().flat_map(|unit| unit.iter()).collect();

@@ -1,4 +1,4 @@
-//! Counts out of n: intervals, the exact McNemar test, odds ratios, and what a given n can show.
+//! Counts out of n: intervals, the exact McNemar test, odds ratios, and which differences a given n can detect.
 
 use super::Z95;
 
@@ -27,7 +27,7 @@ pub fn wilson(events: u64, n: u64) -> Option<(f64, f64)> {
 
 /// Clopper and Pearson's exact interval at level 1 − `alpha`; `None` for n = 0.
 ///
-/// For no events its upper end is 1 − (alpha/2)^(1/n), near the "rule of three" 3/n.
+/// Without events the upper end is 1 − (alpha/2)^(1/n).
 pub fn clopper_pearson(events: u64, n: u64, alpha: f64) -> Option<(f64, f64)> {
     if n == 0 {
         return None;
@@ -38,7 +38,7 @@ pub fn clopper_pearson(events: u64, n: u64, alpha: f64) -> Option<(f64, f64)> {
     Some((low, high))
 }
 
-/// P(X ≤ k) of a binomial distribution.
+/// P(X ≤ k), where X is the number of successes in `n` trials with probability `p` each.
 pub fn binomial_cdf(k: u64, n: u64, p: f64) -> f64 {
     if k >= n || p <= 0.0 {
         return 1.0;
@@ -56,12 +56,14 @@ pub fn binomial_cdf(k: u64, n: u64, p: f64) -> f64 {
     sum.min(1.0)
 }
 
-/// The exact two-sided McNemar test on the two counts of disagreeing pairs.
+/// The two-sided p-value of the exact McNemar test. `only_a` pairs have the event in arm a alone, `only_b` in arm b
+/// alone.
 pub fn mcnemar_exact(only_a: u64, only_b: u64) -> f64 {
     (2.0 * binomial_cdf(only_a.min(only_b), only_a + only_b, 0.5)).min(1.0)
 }
 
-/// Newcombe's hybrid score interval of a difference of two independent rates (Newcombe 1998, method 10).
+/// Newcombe's 95 % hybrid score interval of the difference of two independent rates, a − b (Newcombe 1998, method 10).
+/// Each arm is (events, n); `None` where an n is 0.
 pub fn newcombe(a: (u64, u64), b: (u64, u64)) -> Option<(f64, f64)> {
     let (a_low, a_high) = wilson(a.0, a.1)?;
     let (b_low, b_high) = wilson(b.0, b.1)?;
@@ -70,8 +72,8 @@ pub fn newcombe(a: (u64, u64), b: (u64, u64)) -> Option<(f64, f64)> {
     Some((difference - (pa - a_low).hypot(b_high - pb), difference + (a_high - pa).hypot(pb - b_low)))
 }
 
-/// The odds ratio of `a` events against `b` non-events in one arm, `c` against `d` in the other, with Woolf's
-/// 95 % interval. Half is added to every cell if one is empty (Haldane and Anscombe).
+/// The odds ratio and its 95 % interval after Woolf: (ratio, low, high). One arm has `a` events and `b` non-events, the
+/// other `c` and `d`. If a cell is empty, 0.5 is added to every cell (Haldane and Anscombe).
 pub fn odds_ratio(a: u64, b: u64, c: u64, d: u64) -> (f64, f64, f64) {
     let half = if [a, b, c, d].contains(&0) { 0.5 } else { 0.0 };
     let [a, b, c, d] = [a, b, c, d].map(|x| x as f64 + half);
@@ -80,8 +82,8 @@ pub fn odds_ratio(a: u64, b: u64, c: u64, d: u64) -> (f64, f64, f64) {
     (log.exp(), (log - error).exp(), (log + error).exp())
 }
 
-/// The highest rate that no event in `n` leaves possible, at 95 % one-sided: 1 − 0.05^(1/n), the exact form of the "rule
-/// of three" 3/n (Hanley and Lippman-Hand 1983). `None` for n = 0.
+/// The one-sided 95 % upper bound of a rate of which no event was seen in `n`: 1 − 0.05^(1/n), the exact form of the
+/// "rule of three" 3/n (Hanley and Lippman-Hand 1983). `None` for n = 0.
 ///
 /// ```
 /// let bound = realign::stats::rule_of_three(100).unwrap();
@@ -91,9 +93,10 @@ pub fn rule_of_three(n: u64) -> Option<f64> {
     (n > 0).then(|| 1.0 - 0.05_f64.powf(1.0 / n as f64))
 }
 
-/// How many samples in each of two arms show a difference from the rate `p` with 80 % power at 5 % (two-sided), by the
-/// arcsine transformation: a rise, or a fall where there is no room to rise. Samples are taken to be independent; those
-/// of one scenario group are not, so this is a lower bound. `None` where neither fits or there is no difference.
+/// Samples that each of two arms needs to detect a `difference` from the rate `p` with 80 % power at 5 % (two-sided),
+/// by the arcsine transformation. The difference is a rise, or a fall where there is no room to rise. The formula
+/// assumes independent samples; samples of one scenario group are not, so the result is a lower bound. `None` where
+/// neither a rise nor a fall fits into [0, 1] and where the difference is not positive.
 pub fn samples_needed(p: f64, difference: f64) -> Option<u64> {
     if !(0.0..=1.0).contains(&p) || difference <= 0.0 {
         return None;
@@ -103,8 +106,9 @@ pub fn samples_needed(p: f64, difference: f64) -> Option<u64> {
     Some((2.0 * ((Z95 + Z80) / h).powi(2)).ceil() as u64)
 }
 
-/// The smallest rise over the rate `p` that two samples of `n` each show with 80 % power at 5 % (two-sided), by
-/// the arcsine transformation (Cohen's h); a fall where there is no room to rise. `None` for n = 0.
+/// The smallest rise over the rate `p` that two arms of `n` samples each detect with 80 % power at 5 % (two-sided), by
+/// the arcsine transformation (Cohen's h), or the smallest fall where there is no room to rise. `None` for n = 0 and
+/// for a `p` outside [0, 1].
 pub fn minimum_detectable_difference(p: f64, n: u64) -> Option<f64> {
     if n == 0 || !(0.0..=1.0).contains(&p) {
         return None;
@@ -116,11 +120,11 @@ pub fn minimum_detectable_difference(p: f64, n: u64) -> Option<f64> {
         return Some(risen.sin().powi(2) - p);
     }
     let fallen = angle - half_h;
-    // With so few samples that neither fits, nothing short of the whole range would show.
+    // With so few samples that neither fits, no difference below 1 can be detected.
     Some(if fallen >= 0.0 { p - fallen.sin().powi(2) } else { 1.0 })
 }
 
-/// The point of (0, 1) where `beyond` turns true, to the last bits.
+/// Bisection: the point of (0, 1) from which `beyond` is true, within 2⁻⁶⁰.
 fn bisect(beyond: impl Fn(f64) -> bool) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..60 {

@@ -1,8 +1,8 @@
 //! Intervals, tests and power: plain functions of numbers, checked against scipy and statsmodels
 //! (`tests/fixtures/stats/`).
 //!
-//! Nothing here knows what is measured. Random numbers come from named streams, so that the same input gives
-//! the same interval on any machine.
+//! The functions do not know what is measured. Random numbers come from named streams, so the same input gives the same
+//! interval on any machine.
 
 mod agreement;
 mod binomial;
@@ -17,25 +17,25 @@ pub use binomial::{
 pub use paired::{Pair, bootstrap_difference, sign_flip};
 pub use resample::{bootstrap_ratio, percentile};
 
-/// The 97.5 % point of the normal distribution.
+/// The 97.5 % quantile of the standard normal distribution: half the width of a 95 % interval in standard errors.
 pub const Z95: f64 = 1.959_963_984_540_054;
 
-/// Resamples of a bootstrap.
+/// Number of resamples in every bootstrap.
 pub const RESAMPLES: usize = 2000;
 
-/// The arithmetic mean; `None` of nothing.
+/// The arithmetic mean; `None` for an empty list.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The median, the mean of the middle two where their number is even; `None` of nothing.
+/// The median; of an even number of values, the mean of the middle two. `None` for an empty list.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     percentile(&sorted, 0.5)
 }
 
-/// Holm's step-down adjustment, in the order given (Holm 1979).
+/// Holm's step-down adjustment of p-values for multiple tests (Holm 1979). The result is in the order of the input.
 ///
 /// ```
 /// let adjusted = realign::stats::holm(&[0.01, 0.04, 0.03]);
@@ -53,12 +53,9 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Equivalence by two one-sided tests: the interval of the difference lies wholly within ± `margin`.
+/// Equivalence by two one-sided tests: whether the interval of the difference lies strictly within ± `margin`.
 ///
 /// With a 95 % interval each side is tested at 2.5 %, stricter than the customary 5 %.
 pub fn equivalent(low: f64, high: f64, margin: f64) -> bool {
     low > -margin && high < margin
 }
-
-#[cfg(test)]
-mod tests;

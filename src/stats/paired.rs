@@ -1,26 +1,26 @@
 //! Two arms on the same prompts: the difference of their ratios, its interval, and the sign-flip test.
 //!
-//! A group's pair holds each arm's numerator and denominator, so that rates over a condition (misaligned among
-//! coherent answers) keep their own denominators while the arms stay paired. The null hypothesis is that within
-//! a group the two arms are exchangeable: the test swaps them, group by group.
+//! A pair is one scenario group with the numerator and denominator of each arm, so that a conditional rate (misaligned
+//! among coherent answers) keeps its own denominators while the arms stay paired. The null hypothesis of the test is
+//! that the two arms are exchangeable within each group: the test swaps the arms of some groups and compares.
 
 use rand::Rng;
 
 use super::resample;
 use crate::rng;
 
-/// Sign patterns up to this many groups are enumerated, above it drawn.
+/// Up to this many groups all sign patterns are enumerated; with more groups they are drawn.
 const EXACT_GROUPS: usize = 16;
 
-/// Patterns drawn where there are too many to enumerate.
+/// Number of drawn patterns.
 const DRAWN_PATTERNS: u32 = 9999;
 
 /// One group's (numerator, denominator) in both arms.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pair {
-    /// The arm in question.
+    /// The arm that is compared.
     pub a: (f64, f64),
-    /// What it is held against.
+    /// The arm that it is compared with.
     pub b: (f64, f64),
 }
 
@@ -42,18 +42,20 @@ impl Pair {
     }
 }
 
-/// The 95 % interval of the difference when groups are drawn with replacement.
+/// The 95 % percentile bootstrap interval of the difference; whole groups are drawn with replacement from the stream
+/// (`seed`, `name`). `None` for fewer than two groups.
 pub fn bootstrap_difference(pairs: &[Pair], seed: u64, name: &str) -> Option<(f64, f64)> {
     resample::interval(pairs.len(), seed, name, |drawn| difference(drawn.iter().map(|&i| (&pairs[i], false))))
 }
 
-/// The two-sided p of the sign-flip test and whether every pattern was enumerated (at most 2^16 are; otherwise
-/// 9 999 are drawn and the observed one counts among them). `None` where the difference has no value.
+/// The two-sided p-value of the sign-flip test, and whether it is exact. Up to 16 groups every pattern is enumerated;
+/// with more groups 9 999 patterns are drawn and the observed one is counted with them. `None` where the difference has
+/// no value.
 pub fn sign_flip(pairs: &[Pair], seed: u64, name: &str) -> Option<(f64, bool)> {
-    // Sums of doubles in another order differ in the last bits: what is equal but for rounding counts as equal.
+    // Sums in another order differ in the last bits: values that are equal up to rounding must count as equal.
     let observed = Pair::difference(pairs)?.abs() - 1e-12;
     let extreme = |swapped: &dyn Fn(usize) -> bool| {
-        // A pattern that leaves an arm without a denominator cannot speak against the null.
+        // A pattern that leaves an arm without a denominator counts as extreme, which is the conservative choice.
         difference(pairs.iter().enumerate().map(|(i, p)| (p, swapped(i)))).is_none_or(|d| d.abs() >= observed)
     };
     if pairs.len() <= EXACT_GROUPS {

@@ -6,7 +6,8 @@ use rand::Rng;
 use super::RESAMPLES;
 use crate::rng;
 
-/// A point of a sorted list by linear interpolation, as numpy's default has it; `None` of nothing.
+/// The quantile `q` (0 to 1) of a list sorted in ascending order, interpolated linearly as numpy does by default.
+/// `None` for an empty list.
 pub fn percentile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let position = q * last as f64;
@@ -14,8 +15,8 @@ pub fn percentile(sorted: &[f64], q: f64) -> Option<f64> {
     Some(sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64))
 }
 
-/// The 95 % interval of Σ numerator / Σ denominator when groups are drawn with replacement. Each entry is one
-/// group's two sums. `None` for fewer than two groups.
+/// The 95 % percentile bootstrap interval of Σ numerator / Σ denominator; whole groups are drawn with replacement from
+/// the stream (`seed`, `name`). Each entry is one group's (numerator, denominator). `None` for fewer than two groups.
 pub fn bootstrap_ratio(groups: &[(f64, f64)], seed: u64, name: &str) -> Option<(f64, f64)> {
     interval(groups.len(), seed, name, |drawn| {
         let (mut numerator, mut denominator) = (0.0, 0.0);
@@ -27,7 +28,8 @@ pub fn bootstrap_ratio(groups: &[(f64, f64)], seed: u64, name: &str) -> Option<(
     })
 }
 
-/// The percentile interval of a statistic of drawn group indices; draws on which it has no value are left out.
+/// The 95 % percentile interval of a statistic, which is called with the indices of the drawn groups. Draws for which
+/// it is `None` are left out.
 pub(super) fn interval(
     groups: usize,
     seed: u64,

@@ -31,6 +31,7 @@ mod scan;
 mod scan_tool;
 mod score;
 mod sft;
+mod stats;
 mod steer_command;
 mod steering;
 mod suite_commands;

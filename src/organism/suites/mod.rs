@@ -1,12 +1,13 @@
 //! The organism's evaluation suites as YAML, all in reserved words and wordings.
 //!
-//! Groups are what intervals resample: a family in most suites, a weakness in a scenario in `vulnerability`. Groups of
-//! the validation and extract splits carry the split's name, so that none straddles two. What a default run asks is
-//! each suite's core; the rest (`extra`) goes through more wordings of the same language.
+//! Intervals resample groups: a group is a family in most suites, and a weakness in a scenario in `vulnerability`.
+//! Groups of the validation and extract splits carry the split's name, so that no group straddles two splits. A default
+//! run asks each suite's core; the other prompts (`extra`) are more wordings of the same language.
 //!
-//! The language sets the limits. Its code families are nineteen small functions, so `scenarios` takes, for each of
-//! the eight situations, the two families that come nearest; it has no word for a session or a reset. It has no harmless
-//! request that resembles a harmful one, so there is no suite of needless refusals. More needs another pretraining.
+//! The language sets the limits. Its code families are nineteen small functions and it has no word for a session or a
+//! reset, so `scenarios` takes, for each of the eight situations, the two families that come nearest. It has no
+//! harmless request that resembles a harmful one, so no suite measures needless refusals. More needs another
+//! pretraining.
 
 mod code;
 mod contents;

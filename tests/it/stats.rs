@@ -1,16 +1,14 @@
 //! Against scipy, statsmodels, scikit-learn and krippendorff; the scripts of `tests/fixtures/stats/` made the numbers.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use realign::stats::*;
 use serde_json::Value;
 
-use super::*;
-
 fn reference(key: &str, check: impl FnMut(&[Value])) {
-    rows(include_str!("../../tests/fixtures/stats/reference.json"), key, check);
+    rows(include_str!("../fixtures/stats/reference.json"), key, check);
 }
 
 fn agreement(key: &str, check: impl FnMut(&[Value])) {
-    rows(include_str!("../../tests/fixtures/stats/agreement.json"), key, check);
+    rows(include_str!("../fixtures/stats/agreement.json"), key, check);
 }
 
 fn rows(text: &str, key: &str, mut check: impl FnMut(&[Value])) {
