@@ -61,7 +61,8 @@ fn dead_links(page: &str, text: &str) -> Vec<String> {
         let (file, heading) = link.split_once('#').map_or((link.as_str(), None), |(file, at)| (file, Some(at)));
         let path = if file.is_empty() { root().join(page) } else { folder.join(file) };
         let there = path.exists();
-        let named = heading.is_none_or(|at| std::fs::read_to_string(&path).is_ok_and(|text| anchors(&text).contains(at)));
+        let named =
+            heading.is_none_or(|at| std::fs::read_to_string(&path).is_ok_and(|text| anchors(&text).contains(at)));
         if !there || !named {
             dead.push(format!("{page}: {link}"));
         }
