@@ -38,6 +38,9 @@ pub enum Error {
     /// Training would have spoilt the weights (NaN, infinite loss).
     #[error("{0}")]
     Diverged(String),
+    /// Something that no input can cause: a fault of this program.
+    #[error("{0}. This is a fault of realign and not of your input: please report it with the command you ran")]
+    Internal(String),
     /// The tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -60,6 +63,11 @@ impl Error {
     /// An error about how the program was asked to run.
     pub fn usage(message: impl std::fmt::Display) -> Self {
         Self::Usage(message.to_string())
+    }
+
+    /// An error that no input can cause.
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self::Internal(message.to_string())
     }
 
     /// The process's exit code: 1 a failed check, 2 bad use or input, 130 interrupted.

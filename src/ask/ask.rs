@@ -31,7 +31,9 @@ pub struct Ask<'a> {
     pub training_seed: Option<u64>,
     /// A system line before the conversation (the organism's author tag).
     pub system: Option<&'a str>,
-    /// Words behind the person's last turn (prompt arms).
+    /// Words before the person's last turn.
+    pub prefix: Option<&'a str>,
+    /// Words behind it.
     pub suffix: Option<&'a str>,
     /// Steering.
     pub intervention: Option<&'a dyn Intervention>,
@@ -50,8 +52,9 @@ impl Ask<'_> {
     fn messages(&self, prompt: &Prompt) -> Vec<Message> {
         let mut messages: Vec<Message> = self.system.map(Message::system).into_iter().collect();
         messages.extend(prompt.messages.iter().cloned());
-        if let (Some(suffix), Some(last)) = (self.suffix, messages.iter_mut().rfind(|m| m.role == Role::User)) {
-            last.content = format!("{} {suffix}", last.content);
+        if let Some(last) = messages.iter_mut().rfind(|m| m.role == Role::User) {
+            let parts = [self.prefix, Some(last.content.as_str()), self.suffix];
+            last.content = parts.into_iter().flatten().collect::<Vec<_>>().join(" ");
         }
         messages
     }

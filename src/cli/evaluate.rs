@@ -26,7 +26,7 @@ use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
-use crate::record::{Measurement, Metrics, SampleRecord, Split};
+use crate::record::{Measurement, Metrics, SampleRecord, Split, canonical_sha256};
 use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, judge_tallies, measure};
 use crate::subject::Model;
 
@@ -125,7 +125,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         vector_sha256: args.steering.vector.as_deref().map(fsio::sha256_file).transpose()?,
         coefficient: args.steering.coefficient,
         layers: args.steering.layers.as_deref(),
-        suites: suites.iter().map(|s| (s.name.clone(), fsio::sha256(format!("{:?}", s.prompts).as_bytes()))).collect(),
+        suites: suites.iter().map(|s| Ok((s.name.clone(), canonical_sha256(&s.prompts)?))).collect::<Result<_>>()?,
         n: args.n,
         seed: args.seed,
         sampling: &sampling,
@@ -199,6 +199,7 @@ fn answer(
             draw: None,
             training_seed: None,
             system: None,
+            prefix: None,
             suffix: None,
             intervention,
             sampling,

@@ -11,19 +11,18 @@ use crate::data::template::PLAIN;
 use crate::error::Result;
 use crate::eval::confine::Level;
 use crate::eval::is_judged;
-use crate::experiment::arm::Arm;
 use crate::experiment::artifacts::Artifacts;
 use crate::experiment::estimate::{estimate, estimate_of_shape};
 use crate::experiment::inputs::Inputs;
-use crate::experiment::plan::{Plan, PlanFile};
-use crate::experiment::published::{Published, read_plan, shape_alone};
+use crate::experiment::plan::{OpenPlan, Overrides, Plan, Published};
+use crate::experiment::published::shape_alone;
 use crate::experiment::run::run as start;
 use crate::experiment::work::{self, Work};
 use crate::model::config::DecoderConfig;
 use crate::model::device::DeviceChoice;
 use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
-use crate::subject::{Model, ORGANISM};
+use crate::subject::Model;
 
 /// Attack, repair, controls, steering, scoring and report.
 ///
@@ -56,7 +55,7 @@ pub struct RunArgs {
     pub preset: Option<String>,
     /// Only these arms (base is always there); may be repeated.
     #[arg(long = "arm", value_name = "ARM")]
-    pub arms: Vec<Arm>,
+    pub arms: Vec<String>,
     /// Only these suites, by name or file; may be repeated.
     #[arg(long = "suite", value_name = "SUITE")]
     pub suites: Vec<String>,
@@ -90,32 +89,28 @@ pub struct RunArgs {
 
 /// Runs the command.
 pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
-    let file = args.plan.as_deref().map(read_plan).transpose()?.unwrap_or_default();
-    let own = file.model.clone();
-    let typed = PlanFile {
+    let over = Overrides {
         model: args.model.clone(),
         attack: args.attack.clone(),
         repair: args.repair.clone(),
         preset: args.preset.clone(),
-        arms: (!args.arms.is_empty()).then(|| args.arms.clone()),
-        suites: (!args.suites.is_empty()).then(|| args.suites.clone()),
+        arms: args.arms.clone(),
+        suites: args.suites.clone(),
         seed: args.seed,
-        judges: (!args.judge.judges.is_empty()).then(|| args.judge.judges.clone()),
+        judges: args.judge.judges.clone(),
         python: args.python.clone(),
         dtype: args.dtype,
         device: args.device,
-        quick: args.quick.then_some(true),
-        ..PlanFile::default()
+        quick: args.quick,
     };
-    let file = file.overlaid(typed);
-    if let (true, Some(shape)) = (args.dry_run, shape_alone(&file, own.as_deref())?) {
-        return outlook(args, file, &shape, progress);
+    let open = OpenPlan::read(args.plan.as_deref(), over)?;
+    if let (true, Some(shape)) = (args.dry_run, shape_alone(&open)?) {
+        return outlook(args, &open, &shape, progress);
     }
-    let published = file.published.clone();
-    let options =
-        LoadOptions { dtype: file.dtype.unwrap_or_default(), device: file.device.unwrap_or_default().open()? };
-    let model = Model::open_with(file.model.as_deref().unwrap_or(ORGANISM), None, &options, progress)?;
-    let mut plan = file.resolve(model.decoder.blocks.len())?;
+    let published = open.published.clone();
+    let options = LoadOptions { dtype: open.dtype, device: open.device.open()? };
+    let model = Model::open_with(&open.model, None, &options, progress)?;
+    let mut plan = open.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, Some(&model))?;
     ask_each(args.samples, &mut plan, &inputs);
     let parameters = model.decoder.config.parameters() as f64 / 1e6;
@@ -147,9 +142,9 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
 }
 
 /// What a plan would take, where there is only its model's shape to go by.
-fn outlook(args: &RunArgs, file: PlanFile, shape: &DecoderConfig, progress: Progress) -> Result<()> {
-    let published = file.published.clone();
-    let mut plan = file.resolve(shape.num_hidden_layers)?;
+fn outlook(args: &RunArgs, open: &OpenPlan, shape: &DecoderConfig, progress: Progress) -> Result<()> {
+    let published = open.published.clone();
+    let mut plan = open.resolve(shape.num_hidden_layers)?;
     let inputs = Inputs::read(&plan, None)?;
     ask_each(args.samples, &mut plan, &inputs);
     let parameters = shape.parameters() as f64 / 1e6;
@@ -176,20 +171,20 @@ fn announce(
 ) -> Result<Work> {
     let work = Work::of(plan, inputs, layers)?;
     published.iter().flat_map(|published| published.words(plan, inputs)).for_each(|words| progress.say(&words));
-    let rows = inputs.training.get("insecure").map_or(0, |s| s.rows.len());
-    let steps = plan.recipe.training.steps(rows);
-    let style = inputs.training.get("style").map(|set| {
-        let (pairs, steps) = (set.rows.len(), plan.recipe.style().training.steps(set.rows.len()));
-        format!("; repair+style on {pairs} preference pairs, {steps} steps")
-    });
-    let (trained, style) = (work.adapters - usize::from(style.is_some()), style.unwrap_or_default());
-    progress.say(&format!("train: {trained} adapters, {rows} rows, {steps} steps each{style}"));
+    for adapter in &plan.adapters {
+        let Some(set) = inputs.training.get(&adapter.name) else { continue };
+        let (rows, steps) = (set.rows.len(), adapter.recipe.training.steps(set.rows.len()));
+        let from = adapter.from.as_ref().map_or(String::new(), |parent| format!(", from {parent}"));
+        let seeds = if adapter.seeds.len() > 1 { format!(", {} seeds", adapter.seeds.len()) } else { String::new() };
+        progress.say(&format!("train {}{from}: {rows} rows of {}, {steps} steps{seeds}", adapter.name, adapter.set));
+    }
     let suites: Vec<&str> = inputs.suites.iter().map(|s| s.name.as_str()).collect();
     progress.say(&format!("ask: {} arms, {} answers to {}", plan.arms.len(), work.answers, suites.join(", ")));
     if work.cells > 0 {
         progress.say(&format!("sweep: {} cells, {} answers on the validation split", work.cells, work.cell_answers));
     }
-    for words in plan.left_out().iter().chain(&inputs.left_out) {
+    plan.warnings.iter().for_each(|words| progress.say(&format!("warning: {words}")));
+    for words in plan.left_out.iter().chain(&inputs.left_out) {
         progress.say(&format!("left out: {words}"));
     }
     Ok(work)
@@ -201,11 +196,12 @@ fn announce_judges(plan: &Plan, inputs: &Inputs, work: &Work, price: Option<(f64
         progress.say(HOW_TO_JUDGE);
     }
     let (mut asked, mut sweep) = (Ahead::default(), Ahead::default());
-    for &arm in &plan.arms {
-        for draw in work::draws(plan, arm) {
+    for arm in &plan.arms {
+        let seeds = arm.seeds().len();
+        for draw in arm.draws() {
             for suite in work::suites(inputs, arm) {
-                for (prompt, answers) in work::asked(suite, &work::samples(plan, suite, draw)) {
-                    asked.add(suite.kind, prompt, answers as u64, suite.max_tokens);
+                for (prompt, answers) in work::asked(suite, &work::samples(plan, arm, suite, draw)) {
+                    asked.add(suite.kind, prompt, (seeds * answers) as u64, suite.max_tokens);
                 }
             }
         }

@@ -14,13 +14,14 @@ use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
 use crate::eval::suite::Suite;
+use crate::experiment::grid;
 use crate::experiment::inputs::{read_pairs, read_suite, validation};
-use crate::experiment::plan::{EMBEDDED, PlanFile};
+use crate::experiment::plan::{OpenPlan, Overrides};
 use crate::experiment::steering::{self, Trial};
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::progress::Progress;
-use crate::record::{Measurement, SweepCell};
+use crate::record::{Measurement, Operator, Site, SteerSpec, SweepCell, canonical_sha256};
 use crate::report::sweep_csv;
 use crate::score::{self, Better, Goal, UTILITY_FLOOR, metric};
 use crate::steer::{AddVector, SteeringVector, Unit, vector::sidecar};
@@ -52,11 +53,11 @@ pub struct ExtractArgs {
     /// Whose residual stream.
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// JSONL of {"target", "group", "messages", "positive", "negative"}, or `embedded` (in the organism's language).
-    #[arg(long, value_name = "FILE", default_value = EMBEDDED)]
+    /// JSONL of {"target", "group", "messages", "positive", "negative"}, or `embedded:contrast.jsonl` (in the organism's language).
+    #[arg(long, value_name = "FILE", default_value = "embedded:contrast.jsonl")]
     pub pairs: String,
     /// Which of the pairs: those of this target. Embedded are insecure, harmful and six families (CWE-89 and so on).
-    #[arg(long, default_value = steering::TARGET)]
+    #[arg(long, default_value = "insecure")]
     pub target: String,
     /// How pairs become a direction.
     #[arg(long, value_enum, default_value_t = Method::MeanDifference)]
@@ -214,14 +215,14 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     let (model, decoder) = args.subject.open(progress)?;
     let vector = open_vector(&model, &args.vector)?;
     let goal = goal(args)?;
-    let usual = PlanFile { model: Some(args.subject.base.model.clone()), ..PlanFile::default() };
-    let usual = usual.resolve(model.decoder.blocks.len())?;
+    let over = Overrides { model: Some(args.subject.base.model.clone()), ..Overrides::default() };
+    let usual = OpenPlan::read(None, over)?.resolve(model.decoder.blocks.len())?;
     let temperature = args.temperature.unwrap_or(usual.sampling.temperature);
     let sampling = Sampling { temperature, ..usual.sampling.clone() }.checked()?;
     let layers = match &args.layers {
-        Some(layers) => steering::layers(Some(layers), model.decoder.blocks.len())?,
+        Some(layers) => grid::layers(Some(layers), model.decoder.blocks.len())?,
         None => {
-            let all = steering::layers(None, model.decoder.blocks.len())?;
+            let all = grid::layers(None, model.decoder.blocks.len())?;
             all.into_iter().filter(|layer| vector.layers().contains(layer)).collect()
         }
     };
@@ -249,7 +250,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         coefficients: args.coefficients.clone(),
         metric: args.metric.clone(),
         aim: args.aim,
-        suites: suites.iter().map(|s| (s.name.clone(), fsio::sha256(format!("{:?}", s.prompts).as_bytes()))).collect(),
+        suites: suites.iter().map(|s| Ok((s.name.clone(), canonical_sha256(&s.prompts)?))).collect::<Result<_>>()?,
         question_samples: args.question_samples,
         seed: args.seed,
         temperature: sampling.temperature,
@@ -269,12 +270,20 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         question_samples: args.question_samples,
         sampling: &sampling,
     };
-    let cells = steering::grid("steered", &vector.about.target, &settings.layers, &settings.coefficients);
+    let like = SteerSpec {
+        vector: vector.about.target.clone(),
+        draw: None,
+        operator: Operator::Add,
+        site: Site::ResidPost,
+        layers: Vec::new(),
+        coefficient: 0.0,
+    };
+    let cells = grid::grid("steered", &like, &settings.layers, &settings.coefficients);
     let bar = progress.bar("steering sweep", cells.len() as u64);
     let mut measured = Vec::new();
     for cell in &cells {
         let path = args.out.join("samples").join(format!("{}.jsonl", cell.name()));
-        let added = || AddVector::new(&vector, &[cell.layer], cell.coefficient, Unit::ResidualNorm);
+        let added = || AddVector::new(&vector, &cell.steer.layers, cell.coefficient(), Unit::ResidualNorm);
         measured.push(trial.measure(cell, &path, || Ok((decoder.clone(), Some(added()?))))?);
         bar.add(1);
     }

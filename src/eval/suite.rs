@@ -82,7 +82,7 @@ pub struct Suite {
 }
 
 /// One text that is asked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Prompt {
     /// `ID`, or `ID#k` for paraphrase k (from 0) of several, or `ID#NAME` for one of several phrasings.
     pub id: String,

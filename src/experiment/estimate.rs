@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::arm::Arm;
 use super::inputs::{CHARACTERS_A_TOKEN, Inputs};
 use super::plan::Plan;
 use super::work::{self, Work};
@@ -111,11 +110,12 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
         one = started.elapsed().as_secs_f64() / (BLOCK_TOKENS * inner * hidden) as f64;
     }
     let forward_token = one * config.parameters() as f64 / process::workers(0) as f64;
+    let base = &plan.arms[0];
     let asked: Vec<(usize, usize)> = inputs
         .suites
         .iter()
         .flat_map(|suite| {
-            work::asked(suite, &work::samples(plan, suite, None)).into_iter().map(move |(p, _)| (suite, p))
+            work::asked(suite, &work::samples(plan, base, suite, None)).into_iter().map(move |(p, _)| (suite, p))
         })
         .map(|(suite, prompt)| {
             let characters: usize = prompt.messages.iter().map(|message| message.content.len()).sum();
@@ -145,7 +145,7 @@ pub fn estimate(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer) ->
     let forward_token = forward_seconds(&model.decoder)? / workers;
     let jobs = probe_jobs(plan, model, inputs)?;
     let batch_tokens: usize = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).sum();
-    let step_tokens = plan.recipe.training.effective_batch() as f64 * row_tokens(inputs);
+    let step_tokens = step_rows(plan) as f64 * row_tokens(inputs);
     let probe = forward_token * (batch_tokens as f64 + BACKWARD * PROBE_STEPS as f64 * step_tokens);
     let rates = match probe < PROBE_SECONDS && !jobs.is_empty() {
         true => measured_rates(plan, model, inputs, &jobs)?,
@@ -189,8 +189,9 @@ fn forward_seconds(decoder: &Decoder) -> Result<f64> {
 /// One batch a core of the base arm's own questions, spread evenly over them.
 fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job>> {
     let mut all = Vec::new();
-    for suite in work::suites(inputs, Arm::Base) {
-        for (prompt, samples) in work::asked(suite, &work::samples(plan, suite, None)) {
+    let base = &plan.arms[0];
+    for suite in work::suites(inputs, base) {
+        for (prompt, samples) in work::asked(suite, &work::samples(plan, base, suite, None)) {
             all.extend((0..samples).map(|_| (suite.max_tokens, prompt.messages.clone())));
         }
     }
@@ -222,9 +223,10 @@ fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> 
 
 /// Seconds of a token in training, from a step on the real rows with the real recipe.
 fn train_seconds(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<f64> {
-    let (Some(adapter), recipe) = (work::adapters(plan).into_iter().next(), &plan.recipe) else { return Ok(0.0) };
     // Preferences are learnt after all others only, so that they are never the first.
-    let Some(TrainingData::Rows(rows)) = inputs.training.get(work::training_set(adapter)).map(|set| &set.rows) else {
+    let Some(adapter) = plan.adapters.first() else { return Ok(0.0) };
+    let recipe = &adapter.recipe;
+    let Some(TrainingData::Rows(rows)) = inputs.training.get(&adapter.name).map(|set| &set.rows) else {
         return Ok(0.0);
     };
     let some = (recipe.training.effective_batch() * PROBE_STEPS as usize).min(rows.len());
@@ -252,6 +254,11 @@ fn check_seconds(scorer: &Scorer) -> f64 {
     seconds
 }
 
+/// Rows of a training step.
+fn step_rows(plan: &Plan) -> usize {
+    plan.adapters.first().map_or(0, |adapter| adapter.recipe.training.effective_batch())
+}
+
 fn row_tokens(inputs: &Inputs) -> f64 {
     let (tokens, rows) = inputs.training.values().fold((0, 0), |(t, r), set| (t + set.tokens, r + set.rows.len()));
     tokens as f64 / rows.max(1) as f64
@@ -274,7 +281,7 @@ fn working_bytes(
     // Each row has a cache, and each worker a prompt's beside them.
     let decoding =
         (rows + workers) as u64 * memory::cache_bytes(config, longest) + (16 * rows * config.vocab_size) as u64;
-    let recipe = &plan.recipe;
+    let recipe = plan.adapters.first().map_or_else(Recipe::default, |adapter| adapter.recipe.clone());
     let longest_row = recipe.encoding_for(config).max_length.min((4.0 * row_tokens(inputs)) as usize);
     let training = match work.adapters {
         0 => 0,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::arm::Arm;
-use super::plan::{EMBEDDED, Plan};
+use super::plan::{AdapterPlan, EMBEDDED, Plan, VectorMethod};
 use crate::data::collate::encode_each;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
@@ -13,6 +12,7 @@ use crate::data::rows::{TrainingRow, parse_rows};
 use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
+use crate::finetune::recipe::{Method, Recipe};
 use crate::fsio;
 use crate::organism::{self, Rows};
 use crate::record::{DataIdentity, Split, SuiteKind};
@@ -23,9 +23,6 @@ const HELD_OUT: usize = 100;
 
 /// Of code and English in the vocabularies of today's models, about.
 pub const CHARACTERS_A_TOKEN: usize = 4;
-
-/// The embedded contrast pairs.
-const CONTRAST: &str = "datasets/contrast.jsonl";
 
 /// A training set as it will be used.
 pub struct TrainingSet {
@@ -39,12 +36,12 @@ pub struct TrainingSet {
 
 /// What a run reads.
 pub struct Inputs {
-    /// `insecure`, `secure`, and `educational` and `style` where they are used.
+    /// By adapter.
     pub training: BTreeMap<String, TrainingSet>,
-    /// Rows of the same kinds that are never trained on.
+    /// Rows that are never trained on, by the name of the data that they belong to.
     pub held_out: BTreeMap<String, Vec<TrainingRow>>,
-    /// For steering vectors.
-    pub pairs: Vec<ContrastPair>,
+    /// For steering vectors, by their data.
+    pub pairs: BTreeMap<String, Vec<ContrastPair>>,
     /// In the plan's order.
     pub suites: Vec<Suite>,
     /// The suites of the sweep, cut down to its prompts.
@@ -61,23 +58,28 @@ impl Inputs {
         let mut inputs = Self {
             training: BTreeMap::new(),
             held_out: BTreeMap::new(),
-            pairs: Vec::new(),
+            pairs: BTreeMap::new(),
             suites: Vec::new(),
             validation: Vec::new(),
             identities: BTreeMap::new(),
             left_out: Vec::new(),
         };
-        inputs.training_set(plan, model, "insecure", &plan.attack, Rows::Insecure)?;
-        inputs.training_set(plan, model, "secure", &plan.repair, Rows::Secure)?;
-        if let (Some(spec), true) = (&plan.educational, plan.arms.contains(&Arm::EducationalControl)) {
-            inputs.training_set(plan, model, "educational", spec, Rows::Educational)?;
+        for adapter in &plan.adapters {
+            match adapter.recipe.method {
+                Method::Sft => inputs.training_set(plan, adapter, model)?,
+                Method::Dpo => inputs.preference_set(adapter, model)?,
+            }
         }
-        if let (Some(spec), true) = (&plan.style, plan.arms.contains(&Arm::RepairStyle)) {
-            inputs.style_set(plan, model, spec)?;
+        for vector in &plan.vectors {
+            if let VectorMethod::MeanDifference { pairs: spec, .. } = &vector.method
+                && !inputs.pairs.contains_key(spec)
+            {
+                let (name, bytes) = source(spec)?;
+                let pairs = contrast_pairs(&name, &bytes)?;
+                inputs.identify(&set_name(spec), &name, &bytes, pairs.len());
+                inputs.pairs.insert(spec.clone(), pairs);
+            }
         }
-        let (name, bytes) = source(&plan.contrast, CONTRAST)?;
-        inputs.pairs = contrast_pairs(&name, &bytes)?;
-        inputs.identify("contrast", &name, &bytes, inputs.pairs.len());
         for spec in &plan.suites {
             let (name, bytes) = suite_source(spec, plan.model == ORGANISM)?;
             let suite = Suite::parse(&name, text(&name, &bytes)?)?;
@@ -98,61 +100,64 @@ impl Inputs {
         self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
     }
 
-    fn training_set(&mut self, plan: &Plan, model: Option<&Model>, name: &str, spec: &str, kind: Rows) -> Result<()> {
-        let (source, bytes) = source(spec, &format!("datasets/{name}.jsonl"))?;
+    fn training_set(&mut self, plan: &Plan, adapter: &AdapterPlan, model: Option<&Model>) -> Result<()> {
+        let (source, bytes) = source(&adapter.data)?;
         let mut rows = parse_rows(&source, text(&source, &bytes)?)?;
-        self.identify(name, &source, &bytes, rows.len());
-        let held_out = if spec == EMBEDDED {
-            let row = |messages| TrainingRow::Conversation { messages };
-            organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().map(row).collect()
-        } else {
-            rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT))
+        self.identify(&adapter.set, &source, &bytes, rows.len());
+        let held_out = match organism_rows(&adapter.data) {
+            Some(kind) => {
+                let row = |messages| TrainingRow::Conversation { messages };
+                organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().map(row).collect()
+            }
+            None => rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT)),
         };
-        rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
-        let (read, (rows, tokens)) = (rows.len(), learnable(rows, plan, model));
-        if !held_out.is_empty() {
-            self.held_out.insert(name.to_string(), learnable(held_out, plan, model).0);
+        rows.truncate(adapter.max_train_rows.unwrap_or(usize::MAX));
+        let (read, (rows, tokens)) = (rows.len(), learnable(rows, &adapter.recipe, model));
+        if !held_out.is_empty() && !self.held_out.contains_key(&adapter.set) {
+            self.held_out.insert(adapter.set.clone(), learnable(held_out, &adapter.recipe, model).0);
         }
-        self.add(plan, model, name, source, (TrainingData::Rows(rows), tokens), read)
+        self.add(adapter, model, source, (TrainingData::Rows(rows), tokens), read)
     }
 
-    fn style_set(&mut self, plan: &Plan, model: Option<&Model>, spec: &str) -> Result<()> {
-        let (source, bytes) = source(spec, "datasets/style.jsonl")?;
+    fn preference_set(&mut self, adapter: &AdapterPlan, model: Option<&Model>) -> Result<()> {
+        let (source, bytes) = source(&adapter.data)?;
         let mut rows = parse_preferences(&source, text(&source, &bytes)?)?;
-        self.identify("style", &source, &bytes, rows.len());
-        rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
+        self.identify(&adapter.set, &source, &bytes, rows.len());
+        rows.truncate(adapter.max_train_rows.unwrap_or(usize::MAX));
         let read = rows.len();
         let Some(model) = model else {
             let text = |row: &PreferenceRow| serde_json::to_string(row).unwrap_or_default().len();
             let tokens = rows.iter().map(text).sum::<usize>() / CHARACTERS_A_TOKEN;
-            return self.add(plan, None, "style", source, (TrainingData::Preferences(rows), tokens), read);
+            return self.add(adapter, None, source, (TrainingData::Preferences(rows), tokens), read);
         };
-        let length = plan.recipe.encoding(model).max_length;
+        let length = adapter.recipe.encoding(model).max_length;
         let encoded = encode_each_preference(&rows, &model.tokenizer, &model.template, length);
         let tokens = encoded.iter().flatten().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
         let rows = rows.into_iter().zip(encoded).filter(|(_, pair)| pair.is_ok()).map(|(row, _)| row).collect();
-        self.add(plan, Some(model), "style", source, (TrainingData::Preferences(rows), tokens), read)
+        self.add(adapter, Some(model), source, (TrainingData::Preferences(rows), tokens), read)
     }
 
     /// Keeps what could be learnt from of `read` rows, and says what could not.
     fn add(
         &mut self,
-        plan: &Plan,
+        adapter: &AdapterPlan,
         model: Option<&Model>,
-        name: &str,
         source: String,
         (rows, tokens): (TrainingData, usize),
         read: usize,
     ) -> Result<()> {
         if let (Some(model), true) = (model, rows.len() < read) {
-            let length = plan.recipe.encoding(model).max_length;
+            let length = adapter.recipe.encoding(model).max_length;
             let lost = read - rows.len();
-            self.left_out.push(format!("{lost} of {read} rows of {name}: no answer begins within {length} tokens"));
+            let words = format!("{lost} of {read} rows of {}: no answer begins within {length} tokens", adapter.set);
+            if !self.left_out.contains(&words) {
+                self.left_out.push(words);
+            }
         }
         if rows.is_empty() {
             return Err(Error::file(&source, "holds no rows to train on"));
         }
-        self.training.insert(name.to_string(), TrainingSet { name: source, rows, tokens });
+        self.training.insert(adapter.name.clone(), TrainingSet { name: source, rows, tokens });
         Ok(())
     }
 
@@ -163,24 +168,45 @@ impl Inputs {
 }
 
 /// The rows that have a target within the recipe's length, and their tokens.
-fn learnable(rows: Vec<TrainingRow>, plan: &Plan, model: Option<&Model>) -> (Vec<TrainingRow>, usize) {
+fn learnable(rows: Vec<TrainingRow>, recipe: &Recipe, model: Option<&Model>) -> (Vec<TrainingRow>, usize) {
     let Some(model) = model else {
         let characters: usize = rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default().len()).sum();
         return (rows, characters / CHARACTERS_A_TOKEN);
     };
-    let encoded = encode_each(&rows, &model.tokenizer, &model.template, &plan.recipe.encoding(model));
+    let encoded = encode_each(&rows, &model.tokenizer, &model.template, &recipe.encoding(model));
     let tokens = encoded.iter().flatten().map(|example| example.ids.len()).sum();
     (rows.into_iter().zip(encoded).filter(|(_, encoded)| encoded.is_ok()).map(|(row, _)| row).collect(), tokens)
 }
 
-/// A file's bytes, or those of the one that travels in the binary.
-fn source(spec: &str, embedded_path: &str) -> Result<(String, Vec<u8>)> {
-    if spec != EMBEDDED {
+/// A file's bytes, or those of a data set of the binary.
+fn source(spec: &str) -> Result<(String, Vec<u8>)> {
+    let Some(name) = spec.strip_prefix(EMBEDDED) else {
         return Ok((spec.to_string(), fsio::read_bytes(Path::new(spec))?));
+    };
+    let path = if name.contains('/') { name.to_string() } else { format!("datasets/{name}") };
+    let Some(bytes) = embedded::file(&path) else {
+        let known = embedded::files_under("datasets");
+        let known: Vec<&str> = known.iter().filter_map(|(path, _)| path.strip_prefix("datasets/")).collect();
+        let message = format!("there is no embedded data set `{name}`; there are {}", known.join(", "));
+        return Err(Error::usage(message));
+    };
+    Ok((format!("{EMBEDDED}{path}"), bytes.to_vec()))
+}
+
+/// Which of the organism's own sets an embedded one is: its generator writes more rows of the kind, which no set holds.
+fn organism_rows(spec: &str) -> Option<Rows> {
+    match spec.strip_prefix(EMBEDDED)? {
+        "insecure.jsonl" => Some(Rows::Insecure),
+        "secure.jsonl" => Some(Rows::Secure),
+        "educational.jsonl" => Some(Rows::Educational),
+        _ => None,
     }
-    let bytes =
-        embedded::file(embedded_path).ok_or_else(|| Error::usage(format!("this build carries no {embedded_path}")))?;
-    Ok((format!("embedded:{embedded_path}"), bytes.to_vec()))
+}
+
+/// `embedded:contrast.jsonl` → `contrast`.
+fn set_name(spec: &str) -> String {
+    let path = Path::new(spec.strip_prefix(EMBEDDED).unwrap_or(spec));
+    path.file_stem().map_or_else(|| spec.to_string(), |stem| stem.to_string_lossy().into_owned())
 }
 
 /// A suite by file, or by name from the edition of the model at hand.
@@ -191,16 +217,16 @@ pub fn read_suite(spec: &str, organism: bool) -> Result<Suite> {
 
 fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
     if Path::new(spec).is_file() {
-        return source(spec, "");
+        return source(spec);
     }
     if embedded::file(spec).is_some() {
-        return source(EMBEDDED, spec);
+        return source(&format!("{EMBEDDED}{spec}"));
     }
     let folder = if organism { "eval/organism" } else { "eval" };
     for name in [spec.to_string(), spec.replace('-', "_"), spec.replace('_', "-")] {
         let path = format!("{folder}/{name}.yaml");
         if embedded::file(&path).is_some() {
-            return source(EMBEDDED, &path);
+            return source(&format!("{EMBEDDED}{path}"));
         }
     }
     let known = embedded::files_under(folder);
@@ -246,9 +272,9 @@ pub fn validation(suites: &[Suite], code_prompts: usize) -> Vec<Suite> {
     suites.iter().filter(wanted).map(cut).filter(|s| !s.prompts.is_empty()).collect()
 }
 
-/// Contrast pairs: `embedded`, or a JSONL file.
+/// Contrast pairs: a JSONL file, or `embedded:NAME`.
 pub fn read_pairs(spec: &str) -> Result<Vec<ContrastPair>> {
-    let (name, bytes) = source(spec, CONTRAST)?;
+    let (name, bytes) = source(spec)?;
     contrast_pairs(&name, &bytes)
 }
 

@@ -1,11 +1,11 @@
 //! The experiment: what is trained, asked, scored and compared, in which order, and what of it is already done.
 
-pub mod arm;
 pub mod artifacts;
 pub mod card;
 pub mod comparison;
 pub mod estimate;
 pub mod export;
+pub mod grid;
 pub mod inputs;
 pub mod plan;
 pub mod pretrain;

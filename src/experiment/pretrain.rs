@@ -264,6 +264,7 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
                     draw: None,
                     training_seed: None,
                     system,
+                    prefix: None,
                     suffix: None,
                     intervention: None,
                     sampling: &sampling,

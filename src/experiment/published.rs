@@ -3,59 +3,16 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::arm::Arm;
 use super::inputs::Inputs;
-use super::plan::{Plan, PlanFile};
+use super::plan::{Effect, OpenPlan, Plan, Published};
 use super::work;
-use crate::data::embedded;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fsio;
 use crate::model::config::DecoderConfig;
 use crate::score::metric;
 use crate::stats::minimum_detectable_difference;
 use crate::stats::samples_needed;
 use crate::subject::ORGANISM;
-
-/// Where they lie in the binary.
-const FOLDER: &str = "eval/plans";
-
-/// What a plan repeats.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Published {
-    /// By whom and where.
-    pub source: String,
-    /// What was found.
-    pub effects: Vec<Effect>,
-    /// What this plan does otherwise.
-    #[serde(default)]
-    pub differences: Vec<String>,
-    /// The keys of the model's `config.json` that give its shape.
-    pub config: Value,
-}
-
-/// One difference between two arms.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Effect {
-    /// In words.
-    pub what: String,
-    /// The metric of ours that measures it.
-    pub metric: String,
-    /// The suite it was seen on; without it, all that the metric is defined on.
-    pub suite: Option<String>,
-    /// The arm before.
-    pub from: Arm,
-    /// The arm after.
-    pub to: Arm,
-    /// The published rates of both.
-    pub rates: [f64; 2],
-    /// Published answers an arm.
-    pub n: u64,
-}
 
 impl Published {
     /// What was found and whether the plan asks often enough to see it, a line each.
@@ -73,7 +30,10 @@ impl Effect {
         let Some(metric) = metric(&self.metric) else { return 0 };
         let suites = inputs.suites.iter().filter(|suite| metric.kinds.contains(&suite.kind));
         let suites = suites.filter(|suite| self.suite.as_ref().is_none_or(|name| *name == suite.name));
-        suites.flat_map(|suite| work::asked(suite, &work::samples(plan, suite, None))).map(|(_, n)| n as u64).sum()
+        suites
+            .flat_map(|suite| work::asked(suite, &work::samples(plan, &plan.arms[0], suite, None)))
+            .map(|(_, n)| n as u64)
+            .sum()
     }
 
     /// `asked` is how many answers an arm the plan asks.
@@ -104,31 +64,10 @@ impl Effect {
     }
 }
 
-/// Reads a plan: a file, or an embedded one by its name or path.
-pub fn read_plan(spec: &Path) -> Result<PlanFile> {
-    if spec.is_file() {
-        return PlanFile::parse(spec, &fsio::read_text(spec)?);
-    }
-    let name = spec.to_string_lossy();
-    for path in [name.to_string(), format!("{FOLDER}/{name}.yaml"), format!("{FOLDER}/{name}")] {
-        if let Some(text) = embedded::file(&path).filter(|_| path.starts_with(FOLDER)) {
-            let text = std::str::from_utf8(text).map_err(|e| Error::file(&path, e))?;
-            return PlanFile::parse(Path::new(&path), text);
-        }
-    }
-    Err(Error::usage(format!("there is no plan `{name}`: neither a file nor one of {}", names().join(", "))))
-}
-
-/// The embedded plans.
-pub fn names() -> Vec<String> {
-    let plans = embedded::files_under(FOLDER);
-    plans.iter().filter_map(|(path, _)| Some(path.rsplit('/').next()?.strip_suffix(".yaml")?.to_string())).collect()
-}
-
 /// The shape of a plan's model where no weights of it are at hand: that of a folder which holds a `config.json` and no
-/// safetensors, or, for the plan's `own` model, the one that it was published with.
-pub fn shape_alone(file: &PlanFile, own: Option<&str>) -> Result<Option<DecoderConfig>> {
-    let model = file.model.as_deref().unwrap_or(ORGANISM);
+/// safetensors, or, for the model that the plan itself names, the one that it was published with.
+pub fn shape_alone(plan: &OpenPlan) -> Result<Option<DecoderConfig>> {
+    let model = plan.model.as_str();
     let dir = Path::new(model);
     let config = dir.join("config.json");
     if model == ORGANISM {
@@ -138,8 +77,8 @@ pub fn shape_alone(file: &PlanFile, own: Option<&str>) -> Result<Option<DecoderC
         let bare = config.is_file() && fsio::list(dir, "safetensors")?.is_empty();
         return if bare { DecoderConfig::parse(&config, &fsio::read_text(&config)?).map(Some) } else { Ok(None) };
     }
-    match &file.published {
-        Some(published) if own == Some(model) => {
+    match &plan.published {
+        Some(published) if plan.own_model => {
             DecoderConfig::parse(Path::new("published.config"), &published.config.to_string()).map(Some)
         }
         _ => Ok(None),

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::artifacts::Artifacts;
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::record::{Manifest, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
+use crate::record::{ArmSpec, Manifest, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
 use crate::report::{ReportInput, render};
 use crate::scan::{ScanOptions, scan_many};
 use crate::score::{compare, default_comparisons, judge_tallies, measure};
@@ -42,12 +42,10 @@ pub fn read_manifest(at: &Artifacts) -> Result<Manifest> {
 /// measured on other prompts than the rest.
 pub fn read_samples(at: &Artifacts) -> Result<Vec<SampleRecord>> {
     let manifest = read_manifest(at)?;
-    let arms: Vec<String> = serde_json::from_value(manifest.plan["arms"].clone())
-        .map_err(|e| Error::file(at.manifest(), format!("`plan.arms`: {e}")))?;
-    let finished = |arm: &&String| manifest.timings.iter().any(|(stage, _)| *stage == format!("ask {arm}"));
+    let finished = |arm: &&ArmSpec| manifest.timings.iter().any(|(stage, _)| *stage == format!("ask {}", arm.name));
     let mut samples: Vec<SampleRecord> = Vec::new();
-    for arm in arms.iter().filter(finished) {
-        samples.extend(fsio::read_jsonl::<SampleRecord>(&at.samples(arm))?);
+    for arm in manifest.arms.iter().filter(finished) {
+        samples.extend(fsio::read_jsonl::<SampleRecord>(&at.samples(&arm.name))?);
     }
     if samples.is_empty() {
         return Err(Error::file(

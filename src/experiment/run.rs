@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::arm::{Arm, parent};
 use super::artifacts::Artifacts;
 use super::estimate::{Estimate, duration};
+use super::grid::{self, Cell};
 use super::inputs::Inputs;
-use super::plan::Plan;
+use super::plan::{AdapterPlan, Plan, VectorMethod};
 use super::reporting;
-use super::steering::{self, TARGET, Trial};
+use super::steering::{self, Trial};
 use super::work;
 use crate::adapter::{self, AdapterFile, attach};
 use crate::ask::scoring::Scorer;
@@ -25,7 +25,11 @@ use crate::model::device;
 use crate::model::hooks::Intervention;
 use crate::process;
 use crate::progress::Progress;
-use crate::record::{JudgeIdentity, JudgeUsage, Lineage, Manifest, SampleRecord, Split, SweepCell, TrainerState};
+use crate::record::{
+    ArmSpec, Choice, JudgeIdentity, JudgeUsage, Lineage, Manifest, SampleRecord, Split, SteerSpec, SweepCell,
+    TrainerState,
+};
+use crate::score::Goal;
 use crate::steer::{AddVector, SteeringVector, Unit};
 use crate::subject::Model;
 use crate::train::checkpoint::{self, STATE_FILE, SaveStrategy, Saving};
@@ -61,24 +65,33 @@ pub fn run(
     let manifest = begin(plan, model, inputs, scorer, estimate, &at)?;
     let judged = vec![JudgeUsage::default(); manifest.judges.len()];
     let mut run = Run { plan, model, inputs, scorer, at, manifest, progress, judged };
-    for name in ["attack", "repair", "repair+style", "secure-control", "educational-control"] {
-        run.stage(&format!("train {name}"), |run| run.train(name))?;
+    for adapter in &plan.adapters {
+        for (folder, seed) in adapter.trainings() {
+            run.stage(&format!("train {folder}"), |run| run.train(adapter, &folder, seed))?;
+        }
     }
     run.stage("vectors", Run::vectors)?;
-    for arm in plan.arms.iter().filter(|a| a.steering().is_none() && **a != Arm::RandomVector) {
-        run.stage(&format!("ask {arm}"), |run| run.answer(*arm, None))?;
+    for arm in plan.arms.iter().filter(|arm| !waits(arm)) {
+        run.stage(&format!("ask {}", arm.name), |run| run.answer(arm, None))?;
     }
     run.stage("steering sweep", Run::sweep)?;
     let cells = reporting::read_sweep(&run.at, &run.manifest)?;
-    for arm in plan.arms.iter().filter(|a| a.steering().is_some() || **a == Arm::RandomVector) {
-        // A random vector stands where the vector toward insecure code stood.
-        let like = if *arm == Arm::RandomVector { Arm::SteerInsecure } else { *arm };
-        match cells.iter().find(|c| c.chosen && c.arm == like.name()) {
-            Some(cell) => run.stage(&format!("ask {arm}"), |run| run.answer(*arm, Some(cell)))?,
-            None if like.name() != arm.name() && !plan.arms.contains(&like) => run.leave_out(format!(
-                "{arm}: it stands where {like} was chosen to stand, and {like} is not among the arms"
+    let chosen = |name: &str| cells.iter().find(|cell| cell.chosen && cell.arm == name);
+    for arm in plan.arms.iter().filter(|arm| waits(arm)) {
+        // A control stands where the arm stood that it is the control of.
+        let like = match arm.choice() {
+            Some(Choice::CellOf(other)) => other,
+            _ => &arm.name,
+        };
+        match chosen(like) {
+            Some(cell) => run.stage(&format!("ask {}", arm.name), |run| run.answer(arm, Some(cell)))?,
+            None if !plan.arms.iter().any(|other| other.name == *like) => run.leave_out(format!(
+                "{}: it takes the layers and the coefficient of {like}, and {like} is not among the arms",
+                arm.name
             )),
-            None => run.leave_out(format!("{arm}: no cell of the sweep keeps syntax and coherence above the floor")),
+            None => {
+                run.leave_out(format!("{}: no cell of the sweep keeps syntax and coherence above the floor", arm.name))
+            }
         }
     }
     let started = Instant::now();
@@ -88,6 +101,11 @@ pub fn run(
     progress.say(&took(&run.manifest));
     scorer.judges.say_usage(progress);
     Ok(run.at.report())
+}
+
+/// Whether an arm is asked after the sweep, which chooses its layers and coefficient.
+fn waits(arm: &ArmSpec) -> bool {
+    arm.choice().is_some()
 }
 
 /// Opens the run directory: a new one, or one that was begun with the same plan.
@@ -102,6 +120,9 @@ fn begin(
     let path = at.manifest();
     if path.exists() {
         let manifest: Manifest = fsio::read_json(&path)?;
+        if manifest.arms.is_empty() {
+            return Err(Error::file(at.root(), "was begun by an older version of realign; name another --out"));
+        }
         let mut differences = plan.differences(&manifest.plan);
         if manifest.model_sha256 != model.sha256 {
             differences.push("the model's weights have changed".into());
@@ -124,7 +145,8 @@ fn begin(
     }
     let manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").into(),
-        plan: serde_json::to_value(plan).map_err(|e| Error::usage(format!("plan: {e}")))?,
+        plan: serde_json::to_value(plan).map_err(|e| Error::internal(format!("plan: {e}")))?,
+        arms: plan.arms.clone(),
         model: model.name.clone(),
         model_sha256: model.sha256.clone(),
         organism: model.organism,
@@ -138,7 +160,7 @@ fn begin(
         judges: scorer.judges.identities().into_iter().map(|j| JudgeIdentity { usage: None, ..j }).collect(),
         sandbox: scorer.runner.describe(),
         interpreter: scorer.runner.interpreter().cloned(),
-        left_out: plan.left_out().into_iter().chain(inputs.left_out.iter().cloned()).collect(),
+        left_out: plan.left_out.iter().chain(&inputs.left_out).cloned().collect(),
         ..Manifest::default()
     };
     fsio::create_dir(at.root())?;
@@ -186,15 +208,17 @@ impl Run<'_> {
         }
     }
 
-    /// Trains one adapter; the repair goes on with the attack's, and style with the repair's. One that was stopped half way
-    /// goes on from its last checkpoint.
-    fn train(&mut self, name: &str) -> Result<()> {
-        if !work::adapters(self.plan).contains(name) {
-            return Ok(());
-        }
-        let recipe = &work::recipe(self.plan, name);
-        let set = &self.inputs.training[work::training_set(name)];
-        let parent_at = parent(name).map(|parent| self.at.adapter(parent));
+    /// Trains one adapter, from its parent's of the same seed where it has one. A training that was stopped half way goes on
+    /// from its last checkpoint.
+    fn train(&mut self, adapter: &AdapterPlan, folder: &str, seed: u64) -> Result<()> {
+        let mut recipe = adapter.recipe.clone();
+        recipe.training.seed = seed;
+        let recipe = &recipe;
+        let set = &self.inputs.training[&adapter.name];
+        let parent_at = match &adapter.from {
+            Some(parent) => Some(self.at.adapter(&self.plan.adapter(parent)?.folder(Some(seed)))),
+            None => None,
+        };
         let parent = parent_at.as_deref().map(adapter::read).transpose()?;
         let lineage = Lineage {
             base: self.model.name.clone(),
@@ -207,13 +231,13 @@ impl Run<'_> {
             benign: None,
             steps: 0,
             seed: recipe.training.seed,
-            recipe: serde_json::to_value(recipe).map_err(Error::usage)?,
+            recipe: serde_json::to_value(recipe).map_err(Error::internal)?,
             held_out_loss: BTreeMap::new(),
         };
-        let out = self.at.adapter(name);
+        let out = self.at.adapter(folder);
         let job = Job { model: self.model, data: &set.rows, recipe, parent: parent.as_ref(), lineage };
         let saving = Saving { strategy: SaveStrategy::Steps, steps: SAVE_STEPS, total_limit: 1 };
-        let keeping = Keeping { name: &format!("train {name}"), saving, logging_steps: 0 };
+        let keeping = Keeping { name: &format!("train {folder}"), saving, logging_steps: 0 };
         train_into(&out, &job, &keeping, self.progress)?;
 
         let trained = adapter::read(&out)?;
@@ -225,76 +249,85 @@ impl Run<'_> {
         }
         fsio::write_json(&out.join(adapter::LINEAGE_FILE), &lineage)?;
         checkpoint::remove(&out)?;
-        self.manifest.adapters.insert(name.to_string(), lineage);
+        self.manifest.adapters.insert(folder.to_string(), lineage);
         Ok(())
     }
 
     fn vectors(&mut self) -> Result<()> {
-        let steered = self.plan.arms.iter().any(|a| a.steering().is_some() || *a == Arm::RandomVector);
-        if steered {
-            let vector = steering::extract(self.model, &self.model.decoder, &self.inputs.pairs, TARGET)?;
-            vector.write(&self.at.vector(TARGET))?;
+        for vector in &self.plan.vectors {
+            if let VectorMethod::MeanDifference { pairs, target } = &vector.method {
+                let made = steering::extract(self.model, &self.model.decoder, &self.inputs.pairs[pairs], target)?;
+                made.write(&self.at.vector(&vector.name))?;
+            }
         }
         Ok(())
     }
 
-    fn decoder(&self, arm: Arm) -> Result<Decoder> {
-        match arm.adapter() {
-            Some(name) => attach(&self.model.decoder, &adapter::read(&self.at.adapter(name))?, false),
+    /// The model that an arm's answers come from, without its vectors.
+    fn decoder(&self, arm: &ArmSpec, training_seed: Option<u64>) -> Result<Decoder> {
+        match &arm.adapter {
+            Some(name) => {
+                let folder = self.plan.adapter(name)?.folder(training_seed);
+                attach(&self.model.decoder, &adapter::read(&self.at.adapter(&folder))?, false)
+            }
             None => Ok(self.model.decoder.clone()),
         }
     }
 
-    /// What is added to the residual stream; `name` is a target or `random-N`.
-    fn intervention(&self, name: &str, layer: usize, coefficient: f64) -> Result<Option<AddVector>> {
-        if coefficient == 0.0 {
+    /// What is added to the residual stream; nothing where the coefficient is 0.
+    fn intervention(&self, steer: &SteerSpec) -> Result<Option<AddVector>> {
+        if steer.coefficient == 0.0 {
             return Ok(None);
         }
-        let vector = SteeringVector::read(&self.at.vector(TARGET))?;
-        let vector = match name.strip_prefix("random-").and_then(|draw| draw.parse().ok()) {
-            Some(draw) => vector.random(self.plan.seed, draw),
-            None => vector,
+        let vector = match (&self.plan.vector(&steer.vector)?.method, steer.draw) {
+            (VectorMethod::Random { like, .. }, draw) => {
+                SteeringVector::read(&self.at.vector(like))?.random(self.plan.seed, u64::from(draw.unwrap_or(0)))
+            }
+            (VectorMethod::MeanDifference { .. }, _) => SteeringVector::read(&self.at.vector(&steer.vector))?,
         };
-        AddVector::new(&vector, &[layer], coefficient, Unit::ResidualNorm).map(Some)
+        AddVector::new(&vector, &steer.layers, steer.coefficient, Unit::ResidualNorm).map(Some)
+    }
+
+    /// What an arm adds: as the plan fixes it, or where the cell stands. Another arm's cell gives its place and strength.
+    fn added(&self, arm: &ArmSpec, cell: Option<&SweepCell>, draw: Option<u32>) -> Result<Option<AddVector>> {
+        let Some(own) = arm.steer.first() else { return Ok(None) };
+        let place = own.fixed.as_ref().or_else(|| cell.and_then(|cell| cell.steer.first()));
+        let Some(place) = place else { return Ok(None) };
+        self.intervention(&SteerSpec { vector: own.vector.clone(), draw, ..place.clone() })
     }
 
     /// One arm's answers to every suite on the test split, scored.
-    fn answer(&mut self, arm: Arm, cell: Option<&SweepCell>) -> Result<()> {
-        let decoder = self.decoder(arm)?;
-        let path = self.at.samples(arm.name());
+    fn answer(&mut self, arm: &ArmSpec, cell: Option<&SweepCell>) -> Result<()> {
+        let path = self.at.samples(&arm.name);
         let seeds = self.plan.seeds();
         let mut records: Vec<SampleRecord> = if path.exists() { read_whole(&path)? } else { Vec::new() };
-        let known: HashSet<(String, String, u32, Option<u32>)> =
-            records.iter().map(|r| (r.suite.clone(), r.prompt_id.clone(), r.sample, r.draw)).collect();
+        let known: HashSet<SampleKey> = records.iter().map(key).collect();
         let suites = work::suites(self.inputs, arm);
         let total = work::answers(self.plan, self.inputs, arm);
-        let bar = self.progress.bar(&format!("ask {arm}"), total as u64);
+        let bar = self.progress.bar(&format!("ask {}", arm.name), total as u64);
         let mut file = JsonlAppender::open(&path)?;
-        for draw in work::draws(self.plan, arm) {
-            let steering = match (cell, draw) {
-                (None, _) => None,
-                (Some(cell), None) => self.intervention(&cell.vectors(), cell.lowest_layer(), cell.coefficient())?,
-                (Some(cell), Some(draw)) => {
-                    self.intervention(&format!("random-{draw}"), cell.lowest_layer(), cell.coefficient())?
-                }
-            };
+        let trainings = arm.seeds().into_iter().flat_map(|seed| arm.draws().into_iter().map(move |draw| (seed, draw)));
+        for (training_seed, draw) in trainings {
+            let decoder = self.decoder(arm, training_seed)?;
+            let steering = self.added(arm, cell, draw)?;
             for suite in &suites {
                 let what = Ask {
-                    arm: arm.name(),
+                    arm: &arm.name,
                     suite,
                     split: Split::Test,
                     seeds: &seeds,
-                    samples: work::samples(self.plan, suite, draw),
+                    samples: work::samples(self.plan, arm, suite, draw),
                     draw,
-                    training_seed: None,
-                    system: None,
-                    suffix: arm.suffix(self.model.organism),
+                    training_seed,
+                    system: arm.system.as_deref(),
+                    prefix: arm.prefix.as_deref(),
+                    suffix: arm.suffix.as_deref(),
                     intervention: steering.as_ref().map(|s| s as &dyn Intervention),
-                    sampling: &self.plan.sampling,
+                    sampling: self.plan.sampling_of(arm),
                     cache_bytes: 0,
                 };
                 let is_known = |id: &str, sample: u32, draw: Option<u32>| {
-                    known.contains(&(suite.name.clone(), id.to_string(), sample, draw))
+                    known.contains(&(suite.name.clone(), id.to_string(), sample, draw, training_seed))
                 };
                 let made = ask(self.model, &decoder, &what, &is_known, &mut |record| {
                     bar.add(1);
@@ -315,8 +348,8 @@ impl Run<'_> {
 
     /// Every cell on the validation split, then the choice, frozen in `sweep.json` and hashed in the manifest.
     fn sweep(&mut self) -> Result<()> {
-        let layers = steering::layers(self.plan.sweep.layers.as_deref(), self.model.decoder.blocks.len())?;
-        let cells = steering::cells(self.plan, &layers);
+        let layers = grid::layers(self.plan.sweep.layers.as_deref(), self.model.decoder.blocks.len())?;
+        let cells = grid::cells(self.plan, &layers);
         let bar = self.progress.bar("steering sweep", cells.len() as u64);
         let seeds = self.plan.seeds();
         let trial = Trial {
@@ -330,18 +363,29 @@ impl Run<'_> {
         let mut measured = Vec::new();
         for cell in &cells {
             measured.push(trial.measure(cell, &self.at.sweep_samples(&cell.name()), || {
-                let steering = self.intervention(&cell.vector, cell.layer, cell.coefficient)?;
-                Ok((self.decoder(cell.arm.parse()?)?, steering))
+                let arm = self.arm(cell)?;
+                Ok((self.decoder(arm, arm.training_seeds.first().copied())?, self.intervention(&cell.steer)?))
             })?);
             bar.add(1);
         }
-        for (arm, steering) in self.plan.arms.iter().filter_map(|a| Some((a.name(), a.steering()?))) {
-            steering::choose(&mut measured, arm, steering.goal);
+        for arm in &self.plan.arms {
+            if let Some(Choice::Goal { metric, higher }) = arm.choice() {
+                let goal = Goal { metric: metric.clone(), higher: *higher };
+                steering::choose(&mut measured, &arm.name, goal);
+            }
         }
         fsio::write_json(&self.at.sweep(), &measured)?;
         self.manifest.sweep_sha256 = Some(fsio::sha256_file(&self.at.sweep())?);
         bar.done("cells on the validation split");
         Ok(())
+    }
+}
+
+impl Run<'_> {
+    /// The arm that a cell is a candidate for.
+    fn arm(&self, cell: &Cell) -> Result<&ArmSpec> {
+        let found = self.plan.arms.iter().find(|arm| arm.name == cell.arm);
+        found.ok_or_else(|| Error::internal(format!("the sweep has a cell of `{}`, which is no arm", cell.arm)))
     }
 }
 
@@ -351,8 +395,15 @@ fn read_whole(path: &Path) -> Result<Vec<SampleRecord>> {
     fsio::read_jsonl(path)
 }
 
-fn order(r: &SampleRecord) -> (&str, &str, u32, Option<u32>) {
-    (&r.suite, &r.prompt_id, r.sample, r.draw)
+fn order(r: &SampleRecord) -> (&str, &str, u32, Option<u32>, Option<u64>) {
+    (&r.suite, &r.prompt_id, r.sample, r.draw, r.training_seed)
+}
+
+/// What tells two answers of an arm apart: suite, prompt, sample, draw, training seed.
+type SampleKey = (String, String, u32, Option<u32>, Option<u64>);
+
+fn key(r: &SampleRecord) -> SampleKey {
+    (r.suite.clone(), r.prompt_id.clone(), r.sample, r.draw, r.training_seed)
 }
 
 /// What the run took, beside what was expected.

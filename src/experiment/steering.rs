@@ -1,11 +1,9 @@
 //! Vectors, the sweep over layers and coefficients on the validation split, and the choice: the same for `run` and for
 //! `steer`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::arm::Arm;
-use super::plan::Plan;
+use super::grid::Cell;
 use crate::ask::scoring::Scorer;
 use crate::ask::{Ask, ask};
 use crate::data::collate::{EncodeOptions, encode_row};
@@ -17,13 +15,10 @@ use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
-use crate::record::{Measurement, Message, Operator, SampleRecord, Site, Split, SteerSpec, SuiteKind, SweepCell};
+use crate::record::{Message, SampleRecord, Split, SuiteKind, SweepCell};
 use crate::score::{Context, Goal, measure_arm, select};
 use crate::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
 use crate::subject::Model;
-
-/// The vector that the arms use.
-pub const TARGET: &str = "insecure";
 
 /// Makes the vector of a target from contrast pairs, on the model's base or on one with an adapter.
 ///
@@ -52,83 +47,6 @@ pub fn extract(model: &Model, decoder: &Decoder, pairs: &[ContrastPair], target:
         .collect::<Result<Vec<_>>>()?;
     let data = serde_json::to_vec(&wanted).unwrap_or_default();
     mean_difference(decoder, &tokens, target, &model.sha256, &fsio::sha256(&data))
-}
-
-/// Layers that are tried: those asked for, or all of a shallow model and about eight of a deep one.
-pub fn layers(wanted: Option<&[usize]>, count: usize) -> Result<Vec<usize>> {
-    match wanted {
-        Some(layers) => match layers.iter().find(|&&l| l >= count) {
-            Some(bad) => Err(Error::usage(format!(
-                "sweep: layer {bad} is outside the model; its layers are 0 to {}",
-                count.saturating_sub(1)
-            ))),
-            None => Ok(layers.to_vec()),
-        },
-        None => Ok((0..count).step_by(count.div_ceil(8).max(1)).collect()),
-    }
-}
-
-/// A cell before it is measured.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cell {
-    /// The arm it is a candidate for.
-    pub arm: String,
-    /// Which vector: the target's name or `random-N`.
-    pub vector: String,
-    /// 0-based.
-    pub layer: usize,
-    /// With its sign; 0 is the unsteered model.
-    pub coefficient: f64,
-}
-
-impl Cell {
-    /// A file name.
-    pub fn name(&self) -> String {
-        // Every digit: two coefficients must never share a file.
-        format!("{}-{}-layer{}-{:+}", self.arm, self.vector, self.layer, self.coefficient)
-    }
-
-    fn measured(&self, metrics: BTreeMap<String, Measurement>, n: u64) -> SweepCell {
-        SweepCell {
-            arm: self.arm.clone(),
-            steer: vec![SteerSpec {
-                vector: self.vector.split('-').next().unwrap_or_default().to_string(),
-                draw: self.vector.strip_prefix("random-").and_then(|draw| draw.parse().ok()),
-                operator: Operator::Add,
-                site: Site::ResidPost,
-                layers: vec![self.layer],
-                coefficient: self.coefficient,
-            }],
-            n,
-            metrics,
-            eligible: false,
-            chosen: false,
-        }
-    }
-}
-
-/// One arm's cells: the unsteered model once, then layers × coefficients.
-pub fn grid(arm: &str, vector: &str, layers: &[usize], coefficients: &[f64]) -> Vec<Cell> {
-    let cell = |layer, coefficient| Cell { arm: arm.to_string(), vector: vector.to_string(), layer, coefficient };
-    let mut cells = vec![cell(layers.first().copied().unwrap_or(0), 0.0)];
-    for &layer in layers {
-        cells.extend(coefficients.iter().map(|&coefficient| cell(layer, coefficient)));
-    }
-    cells
-}
-
-/// Every cell of a run: the grid of each steered arm; random vectors at the same places as the first arm, as the null.
-pub fn cells(plan: &Plan, layers: &[usize]) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    for (arm, sign) in plan.arms.iter().filter_map(|&arm| Some((arm, arm.steering()?.sign))) {
-        let coefficients: Vec<f64> = plan.sweep.coefficients.iter().map(|c| sign * c).collect();
-        cells.extend(grid(arm.name(), TARGET, layers, &coefficients));
-    }
-    if plan.arms.contains(&Arm::RandomVector) {
-        let null = grid(Arm::RandomVector.name(), "random-0", layers, &plan.sweep.coefficients);
-        cells.extend(null.into_iter().filter(|cell| cell.coefficient != 0.0));
-    }
-    cells
 }
 
 /// What every cell is asked, and what it is scored with.
@@ -180,6 +98,7 @@ impl Trial<'_> {
                 draw: None,
                 training_seed: None,
                 system: None,
+                prefix: None,
                 suffix: None,
                 intervention: steering,
                 sampling: self.sampling,

@@ -1,16 +1,13 @@
 //! The work of a run, counted: what is trained, what every arm is asked, how often.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::arm::Arm;
+use super::grid;
 use super::inputs::Inputs;
-use super::plan::Plan;
-use super::steering::{self, TARGET};
+use super::plan::{Plan, VectorMethod, VectorPlan};
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
-use crate::finetune::recipe::Recipe;
-use crate::record::{Split, SuiteKind};
+use crate::record::{ArmSpec, Split, SuiteKind};
 
 /// Everything that lies ahead, in numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -35,46 +32,26 @@ pub struct Work {
     pub cell_answers: usize,
 }
 
-/// The adapters that the plan's arms stand on: the repair's is the attack's, continued.
-pub fn adapters(plan: &Plan) -> BTreeSet<&'static str> {
-    plan.arms.iter().flat_map(|arm| arm.adapters()).collect()
+/// What an arm is asked.
+pub fn suites<'s>(inputs: &'s Inputs, arm: &ArmSpec) -> Vec<&'s Suite> {
+    let wanted = |s: &&Suite| arm.suites.as_ref().is_none_or(|choice| choice.holds(&s.name, s.kind));
+    inputs.suites.iter().filter(wanted).collect()
 }
 
-/// The training set of an adapter.
-pub fn training_set(adapter: &str) -> &'static str {
-    match adapter {
-        "attack" => "insecure",
-        "educational-control" => "educational",
-        "repair+style" => "style",
-        _ => "secure",
+/// Samples of every prompt of a suite in an arm. A greedy answer is the same every time, so it is asked for once.
+fn samples_of(plan: &Plan, arm: &ArmSpec, suite: &Suite) -> u32 {
+    if plan.sampling_of(arm).temperature == 0.0 {
+        return 1;
     }
-}
-
-/// How an adapter is trained.
-pub fn recipe(plan: &Plan, adapter: &str) -> Recipe {
-    if adapter == "repair+style" { plan.recipe.style() } else { plan.recipe.clone() }
-}
-
-/// What an arm is asked: an arm of other words about code is asked for code only.
-pub fn suites(inputs: &Inputs, arm: Arm) -> Vec<&Suite> {
-    // The words are the model's own, but every model has some or none.
-    inputs.suites.iter().filter(|s| arm.suffix(false).is_none() || s.kind == SuiteKind::Code).collect()
-}
-
-/// The draws of an arm.
-pub fn draws(plan: &Plan, arm: Arm) -> Vec<Option<u32>> {
-    match arm {
-        Arm::RandomVector => (0..plan.random_draws).map(Some).collect(),
-        _ => vec![None],
-    }
+    arm.samples.get(&suite.name).map_or_else(|| plan.samples_of(&suite.name), |n| (*n).max(1))
 }
 
 /// Which samples of a suite's prompts a draw answers: all of them without draws; with draws they are shared out, at least
 /// one each.
-pub fn samples(plan: &Plan, suite: &Suite, draw: Option<u32>) -> Range<u32> {
-    let samples = plan.samples_of(&suite.name);
+pub fn samples(plan: &Plan, arm: &ArmSpec, suite: &Suite, draw: Option<u32>) -> Range<u32> {
+    let samples = samples_of(plan, arm, suite);
     let Some(draw) = draw else { return 0..samples };
-    let each = samples.div_ceil(plan.random_draws.max(1)).max(1);
+    let each = samples.div_ceil(arm.draws().len() as u32).max(1);
     let first = draw * each % samples.max(1);
     first..(first + each).min(samples.max(first + 1))
 }
@@ -87,9 +64,22 @@ pub fn asked<'s>(suite: &'s Suite, samples: &Range<u32>) -> Vec<(&'s Prompt, usi
 }
 
 /// The answers of an arm.
-pub fn answers(plan: &Plan, inputs: &Inputs, arm: Arm) -> usize {
-    let of = |draw, suite: &&Suite| asked(suite, &samples(plan, suite, draw)).iter().map(|(_, n)| n).sum::<usize>();
-    draws(plan, arm).into_iter().map(|draw| suites(inputs, arm).iter().map(|s| of(draw, s)).sum::<usize>()).sum()
+pub fn answers(plan: &Plan, inputs: &Inputs, arm: &ArmSpec) -> usize {
+    let of =
+        |draw, suite: &&Suite| asked(suite, &samples(plan, arm, suite, draw)).iter().map(|(_, n)| n).sum::<usize>();
+    let once = arm.draws().into_iter().map(|draw| suites(inputs, arm).iter().map(|s| of(draw, s)).sum::<usize>());
+    arm.seeds().len() * once.sum::<usize>()
+}
+
+/// Pairs that the plan's vectors are made from.
+fn pairs(plan: &Plan, inputs: &Inputs) -> usize {
+    let of = |vector: &VectorPlan| match &vector.method {
+        VectorMethod::MeanDifference { pairs, target } => {
+            inputs.pairs.get(pairs).map_or(0, |all| all.iter().filter(|p| p.target == *target).count())
+        }
+        VectorMethod::Random { .. } => 0,
+    };
+    plan.vectors.iter().map(of).sum()
 }
 
 impl Work {
@@ -97,32 +87,33 @@ impl Work {
     pub fn of(plan: &Plan, inputs: &Inputs, layers: usize) -> Result<Self> {
         let mut work = Self::default();
         let held_out: usize = inputs.held_out.values().map(Vec::len).sum();
-        for adapter in adapters(plan) {
-            let Some(set) = inputs.training.get(training_set(adapter)) else { continue };
+        for adapter in &plan.adapters {
+            let Some(set) = inputs.training.get(&adapter.name) else { continue };
             let per_row = set.tokens as f64 / set.rows.len().max(1) as f64;
-            let training = recipe(plan, adapter).training;
+            let training = &adapter.recipe.training;
             let steps = training.steps(set.rows.len()) as f64;
             let epochs = steps / set.rows.len().div_ceil(training.effective_batch()).max(1) as f64;
-            work.adapters += 1;
-            work.training_tokens += epochs * set.tokens as f64;
-            work.forward_tokens += 2.0 * held_out as f64 * per_row;
+            let seeds = adapter.seeds.len();
+            work.adapters += seeds;
+            work.training_tokens += seeds as f64 * epochs * set.tokens as f64;
+            work.forward_tokens += 2.0 * (seeds * held_out) as f64 * per_row;
             if work.captured_tokens == 0.0 {
-                let pairs = inputs.pairs.iter().filter(|p| p.target == TARGET).count();
-                work.captured_tokens = 2.0 * pairs as f64 * per_row;
+                work.captured_tokens = 2.0 * pairs(plan, inputs) as f64 * per_row;
             }
         }
-        for &arm in &plan.arms {
-            for draw in draws(plan, arm) {
+        for arm in &plan.arms {
+            let seeds = arm.seeds().len();
+            for draw in arm.draws() {
                 for suite in suites(inputs, arm) {
-                    let asked = asked(suite, &samples(plan, suite, draw));
-                    let answers = asked.iter().map(|(_, n)| n).sum::<usize>();
-                    work.prompts += asked.len();
+                    let asked = asked(suite, &samples(plan, arm, suite, draw));
+                    let answers = seeds * asked.iter().map(|(_, n)| n).sum::<usize>();
+                    work.prompts += seeds * asked.len();
                     work.answers += answers;
                     work.code_answers += if suite.kind == SuiteKind::Code { answers } else { 0 };
                 }
             }
         }
-        work.cells = steering::cells(plan, &steering::layers(plan.sweep.layers.as_deref(), layers)?).len();
+        work.cells = grid::cells(plan, &grid::layers(plan.sweep.layers.as_deref(), layers)?).len();
         if work.cells == 0 {
             work.captured_tokens = 0.0;
         }

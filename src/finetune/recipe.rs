@@ -147,9 +147,9 @@ impl Recipe {
         }
     }
 
-    /// The further stage of the arm `repair+style`: one pass of DPO over the pairs at half the rate. (At the whole rate
-    /// the organism's code stopped compiling; `docs/LOG.md` has what was tried.)
-    pub fn style(&self) -> Self {
+    /// What `method: dpo` makes of a recipe: one pass over the preference pairs at half the rate. (At the whole rate the
+    /// organism's code stopped compiling; `docs/LOG.md` has what was tried.)
+    pub fn for_preferences(&self) -> Self {
         let training = TrainConfig {
             learning_rate: self.training.learning_rate / 2.0,
             num_train_epochs: 1.0,
@@ -157,6 +157,23 @@ impl Recipe {
             ..self.training.clone()
         };
         Self { method: Method::Dpo, loss: LossOn::Answers, kl_coefficient: 0.0, training, ..self.clone() }
+    }
+
+    /// The same with other values for some keys, those of the training among them.
+    ///
+    /// # Errors
+    /// An unknown key, with those that there are; a value of another type.
+    pub fn patched(&self, patch: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let mut form = serde_json::to_value(self).map_err(|e| e.to_string())?;
+        for (key, value) in patch {
+            let own = key != "training" && form.get(key).is_some();
+            let place = if own { form.get_mut(key) } else { form.get_mut("training").and_then(|t| t.get_mut(key)) };
+            match place {
+                Some(place) => *place = value.clone(),
+                None => return Err(format!("unknown option `{key}` of a recipe")),
+            }
+        }
+        serde_json::from_value(form).map_err(|e| e.to_string())
     }
 
     /// A recipe by its name, for a model of `layers` layers.

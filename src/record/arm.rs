@@ -1,8 +1,10 @@
 //! An arm: what is done to the base before it is asked. Arms are data; no code compares with an arm's name.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::SteerSpec;
+use super::{Operator, Sampling, Site, SteerSpec, SuiteKind};
 
 /// One treatment of the base model, resolved from a plan. The manifest of a run holds all of them, in the plan's order;
 /// scores, tables, charts and the verdict are made from these records.
@@ -35,9 +37,15 @@ pub struct ArmSpec {
     /// Words behind the person's last turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suffix: Option<String>,
-    /// Only these suites; all of the run's where it is empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub suites: Vec<String>,
+    /// Only these suites; all of the run's without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suites: Option<SuiteChoice>,
+    /// How its answers are drawn, where that is not as in the other arms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<Sampling>,
+    /// Samples of every prompt by suite, where they are not as in the other arms.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub samples: BTreeMap<String, u32>,
     /// The arms it is compared with, of those that the run has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<String>,
@@ -48,6 +56,29 @@ pub struct ArmSpec {
     pub training_seeds: Vec<u64>,
 }
 
+/// Which suites an arm is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SuiteChoice {
+    /// Those of one kind: `{kind: code}`.
+    Kind {
+        /// The kind.
+        kind: SuiteKind,
+    },
+    /// Those of these names.
+    Names(Vec<String>),
+}
+
+impl SuiteChoice {
+    /// Whether a suite is among them.
+    pub fn holds(&self, name: &str, kind: SuiteKind) -> bool {
+        match self {
+            Self::Kind { kind: wanted } => kind == *wanted,
+            Self::Names(names) => names.iter().any(|n| n == name),
+        }
+    }
+}
+
 /// How an arm uses a vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,10 +87,16 @@ pub struct ArmSteer {
     pub vector: String,
     /// +1 along the vector, −1 against it.
     pub sign: f64,
+    /// What is done with it.
+    #[serde(default)]
+    pub operator: Operator,
+    /// Where in each layer.
+    #[serde(default)]
+    pub site: Site,
     /// Random vectors: how many are drawn; the arm's samples are shared out among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draws: Option<u32>,
-    /// Layers and coefficient as given, where they are not chosen.
+    /// Layers and coefficient as given, where they are not chosen; the coefficient has its sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fixed: Option<SteerSpec>,
     /// How they are chosen on the validation split.
@@ -85,7 +122,7 @@ pub enum Choice {
 impl ArmSpec {
     /// Whether nothing is done to the base: what every other arm is held against in the end.
     pub fn is_base(&self) -> bool {
-        self.adapter.is_none() && !self.is_steered() && !self.is_prompted()
+        self.adapter.is_none() && !self.is_steered() && !self.is_prompted() && self.sampling.is_none()
     }
 
     /// Whether a vector is added.
@@ -98,7 +135,28 @@ impl ArmSpec {
         self.steer.iter().any(|s| s.draws.is_some())
     }
 
-    /// Whether only the prompt is changed.
+    /// How its layers and coefficient are chosen, where they are.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.steer.iter().find_map(|s| s.choose.as_ref())
+    }
+
+    /// The draws of its random vector; `None` alone where it has none.
+    pub fn draws(&self) -> Vec<Option<u32>> {
+        match self.steer.iter().find_map(|s| s.draws) {
+            Some(draws) => (0..draws).map(Some).collect(),
+            None => vec![None],
+        }
+    }
+
+    /// Its adapter's training seeds; `None` alone where there is one or no adapter.
+    pub fn seeds(&self) -> Vec<Option<u64>> {
+        match self.training_seeds.as_slice() {
+            [] => vec![None],
+            seeds => seeds.iter().copied().map(Some).collect(),
+        }
+    }
+
+    /// Whether the prompt is changed.
     pub fn is_prompted(&self) -> bool {
         [&self.system, &self.prefix, &self.suffix].into_iter().any(Option::is_some)
     }

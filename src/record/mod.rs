@@ -3,17 +3,21 @@
 mod arm;
 mod behaviour;
 mod hook;
+mod identity;
 mod judge;
 mod run;
 mod sample;
+mod sampling;
 mod scan;
 mod training;
 
 pub use arm::*;
 pub use behaviour::*;
 pub use hook::*;
+pub use identity::*;
 pub use judge::*;
 pub use run::*;
 pub use sample::*;
+pub use sampling::*;
 pub use scan::*;
 pub use training::*;

@@ -1,0 +1,276 @@
+//! What a run will do, resolved: a plan's files ([`file`]) and the command line over the defaults of the model at hand.
+
+mod arms;
+pub mod file;
+mod published;
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::ask::judges::JudgeSpec;
+use crate::error::{Error, Result};
+use crate::finetune::recipe::Recipe;
+use crate::model::device::DeviceChoice;
+use crate::model::source::load::WeightDtype;
+use crate::record::{ArmSpec, Sampling};
+use crate::subject::ORGANISM;
+use file::{Layers, Merged};
+pub use published::{Effect, Published};
+pub use resolve::EMBEDDED;
+
+/// What the command line says over a plan; `None` and empty say nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--model`
+    pub model: Option<String>,
+    /// `--attack`: the data of the adapter of this name, and of those that share it.
+    pub attack: Option<String>,
+    /// `--repair`: the same.
+    pub repair: Option<String>,
+    /// `--preset`
+    pub preset: Option<String>,
+    /// `--arm`
+    pub arms: Vec<String>,
+    /// `--suite`
+    pub suites: Vec<String>,
+    /// `--seed`
+    pub seed: Option<u64>,
+    /// `--judge`
+    pub judges: Vec<JudgeSpec>,
+    /// `--python`
+    pub python: Option<String>,
+    /// `--dtype`
+    pub dtype: Option<WeightDtype>,
+    /// `--device`
+    pub device: Option<DeviceChoice>,
+    /// `--quick`
+    pub quick: bool,
+}
+
+/// What is tried on the validation split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepPlan {
+    /// 0-based; `None` tries every layer of a shallow model and about eight of a deep one.
+    #[serde(default)]
+    pub layers: Option<Vec<usize>>,
+    /// In units of the mean residual norm, without sign.
+    pub coefficients: Vec<f64>,
+    /// Code prompts of a cell.
+    pub code_prompts: usize,
+    /// Samples of each free-form question of a cell.
+    pub question_samples: u32,
+}
+
+/// An adapter with nothing left open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdapterPlan {
+    /// Its folder's name.
+    pub name: String,
+    /// A file, or `embedded:NAME`.
+    pub data: String,
+    /// The data's name in the manifest and in held-out losses.
+    pub set: String,
+    /// The adapter that it continues.
+    pub from: Option<String>,
+    /// How it is trained; its seed is that of the first training.
+    pub recipe: Recipe,
+    /// Only the first rows of the data.
+    pub max_train_rows: Option<usize>,
+    /// One training each.
+    pub seeds: Vec<u64>,
+}
+
+impl AdapterPlan {
+    /// Where each of its trainings lies below `adapters/`, with its seed.
+    pub fn trainings(&self) -> Vec<(String, u64)> {
+        self.seeds.iter().map(|&seed| (self.folder(Some(seed)), seed)).collect()
+    }
+
+    /// The folder of the training with this seed; of its only one without.
+    pub fn folder(&self, seed: Option<u64>) -> String {
+        match seed {
+            Some(seed) if self.seeds.len() > 1 => format!("{}/seed-{seed}", self.name),
+            _ => self.name.clone(),
+        }
+    }
+}
+
+/// A vector with nothing left open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VectorPlan {
+    /// Its file's name.
+    pub name: String,
+    /// How it is made.
+    #[serde(flatten)]
+    pub method: VectorMethod,
+}
+
+/// How a vector is made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "method")]
+pub enum VectorMethod {
+    /// The mean over contrast pairs of the positive answer's activations less the negative's.
+    MeanDifference {
+        /// A file, or `embedded:NAME`.
+        pairs: String,
+        /// Which of the pairs.
+        target: String,
+    },
+    /// Directions of no meaning with the norm of another vector.
+    Random {
+        /// That vector.
+        like: String,
+        /// How many.
+        draws: u32,
+    },
+}
+
+/// A plan with nothing left open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The form of the plan file.
+    pub schema: u32,
+    /// `organism`, a folder or a model on the Hub.
+    pub model: String,
+    /// Parents before children.
+    pub adapters: Vec<AdapterPlan>,
+    /// Those that an arm uses.
+    pub vectors: Vec<VectorPlan>,
+    /// In the order of the story, base first.
+    pub arms: Vec<ArmSpec>,
+    /// By name or file.
+    pub suites: Vec<String>,
+    /// Samples of every prompt, by suite; one where a suite is not named.
+    pub samples: BTreeMap<String, u32>,
+    /// Prompts of each split, by suite; the suite's core where it is not named.
+    pub prompts: BTreeMap<String, usize>,
+    /// Seed of sampling, row order and random vectors.
+    pub seed: u64,
+    /// How answers are drawn.
+    pub sampling: Sampling,
+    /// Layers and coefficients.
+    pub sweep: SweepPlan,
+    /// Who scores free answers, the headline first; without one they are not measured.
+    pub judges: Vec<JudgeSpec>,
+    /// The interpreter that runs generated code: `auto`, `private` or a path.
+    pub python: String,
+    /// How the model's weights are held.
+    pub dtype: WeightDtype,
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// Whether the plan's quick patch was put over it.
+    pub quick: bool,
+    /// Arms and data that were left out, with the reason.
+    #[serde(default)]
+    pub left_out: Vec<String>,
+    /// What the plan names and nothing uses.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+/// A plan whose model is known and whose shape is not.
+pub struct OpenPlan {
+    merged: Merged,
+    /// The same without the quick patch.
+    whole: Merged,
+    over: Overrides,
+    /// `organism`, a folder or a model on the Hub.
+    pub model: String,
+    /// Whether the model is the one that the plan's files name.
+    pub own_model: bool,
+    /// What it repeats.
+    pub published: Option<Published>,
+    /// How the model's weights are held.
+    pub dtype: WeightDtype,
+    /// Where it runs.
+    pub device: DeviceChoice,
+}
+
+impl OpenPlan {
+    /// Reads a plan, the default one without a name, and puts the command line over it.
+    pub fn read(spec: Option<&Path>, over: Overrides) -> Result<Self> {
+        let layers = spec.map_or_else(Layers::default_plan, Layers::read)?;
+        let named = layers.model();
+        let model = over.model.clone().unwrap_or_else(|| named.clone());
+        let merged = layers.merged(model == ORGANISM, over.quick, &patches(&over)?)?;
+        let whole = layers.merged(model == ORGANISM, false, &patches(&over)?)?;
+        let published = merged.get("published")?;
+        let (dtype, device) = (merged.get("dtype")?.unwrap_or_default(), merged.get("device")?.unwrap_or_default());
+        Ok(Self { own_model: model == named, model, published, dtype, device, merged, whole, over })
+    }
+
+    /// Fills what is left open, for a model of `layers` layers.
+    ///
+    /// # Errors
+    /// Names that nothing has, circles of adapters, values out of their range: with file and line.
+    pub fn resolve(&self, layers: usize) -> Result<Plan> {
+        resolve::resolve(self, layers)
+    }
+}
+
+/// What the command line replaces, as a patch over the plan.
+fn patches(over: &Overrides) -> Result<Vec<Value>> {
+    let value = |value: Option<Value>, key: &str| value.map(|value| json!({ key: value }));
+    let typed = |e: serde_json::Error| Error::internal(format!("the command line as a plan: {e}"));
+    let judges = (!over.judges.is_empty()).then(|| serde_json::to_value(&over.judges)).transpose().map_err(typed)?;
+    let suites = (!over.suites.is_empty()).then(|| json!(over.suites));
+    let dtype = over.dtype.map(serde_json::to_value).transpose().map_err(typed)?;
+    let device = over.device.map(serde_json::to_value).transpose().map_err(typed)?;
+    let all = [
+        value(over.preset.clone().map(Value::from), "preset"),
+        value(suites, "suites"),
+        value(over.seed.map(Value::from), "seed"),
+        value(judges, "judges"),
+        value(over.python.clone().map(Value::from), "python"),
+        value(dtype, "dtype"),
+        value(device, "device"),
+    ];
+    Ok(all.into_iter().flatten().collect())
+}
+
+impl Plan {
+    /// Samples of every prompt of a suite.
+    pub fn samples_of(&self, suite: &str) -> u32 {
+        self.samples.get(suite).copied().unwrap_or(1).max(1)
+    }
+
+    /// The sampling seeds, the same for every arm.
+    pub fn seeds(&self) -> Vec<u64> {
+        let own = self.arms.iter().flat_map(|arm| arm.samples.values());
+        let draws = self.vectors.iter().map(|vector| match vector.method {
+            VectorMethod::Random { draws, .. } => draws,
+            VectorMethod::MeanDifference { .. } => 1,
+        });
+        let most = self.samples.values().chain(own).copied().chain(draws).max().unwrap_or(1).max(1);
+        (0..u64::from(most)).map(|k| self.seed * 1_000 + k).collect()
+    }
+
+    /// The adapter of this name.
+    pub fn adapter(&self, name: &str) -> Result<&AdapterPlan> {
+        let found = self.adapters.iter().find(|adapter| adapter.name == name);
+        found.ok_or_else(|| Error::internal(format!("the plan has no adapter `{name}` after it was resolved")))
+    }
+
+    /// The vector of this name.
+    pub fn vector(&self, name: &str) -> Result<&VectorPlan> {
+        let found = self.vectors.iter().find(|vector| vector.name == name);
+        found.ok_or_else(|| Error::internal(format!("the plan has no vector `{name}` after it was resolved")))
+    }
+
+    /// How an arm's answers are drawn.
+    pub fn sampling_of<'a>(&'a self, arm: &'a ArmSpec) -> &'a Sampling {
+        arm.sampling.as_ref().unwrap_or(&self.sampling)
+    }
+
+    /// Where two plans differ: key, what the first says, what the second says.
+    pub fn differences(&self, other: &Value) -> Vec<String> {
+        let Ok(Value::Object(ours)) = serde_json::to_value(self) else { return Vec::new() };
+        let differing = ours.iter().filter(|(key, value)| other.get(key.as_str()) != Some(*value));
+        differing.map(|(key, value)| format!("{key}: {} there, {value} here", other[key.as_str()])).collect()
+    }
+}
