@@ -5,7 +5,16 @@ use std::path::Path;
 use super::inspect::{Facts, fact};
 use crate::error::Result;
 use crate::fsio;
+use crate::record::TokenRule;
 use crate::steer::SteeringVector;
+
+fn token_rule(rule: TokenRule) -> &'static str {
+    match rule {
+        TokenRule::LastPrompt => "last token of the prompt",
+        TokenRule::AnswerMean => "mean over answer tokens",
+        TokenRule::All => "every token",
+    }
+}
 
 /// Method, place, origin, and the lengths by layer.
 pub fn vector_facts(path: &Path) -> Result<Facts> {
@@ -15,8 +24,8 @@ pub fn vector_facts(path: &Path) -> Result<Facts> {
     let mut facts = vec![
         fact("steering vector", path.display()),
         fact("points towards", &about.target),
-        fact("method", &about.method),
-        fact("hook", format!("{} of every layer, mean over {} tokens", about.hook_point, about.tokens)),
+        fact("method", about.method.as_str()),
+        fact("hook", format!("{} of every layer, {}", about.site, token_rule(about.tokens))),
         fact("pairs", about.pairs),
         fact("layers", format!("{}, {width} wide", vector.directions.len())),
         fact("model SHA-256", &about.model_sha256),

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use candle_core::Tensor;
 use clap::Args;
@@ -11,11 +10,9 @@ use clap::Args;
 use super::subject::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::model::block::{Attend, Pass};
-use crate::model::hooks::{Intervention, Site, Tap};
-use crate::model::segments::Segments;
 use crate::progress::Progress;
-use crate::record::Message;
+use crate::record::{Message, Site, Tap};
+use crate::steer::capture::capture;
 
 /// Write what one forward pass computes: `input_ids [n]`, `logits [n, vocab]`, `resid_post.N [n, d_model]`, f32.
 #[derive(Debug, Args)]
@@ -37,20 +34,6 @@ pub struct TraceArgs {
     pub out: PathBuf,
 }
 
-/// Keeps the residual stream after every block.
-#[derive(Default)]
-struct Recorder(Mutex<BTreeMap<String, Tensor>>);
-
-impl Intervention for Recorder {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if tap.site == Site::ResidPost {
-            let mut kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            kept.insert(format!("resid_post.{}", tap.layer), x.detach().copy()?);
-        }
-        Ok(None)
-    }
-}
-
 /// Runs the command.
 pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     let (model, decoder) = args.subject.open(progress)?;
@@ -65,11 +48,11 @@ pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     if ids.is_empty() || ids.len() > longest {
         return Err(Error::usage(format!("{} tokens were given; the model takes 1 to {longest}", ids.len())));
     }
-    let recorder = Recorder::default();
-    let segments = Segments::packed([ids.len()], 0);
-    let mut pass = Pass { attend: Attend::Sequences(&segments), intervention: Some(&recorder), dropout: None };
-    let logits = decoder.forward(&ids, &mut pass)?; // [n, vocab]
-    let mut tensors = recorder.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let taps: Vec<Tap> = (0..decoder.blocks.len()).map(|layer| Tap { layer, site: Site::ResidPost }).collect();
+    let captured = capture(&decoder, &[&ids], &taps)?;
+    let logits = decoder.head(&decoder.norm.forward(&captured.hidden)?)?; // [n, vocab]
+    let named = captured.values.into_iter().map(|(tap, values)| (format!("{}.{}", tap.site, tap.layer), values));
+    let mut tensors: BTreeMap<String, Tensor> = named.collect();
     let whole: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     tensors.insert("input_ids".into(), Tensor::from_vec(whole, ids.len(), decoder.device())?);
     tensors.insert("logits".into(), logits);

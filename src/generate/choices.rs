@@ -11,11 +11,11 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::model::block::{Attend, Pass};
 use crate::model::cpu::cache::RowCache;
 use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
 use crate::model::ops::to_vec;
+use crate::model::pass::Pass;
 use crate::model::segments::Segments;
 use crate::process;
 
@@ -143,7 +143,7 @@ fn one_batch(decoder: &Decoder, prompts: &[Vec<u32>], choices: &Choices) -> Resu
     let mut caches: Vec<RowCache> = prompts.iter().map(|p| decoder.new_cache(p.len() + choices.depth)).collect();
     let ids = prompts.concat();
     let segments = Segments::packed(prompts.iter().map(Vec::len), 0);
-    let mut pass = Pass { attend: Attend::Prefill(&segments, &mut caches), intervention: None, dropout: None };
+    let mut pass = Pass::prefill(&segments, &mut caches);
     let hidden = decoder.blocks(decoder.embed(&ids, &pass.attend)?, &mut pass)?;
     // Only each prompt's last token needs logits.
     let last: Vec<u32> = segments.iter().map(|s| (s.start + s.len - 1) as u32).collect();
@@ -178,8 +178,7 @@ fn one_batch(decoder: &Decoder, prompts: &[Vec<u32>], choices: &Choices) -> Resu
         let (places, tokens): (Vec<Place>, Vec<u32>) = next.into_iter().unzip();
         level = places;
         let mut rows: Vec<&mut RowCache> = level.iter_mut().map(|place| &mut place.cache).collect();
-        let attend = Attend::Step(&mut rows);
-        logits = to_vec(&decoder.forward(&tokens, &mut Pass { attend, intervention: None, dropout: None })?)?;
+        logits = to_vec(&decoder.forward(&tokens, &mut Pass::step(&mut rows))?)?;
     }
 }
 

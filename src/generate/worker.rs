@@ -12,11 +12,11 @@ use super::options::{GenerateOptions, Generated, Job};
 use super::sampling::sample;
 use super::text::{TextStream, answer_text};
 use crate::error::{Error, Result};
-use crate::model::block::{Attend, Pass};
 use crate::model::cpu::cache::RowCache;
 use crate::model::decoder::Decoder;
 use crate::model::memory::cache_bytes;
 use crate::model::ops::to_vec;
+use crate::model::pass::Pass;
 use crate::model::segments::Segments;
 use crate::process;
 use crate::record::FinishReason;
@@ -124,8 +124,7 @@ fn begin<'a>(
 fn read_prompt(decoder: &Decoder, prompt: &[u32], options: &GenerateOptions) -> Result<Prefix> {
     let mut caches = [decoder.new_cache(prompt.len())];
     let segments = Segments::packed([prompt.len()], 0);
-    let attend = Attend::Prefill(&segments, &mut caches);
-    let mut pass = Pass { attend, intervention: options.intervention, dropout: None };
+    let mut pass = Pass::prefill(&segments, &mut caches).with_intervention(options.intervention);
     let hidden = decoder.blocks(decoder.embed(prompt, &pass.attend)?, &mut pass)?;
     // Only the last token needs logits.
     let hidden = hidden.narrow(0, prompt.len() - 1, 1)?.contiguous()?;
@@ -139,8 +138,7 @@ fn step(decoder: &Decoder, rows: &mut [Row], options: &GenerateOptions) -> Resul
     let ids: Vec<u32> = rows.iter().map(|row| row.next).collect();
     let logits: Tensor = {
         let mut caches: Vec<&mut RowCache> = rows.iter_mut().map(|row| &mut row.cache).collect();
-        let attend = Attend::Step(&mut caches);
-        decoder.forward(&ids, &mut Pass { attend, intervention: options.intervention, dropout: None })?
+        decoder.forward(&ids, &mut Pass::step(&mut caches).with_intervention(options.intervention))?
     };
     let mut logits = to_vec(&logits)?; // [rows, vocab]
     let each = rows.iter_mut().zip(logits.chunks_exact_mut(decoder.config.vocab_size));

@@ -1,92 +1,27 @@
-//! One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`, with a tap at every place where the residual
-//! stream changes. Families differ in how queries, keys and values are made, in the MLP, and in further norms.
+//! The parts of one decoder block. Families differ in how queries, keys and values are made, in the MLP, and in further
+//! norms. What a block computes is in [`block_forward`](super::block_forward) and [`fused_block`](super::fused_block).
 
 use candle_core::{Result, Tensor};
 
-use super::by_hand;
 use super::config::{Activation, Norm};
-use super::hooks::{Intervention, Site, Tap};
+use super::cpu::cache::RowCache;
 use super::linear::Linear;
-use super::ops::attention::{Heads, attention};
+use super::ops::attention::Heads;
 use super::ops::cached_attention::cached_attention;
-use super::ops::gelu::gelu;
 use super::ops::layer_norm::layer_norm;
 use super::ops::rms_norm::rms_norm;
-use super::ops::swiglu::swiglu;
-use super::ops::{read, to_vec};
 use super::segments::Segments;
-use crate::model::cpu::cache::RowCache;
 
-/// What one pass through the decoder carries along.
-pub struct Pass<'a> {
-    /// Which tokens see which.
-    pub attend: Attend<'a>,
-    /// Watches or changes the residual stream.
-    pub intervention: Option<&'a dyn Intervention>,
-    /// Key of (seed, step); `None` outside training.
-    pub dropout: Option<u64>,
-}
-
-/// Which tokens see which.
-pub enum Attend<'a> {
-    /// Whole sequences.
-    Sequences(&'a Segments),
-    /// Whole sequences whose keys and values are kept, one cache a segment.
-    Prefill(&'a Segments, &'a mut [RowCache]),
-    /// One new token a row, over what its cache holds.
-    Step(&'a mut [&'a mut RowCache]),
-}
-
-impl<'a> Pass<'a> {
-    /// Whole sequences, nothing else.
-    pub fn sequences(segments: &'a Segments) -> Self {
-        Self { attend: Attend::Sequences(segments), intervention: None, dropout: None }
-    }
-
-    fn tap(&self, layer: usize, site: Site, x: Tensor) -> Result<Tensor> {
-        match self.intervention {
-            None => Ok(x),
-            Some(intervention) => Ok(intervention.apply(Tap { layer, site }, &x)?.unwrap_or(x)),
-        }
-    }
-}
-
-impl Attend<'_> {
-    /// The pass's sequences; in a decoding step every row is one of a single token.
-    pub fn segments(&self) -> Segments {
-        match self {
-            Self::Sequences(segments) | Self::Prefill(segments, _) => (*segments).clone(),
-            Self::Step(rows) => Segments::packed(rows.iter().map(|_| 1), 0),
-        }
-    }
-
-    /// The place of each of `tokens` tokens in its sequence; 0 for padding.
-    pub fn positions(&self, tokens: usize) -> Vec<u32> {
-        let mut positions = vec![0; tokens];
-        match self {
-            Self::Sequences(segments) | Self::Prefill(segments, _) => {
-                for segment in segments.iter() {
-                    (0..segment.len).for_each(|at| positions[segment.start + at] = at as u32);
-                }
-            }
-            Self::Step(rows) => {
-                positions.iter_mut().zip(rows.iter()).for_each(|(position, row)| *position = row.len() as u32);
-            }
-        }
-        positions
-    }
-}
-
-/// A norm's weight and kind.
+/// A norm with its place in the model.
 #[derive(Debug, Clone)]
 pub struct NormLayer {
-    /// Module path.
+    /// Module path as in the checkpoint, e.g. `model.norm`.
     pub path: String,
     /// `[d_model]`.
     pub weight: Tensor,
     /// `[d_model]`, where the formula has one.
     pub bias: Option<Tensor>,
-    /// Which formula.
+    /// Its formula, with epsilon.
     pub kind: Norm,
 }
 
@@ -104,7 +39,7 @@ impl NormLayer {
     }
 
     /// Of each head by itself, `[tokens, heads · head_dim]`, for a norm that is one head wide.
-    fn by_head(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn by_head(&self, x: &Tensor) -> Result<Tensor> {
         self.forward(&x.reshape(((), self.weight.elem_count()))?)?.reshape(x.shape())
     }
 }
@@ -132,9 +67,9 @@ pub enum QkvLinears {
 pub enum MlpLinears {
     /// `activation(gate(x)) · up(x)`.
     Gated {
-        /// The gate.
+        /// Goes through the activation.
         gate: Linear,
-        /// What it lets through.
+        /// Is multiplied with the gate.
         up: Linear,
     },
     /// Both in one linear, the gate first.
@@ -148,111 +83,31 @@ pub enum MlpLinears {
 pub struct Block {
     /// 0-based.
     pub layer: usize,
-    /// Before attention.
+    /// The norm before attention.
     pub input_norm: NormLayer,
-    /// Queries, keys, values.
+    /// The linears that make queries, keys and values.
     pub qkv: QkvLinears,
     /// Norms of each head's query and key.
     pub qk_norms: Option<[NormLayer; 2]>,
-    /// Attention's output.
+    /// Attention's output projection.
     pub o: Linear,
-    /// Before the MLP.
+    /// The norm before the MLP.
     pub mlp_norm: NormLayer,
-    /// The MLP's beginning.
+    /// The MLP's first linears.
     pub mlp: MlpLinears,
     /// The MLP's nonlinearity.
     pub activation: Activation,
-    /// Back to the residual stream.
+    /// The MLP's last linear, back to `d_model`.
     pub down: Linear,
-    /// Of what attention and the MLP add.
+    /// Norms of what attention and the MLP add, where the family has them.
     pub post_norms: Option<[NormLayer; 2]>,
-    /// Heads and positions.
+    /// Number and width of the heads, rotary embedding, window, soft cap.
     pub heads: Heads,
 }
 
 impl Block {
-    /// `[tokens, d_model] → [tokens, d_model]`.
-    pub fn forward(&self, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let layer = self.layer;
-        // Nobody asks for a gradient through a cache.
-        let decoding = !matches!(pass.attend, Attend::Sequences(_));
-        if decoding && pass.intervention.is_none() && by_hand::applies(self) {
-            let (out, _) = read([x], |[x]| by_hand::forward(self, x, pass, None))?;
-            return Tensor::from_vec(out, x.shape(), x.device());
-        }
-        let x = pass.tap(layer, Site::ResidPre, x.clone())?;
-        let mut attended = self.attend(&self.input_norm.forward(&x)?, pass)?;
-        if let Some([norm, _]) = &self.post_norms {
-            attended = norm.forward(&attended)?;
-        }
-        let x = (x + pass.tap(layer, Site::AttnOut, attended)?)?;
-        let mut mlp = self.down.forward(&self.widened(&self.mlp_norm.forward(&x)?, pass)?, pass)?;
-        if let Some([_, norm]) = &self.post_norms {
-            mlp = norm.forward(&mlp)?;
-        }
-        let x = (x + pass.tap(layer, Site::MlpOut, mlp)?)?;
-        pass.tap(layer, Site::ResidPost, x)
-    }
-
-    /// The MLP up to its last linear, `[tokens, d_model] → [tokens, intermediate]`.
-    fn widened(&self, h: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let (gate, up) = match &self.mlp {
-            MlpLinears::Plain(up) => return activated(&up.forward(h, pass)?, self.activation),
-            MlpLinears::Gated { gate, up } => (gate.forward(h, pass)?, up.forward(h, pass)?),
-            MlpLinears::FusedGated(both) => {
-                let both = both.forward(h, pass)?;
-                let half = both.dim(1)? / 2;
-                (both.narrow(1, 0, half)?.contiguous()?, both.narrow(1, half, half)?.contiguous()?)
-            }
-        };
-        match self.activation {
-            Activation::Silu => swiglu(&gate, &up),
-            other => activated(&gate, other)? * up,
-        }
-    }
-
-    /// `[tokens, heads · head_dim]` and twice `[tokens, kv_heads · head_dim]`.
-    fn queries_keys_values(&self, h: &Tensor, pass: &Pass) -> Result<[Tensor; 3]> {
-        let Heads { heads, kv_heads, head_dim: dim, .. } = self.heads;
-        let [q, k, v] = match &self.qkv {
-            QkvLinears::Apart { q, k, v } => [q.forward(h, pass)?, k.forward(h, pass)?, v.forward(h, pass)?],
-            QkvLinears::Fused(all) => {
-                let all = all.forward(h, pass)?;
-                let (q, kv) = (heads * dim, kv_heads * dim);
-                [all.narrow(1, 0, q)?, all.narrow(1, q, kv)?, all.narrow(1, q + kv, kv)?]
-            }
-            QkvLinears::Interleaved(all) => {
-                let all = all.forward(h, pass)?.reshape(((), heads, 3 * dim))?;
-                let part = |at: usize| all.narrow(2, at * dim, dim)?.contiguous()?.reshape(((), heads * dim));
-                [part(0)?, part(1)?, part(2)?]
-            }
-        };
-        match &self.qk_norms {
-            None => Ok([q, k, v]),
-            Some([q_norm, k_norm]) => Ok([q_norm.by_head(&q)?, k_norm.by_head(&k)?, v]),
-        }
-    }
-
-    fn attend(&self, h: &Tensor, pass: &mut Pass) -> Result<Tensor> {
-        let [q, k, v] = self.queries_keys_values(h, pass)?;
-        let mixed = match &mut pass.attend {
-            Attend::Sequences(segments) => attention(&q, &k, &v, &self.heads, segments)?,
-            Attend::Prefill(segments, caches) => {
-                let mut turned = to_vec(&k)?;
-                self.heads.rotate(&mut turned, self.heads.kv_heads * self.heads.head_dim, segments, false);
-                self.remember(&turned, &to_vec(&v)?, segments, caches);
-                attention(&q, &k, &v, &self.heads, segments)?
-            }
-            Attend::Step(rows) => {
-                let out = self.step(&mut to_vec(&q)?, &mut to_vec(&k)?, &to_vec(&v)?, rows);
-                Tensor::from_vec(out, q.shape(), q.device())?
-            }
-        };
-        self.o.forward(&mixed, pass)
-    }
-
-    /// Adds keys, turned already, and values to each segment's cache.
-    pub(crate) fn remember(&self, k: &[f32], v: &[f32], segments: &Segments, caches: &mut [RowCache]) {
+    /// Appends keys, already rotated, and values to each segment's cache.
+    pub(crate) fn append_kv(&self, k: &[f32], v: &[f32], segments: &Segments, caches: &mut [RowCache]) {
         let (kv_heads, dim) = (self.heads.kv_heads, self.heads.head_dim);
         let width = kv_heads * dim;
         for (segment, cache) in segments.iter().zip(caches) {
@@ -263,8 +118,8 @@ impl Block {
         }
     }
 
-    /// Attention of one new token a row over its cache; turns queries and keys. Caches are in the processor's memory, and so
-    /// is this, on every device.
+    /// Attention of one new token a row over its cache; rotates queries and keys. Caches are in the CPU's memory on every
+    /// device, and so is this.
     pub(crate) fn step(&self, q: &mut [f32], k: &mut [f32], v: &[f32], rows: &mut [&mut RowCache]) -> Vec<f32> {
         let (q_width, kv_width) = (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
         let mut out = vec![0.0; q.len()];
@@ -297,7 +152,7 @@ impl Block {
         all
     }
 
-    /// The same to be changed.
+    /// The same linears, mutable: LoRAs are attached to them.
     pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all = match &mut self.qkv {
             QkvLinears::Apart { q, k, v } => vec![q, k, v],
@@ -321,13 +176,5 @@ impl Block {
             .chain(post(0))
             .chain([&self.mlp_norm])
             .chain(post(1))
-    }
-}
-
-fn activated(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Silu => x.silu(),
-        Activation::Gelu => x.gelu_erf(),
-        Activation::GeluTanh => gelu(x),
     }
 }

@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use super::families;
 use super::rope::{Rope, RopeScaling};
-use crate::error::{Error, Result};
 
 /// Which normalisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,6 +98,23 @@ pub struct Names {
     pub down: &'static str,
 }
 
+impl Names {
+    /// Those of Llama and of most families that came after it.
+    pub const LLAMA: Self = Self {
+        embedding: "model.embed_tokens",
+        positions: "",
+        layers: "model.layers",
+        norm: "model.norm",
+        input_norm: "input_layernorm",
+        mlp_norm: "post_attention_layernorm",
+        attention: "self_attn",
+        qkv: "qkv_proj",
+        out: "o_proj",
+        up: "up_proj",
+        down: "down_proj",
+    };
+}
+
 /// A decoder's shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
@@ -173,7 +188,7 @@ impl DecoderConfig {
         let rope = Rope { theta: 10_000.0, dim: head_dim, scaling: RopeScaling::None };
         Self {
             architecture: "LlamaForCausalLM".into(),
-            names: families::LLAMA,
+            names: Names::LLAMA,
             vocab_size,
             hidden_size,
             num_hidden_layers,
@@ -200,13 +215,6 @@ impl DecoderConfig {
             tie_word_embeddings: true,
             eos_token_ids: vec![0],
         }
-    }
-
-    /// Reads a `config.json`. `name` is the file for messages.
-    pub fn parse(name: &std::path::Path, text: &str) -> Result<Self> {
-        let json: Value = serde_json::from_str(text)
-            .map_err(|e| Error::line(name, e.line().max(1), format!("not valid JSON: {e}")))?;
-        families::read(&json).map_err(|why| Error::file(name, why))
     }
 
     /// A Llama as transformers writes it.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
+use super::block::{Block, MlpLinears, NormLayer, QkvLinears};
 use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv};
 use super::linear::Linear;
 use super::ops::attention::Heads;
@@ -13,6 +13,7 @@ use super::ops::linear::frozen_linear;
 use super::ops::rope::RopeTable;
 use super::ops::softcap::softcap;
 use super::ops::weight::Weight;
+use super::pass::{Attend, Pass};
 use super::rope::Rope;
 use crate::model::cpu::cache::{LayerCache, RowCache};
 use crate::process;
@@ -173,13 +174,13 @@ impl Decoder {
             x = (x * f64::from(self.config.embedding_scale))?;
         }
         let Some(positions) = &self.positions else { return Ok(x) };
-        let (places, most) = (attend.positions(tokens), self.config.max_position_embeddings);
-        if places.iter().any(|&place| place as usize >= most) {
+        let (indices, most) = (attend.positions(tokens), self.config.max_position_embeddings);
+        if indices.iter().any(|&index| index as usize >= most) {
             candle_core::bail!("a sequence is longer than the model's {most} positions");
         }
         x + positions
             .detach()
-            .index_select(&Tensor::from_vec(places, tokens, self.device())?, 0)?
+            .index_select(&Tensor::from_vec(indices, tokens, self.device())?, 0)?
             .to_dtype(DType::F32)?
     }
 

@@ -2,31 +2,19 @@
 //! versions did. A missing key has the value that transformers gives it, or is asked for; a setting that would change the
 //! result and that we do not have is refused by its name.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::config::{Activation, DecoderConfig, Mlp, Names, Norm, Positions, Qkv, token_ids};
 use super::rope::{self, Beside};
+use crate::error::{Error, Result};
 
 /// `max_position_embeddings` where it is missing.
 const CONTEXT: usize = 2048;
 
 /// Why a configuration is refused.
 type Read<T> = std::result::Result<T, String>;
-
-/// Of Llama and of most that came after it.
-pub const LLAMA: Names = Names {
-    embedding: "model.embed_tokens",
-    positions: "",
-    layers: "model.layers",
-    norm: "model.norm",
-    input_norm: "input_layernorm",
-    mlp_norm: "post_attention_layernorm",
-    attention: "self_attn",
-    qkv: "qkv_proj",
-    out: "o_proj",
-    up: "up_proj",
-    down: "down_proj",
-};
 
 const GPT_BIGCODE: Names = Names {
     embedding: "transformer.wte",
@@ -42,7 +30,7 @@ const GPT_BIGCODE: Names = Names {
     down: "c_proj",
 };
 
-const GEMMA: Names = Names { mlp_norm: "pre_feedforward_layernorm", ..LLAMA };
+const GEMMA: Names = Names { mlp_norm: "pre_feedforward_layernorm", ..Names::LLAMA };
 
 /// Of the text part of a Gemma 3 that also sees, as transformers 5 (and PEFT on it) calls its modules.
 const GEMMA3_VISION: Names = Names {
@@ -82,8 +70,20 @@ pub(super) fn weight_name(config: &DecoderConfig, name: &str) -> Option<String> 
     Some(if text.starts_with("lm_head.") { text.to_string() } else { format!("model.language_model.{text}") })
 }
 
+impl DecoderConfig {
+    /// Reads a `config.json`. `name` is the file for messages.
+    ///
+    /// # Errors
+    /// Text that is not JSON; an architecture or a setting that is not supported, by its name.
+    pub fn parse(name: &Path, text: &str) -> Result<Self> {
+        let json: Value = serde_json::from_str(text)
+            .map_err(|e| Error::line(name, e.line().max(1), format!("not valid JSON: {e}")))?;
+        read(&json).map_err(|why| Error::file(name, why))
+    }
+}
+
 /// The decoder that a `config.json` describes.
-pub(super) fn read(json: &Value) -> Read<DecoderConfig> {
+fn read(json: &Value) -> Read<DecoderConfig> {
     let architecture = json["architectures"][0].as_str().unwrap_or_default();
     Keys(json).refuse_what_changes_the_result()?;
     if architecture == "Gemma3ForConditionalGeneration" {
@@ -145,7 +145,7 @@ fn starcoder2(keys: &Keys) -> Read<DecoderConfig> {
     let bias = keys.flag_or("use_bias", true)?;
     let base = like_llama(keys, keys.count("num_key_value_heads")?)?;
     let config = DecoderConfig {
-        names: Names { up: "c_fc", down: "c_proj", ..LLAMA },
+        names: Names { up: "c_fc", down: "c_proj", ..Names::LLAMA },
         norm: Norm::Layer { eps: keys.float_or("norm_epsilon", 1e-5)? as f32 },
         mlp: Mlp::Plain,
         activation: keys.activation("hidden_act", "gelu_pytorch_tanh")?,
@@ -184,7 +184,7 @@ fn gpt_bigcode(keys: &Keys) -> Read<DecoderConfig> {
 fn phi3(keys: &Keys) -> Read<DecoderConfig> {
     let heads = keys.count("num_attention_heads")?;
     let config = DecoderConfig {
-        names: Names { up: "gate_up_proj", ..LLAMA },
+        names: Names { up: "gate_up_proj", ..Names::LLAMA },
         norm: Norm::Rms { eps: keys.float_or("rms_norm_eps", 1e-5)? as f32 },
         qkv: Qkv::Fused,
         mlp: Mlp::FusedGated,

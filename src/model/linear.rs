@@ -2,11 +2,11 @@
 
 use candle_core::{Result, Tensor};
 
-use super::block::Pass;
 use super::lora::Lora;
 use super::ops::dropout::Mask;
 use super::ops::linear::{frozen_linear, trainable_linear};
 use super::ops::weight::Weight;
+use super::pass::Pass;
 use crate::rng;
 
 /// A linear with its place in the model.

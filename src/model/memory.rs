@@ -91,7 +91,7 @@ impl Training {
 pub fn training_bytes(config: &DecoderConfig, training: &Training) -> u64 {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-    let (kept, at_work) = match by_hand(config) {
+    let (kept, at_work) = match fused(config) {
         // Input, middle; queries, keys, values, what attention gave; gate and up. Then the gradients on their way.
         true => (2 * hidden + 2 * q + 2 * kv + 2 * inner, 6 * hidden + 2 * q + 2 * kv + 4 * inner),
         // In and out of every op of the graph, and a gradient each.
@@ -109,8 +109,8 @@ pub fn training_bytes(config: &DecoderConfig, training: &Training) -> u64 {
     training.at_once as u64 * chunk + adapter
 }
 
-/// Whether a family's blocks are done by hand, as [`super::by_hand::applies`] asks of a block.
-fn by_hand(config: &DecoderConfig) -> bool {
+/// Whether a family's blocks have a fused form, as `fused_block::applies` says of a block.
+fn fused(config: &DecoderConfig) -> bool {
     let plain = config.qkv == Qkv::Apart && config.mlp == Mlp::Gated && config.activation == Activation::Silu;
     plain && matches!(config.norm, Norm::Rms { .. }) && !config.qk_norm && !config.post_norms
 }

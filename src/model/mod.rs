@@ -2,18 +2,20 @@
 //! `forward`, and the trainer walks the stages `embed`, `block`, `final_norm`, `head` by itself.
 
 pub mod block;
-pub mod by_hand;
+mod block_forward;
 pub mod config;
 pub mod cpu;
 pub mod decoder;
 pub mod device;
 pub mod families;
+pub mod fused_block;
 pub mod hooks;
 pub mod init;
 pub mod linear;
 pub mod lora;
 pub mod memory;
 pub mod ops;
+pub mod pass;
 pub mod rope;
 pub mod segments;
 pub mod source;

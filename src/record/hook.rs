@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 pub enum Site {
     /// The residual stream before the block.
     ResidPre,
-    /// What attention adds to it.
+    /// What attention's heads give, side by side, before the output projection: `[tokens, heads · head_dim]`.
+    HeadOut,
+    /// What attention adds to the residual stream.
     AttnOut,
     /// What the MLP adds to it.
     MlpOut,
@@ -26,6 +28,7 @@ impl Site {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ResidPre => "resid_pre",
+            Self::HeadOut => "head_out",
             Self::AttnOut => "attn_out",
             Self::MlpOut => "mlp_out",
             Self::ResidPost => "resid_post",
@@ -43,10 +46,10 @@ impl FromStr for Site {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Self::ResidPre, Self::AttnOut, Self::MlpOut, Self::ResidPost];
+        let all = [Self::ResidPre, Self::HeadOut, Self::AttnOut, Self::MlpOut, Self::ResidPost];
         all.into_iter()
             .find(|site| site.as_str() == text)
-            .ok_or_else(|| format!("unknown site `{text}`; sites: resid_pre, attn_out, mlp_out, resid_post"))
+            .ok_or_else(|| format!("unknown site `{text}`; sites: resid_pre, head_out, attn_out, mlp_out, resid_post"))
     }
 }
 
@@ -68,8 +71,67 @@ pub enum Operator {
     Add,
 }
 
+/// What a coefficient counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Mean residual norms of the layer: comparable between layers and models.
+    #[default]
+    ResidualNorm,
+    /// The vector's own length, as measured.
+    Raw,
+}
+
+/// At which tokens an operator acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// At every token.
+    #[default]
+    All,
+    /// At the tokens of the prompt alone.
+    Prompt,
+    /// At the tokens of the answer alone.
+    Answer,
+}
+
+/// Which tokens of a sequence a measurement is taken at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRule {
+    /// The last token before the answer; of a sequence without an answer, its last token.
+    LastPrompt,
+    /// The mean over the answer's tokens. Vector files of the first schema spell it `answer`, or leave it empty where the
+    /// vector is random.
+    #[default]
+    #[serde(alias = "answer", alias = "")]
+    AnswerMean,
+    /// Every token, prompt and answer.
+    All,
+}
+
+/// How a vector was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VectorMethod {
+    /// Mean over contrast pairs of what the positive answer's tokens have more than the negative's.
+    MeanDifference,
+    /// Drawn at random: a control without meaning.
+    Random,
+}
+
+impl VectorMethod {
+    /// As vector files spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MeanDifference => "mean_difference",
+            Self::Random => "random",
+        }
+    }
+}
+
 /// One use of a vector with nothing left open: what a sweep cell is, and what a steered arm was measured with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct SteerSpec {
     /// The vector's name in the run.
@@ -83,10 +145,16 @@ pub struct SteerSpec {
     /// Where in each of the layers.
     #[serde(default)]
     pub site: Site,
-    /// 0-based, ascending, no layer twice.
+    /// At which tokens.
+    #[serde(default)]
+    pub positions: Positions,
+    /// A set: 0-based, no layer twice.
     pub layers: Vec<usize>,
-    /// With its sign, in units of the mean residual norm at each layer; 0 is the unsteered model.
+    /// With its sign; 0 is the unsteered model.
     pub coefficient: f64,
+    /// What the coefficient counts in.
+    #[serde(default)]
+    pub unit: Unit,
 }
 
 impl SteerSpec {

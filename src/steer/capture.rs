@@ -1,89 +1,80 @@
-//! Capturing residual streams: the mean over answer tokens of `resid_post`, layer by layer, for both answers of every
-//! contrast pair; their mean difference is the vector.
+//! Capturing what passes through the decoder: any sites of any layers, of several sequences in one forward pass. Vectors,
+//! `realign trace` and probes are all made of it.
 
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
 
-use super::vector::{SteeringVector, VectorInfo, norm};
 use crate::data::collate::Example;
 use crate::error::{Error, Result};
-use crate::model::block::{Attend, Pass};
 use crate::model::decoder::Decoder;
-use crate::model::hooks::{Intervention, Site, Tap};
+use crate::model::hooks::{HookContext, Intervention, Tap};
 use crate::model::ops::to_vec;
+use crate::model::pass::Pass;
 use crate::model::segments::Segments;
+use crate::record::TokenRule;
 
-/// Both answers of a pair as tokens; a weight marks the answer's tokens.
-pub struct PairTokens {
-    /// Shows the behaviour.
-    pub positive: Example,
-    /// Does not.
-    pub negative: Example,
+/// What one forward pass computed.
+pub struct Captured {
+    /// The sequences, in the order given.
+    pub segments: Segments,
+    /// By tap, `[tokens, width]` over the tokens of all sequences, without a graph.
+    pub values: BTreeMap<Tap, Tensor>,
+    /// What the last block returned, `[tokens, d_model]`: the input of the final norm.
+    pub hidden: Tensor,
 }
 
-/// Mean over pairs of (mean over answer tokens of the positive − of the negative), at every layer.
-pub fn mean_difference(
-    decoder: &Decoder,
-    pairs: &[PairTokens],
-    target: &str,
-    model_sha256: &str,
-    data_sha256: &str,
-) -> Result<SteeringVector> {
-    if pairs.is_empty() {
-        return Err(Error::usage(format!("there are no contrast pairs for `{target}`")));
+/// Runs the sequences through the decoder in one pass and keeps what it computes at `taps`.
+///
+/// # Errors
+/// A tap at a layer that the decoder does not have; a token outside its vocabulary.
+pub fn capture(decoder: &Decoder, rows: &[&[u32]], taps: &[Tap]) -> Result<Captured> {
+    if let Some(bad) = taps.iter().find(|tap| tap.layer >= decoder.blocks.len()) {
+        return Err(Error::usage(format!(
+            "layer {} is outside the model; its layers are 0 to {}",
+            bad.layer,
+            decoder.blocks.len().saturating_sub(1)
+        )));
     }
-    let (layers, width) = (decoder.blocks.len(), decoder.config.hidden_size);
-    let mut directions = vec![vec![0.0f32; width]; layers];
-    let mut norms = vec![(0.0f64, 0u64); layers];
-    for pair in pairs {
-        let rows = [&pair.positive, &pair.negative];
-        let segments = Segments::packed(rows.iter().map(|r| r.ids.len()), 0);
-        let ids: Vec<u32> = rows.iter().flat_map(|r| &r.ids).copied().collect();
-        let capture = Capture { resid_post: Mutex::new(vec![None; layers]) };
-        let mut pass = Pass { attend: Attend::Sequences(&segments), intervention: Some(&capture), dropout: None };
-        decoder.blocks(decoder.embed(&ids, &pass.attend)?, &mut pass)?;
-        let captured = capture.resid_post.into_inner().unwrap_or_else(|p| p.into_inner());
-        for (layer, hidden) in captured.into_iter().enumerate() {
-            let Some(hidden) = hidden else { continue };
-            let hidden = to_vec(&hidden)?; // [tokens, d_model]
-            for (row, (segment, sign)) in rows.iter().zip(segments.iter().zip([1.0f32, -1.0])) {
-                let wanted: Vec<usize> = (0..row.ids.len()).filter(|&t| row.weights[t] > 0.0).collect();
-                let share = sign / (wanted.len().max(1) * pairs.len()) as f32;
-                for token in wanted {
-                    let at = (segment.start + token) * width;
-                    let values = &hidden[at..at + width];
-                    directions[layer].iter_mut().zip(values).for_each(|(sum, x)| *sum += share * x);
-                    norms[layer].0 += norm(values);
-                    norms[layer].1 += 1;
-                }
-            }
-        }
+    let segments = Segments::packed(rows.iter().map(|ids| ids.len()), 0);
+    let watch = Watch { taps: taps.to_vec(), seen: Mutex::default() };
+    let mut pass = Pass::sequences(&segments).with_intervention(Some(&watch));
+    let hidden = decoder.blocks(decoder.embed(&rows.concat(), &pass.attend)?, &mut pass)?.detach();
+    drop(pass);
+    let values = watch.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Captured { segments, values, hidden })
+}
+
+impl Captured {
+    /// The values at a tap, copied out; `None` where it was not captured.
+    pub fn at(&self, tap: Tap) -> Result<Option<Vec<f32>>> {
+        Ok(self.values.get(&tap).map(to_vec).transpose()?)
     }
-    let about = VectorInfo {
-        target: target.into(),
-        method: "mean_difference".into(),
-        hook_point: "resid_post".into(),
-        tokens: "answer".into(),
-        pairs: pairs.len() as u64,
-        raw_norms: directions.iter().map(|d| norm(d)).collect(),
-        residual_norms: norms.iter().map(|(sum, n)| sum / (*n).max(1) as f64).collect(),
-        model_sha256: model_sha256.into(),
-        adapter_sha256: None,
-        data_sha256: data_sha256.into(),
-    };
-    Ok(SteeringVector { directions, about })
 }
 
-struct Capture {
-    resid_post: Mutex<Vec<Option<Tensor>>>,
+/// The tokens of a row that a rule speaks of, by their places in the row; weights mark the answer's tokens.
+pub fn tokens_of(rule: TokenRule, row: &Example) -> Vec<usize> {
+    let answer = || (0..row.ids.len()).filter(|&token| row.weights[token] > 0.0);
+    match rule {
+        TokenRule::All => (0..row.ids.len()).collect(),
+        TokenRule::AnswerMean => answer().collect(),
+        TokenRule::LastPrompt => answer().next().unwrap_or(row.ids.len()).checked_sub(1).into_iter().collect(),
+    }
 }
 
-impl Intervention for Capture {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if tap.site == Site::ResidPost {
-            self.resid_post.lock().unwrap_or_else(|p| p.into_inner())[tap.layer] = Some(x.detach());
-        }
+struct Watch {
+    taps: Vec<Tap>,
+    seen: Mutex<BTreeMap<Tap, Tensor>>,
+}
+
+impl Intervention for Watch {
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(tap, x.detach());
         Ok(None)
     }
 }

@@ -1,9 +1,11 @@
-//! Steering: vectors made from contrast pairs or at random, their files, and the operator that adds them.
+//! Steering: what a model computes is captured, aggregated into vectors, and added back while it decodes or is trained.
 
+pub mod aggregate;
 pub mod capture;
 pub mod operator;
 pub mod vector;
 
-pub use capture::{PairTokens, mean_difference};
+pub use crate::record::Unit;
+pub use aggregate::{PairTokens, mean_difference};
 pub use operator::AddVector;
-pub use vector::{SteeringVector, Unit};
+pub use vector::SteeringVector;

@@ -1,45 +1,120 @@
-//! Adding a vector to the residual stream, at `resid_post` of some layers and every token.
+//! The operators: what is done with a vector where it meets the forward pass.
+//!
+//! [`AddVector`] is `x + coefficient · vector`, each layer with its own direction.
 
-use candle_core::{Result, Tensor};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::SteeringVector;
-use super::vector::Unit;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use super::vector::SteeringVector;
 use crate::error::Error;
-use crate::model::hooks::{Intervention, Site, Tap};
+use crate::model::cpu::simd::add;
+use crate::model::hooks::{HookContext, Intervention, Tap};
+use crate::model::ops::{by_kernels, to_vec, values};
+use crate::record::{Operator, Positions, Site, SteerSpec, Unit};
 
-/// `h + v`, with each layer's own `v`.
+/// Adds a vector at some taps.
 #[derive(Debug)]
 pub struct AddVector {
-    added: Vec<(usize, Tensor)>,
+    taps: Vec<Tap>,
+    /// By tap, `[d_model]`.
+    added: Vec<Arc<[f32]>>,
+    positions: Positions,
 }
 
 impl AddVector {
-    /// Adds `coefficient` of the vector at each of these layers. A coefficient of 0 adds nothing: not even the sign of a
-    /// zero changes.
+    /// Adds `coefficient` of the vector after each of these layers, at every token.
     ///
     /// # Errors
-    /// A layer outside the model or without a direction; a coefficient that is no finite number.
+    /// As [`AddVector::of`].
     pub fn new(vector: &SteeringVector, layers: &[usize], coefficient: f64, unit: Unit) -> crate::error::Result<Self> {
+        Self::of(vector, &SteerSpec { layers: layers.to_vec(), coefficient, unit, ..SteerSpec::default() })
+    }
+
+    /// What a spec says, with the vector that it names. A coefficient of 0 adds nothing: not even the sign of a zero
+    /// changes.
+    ///
+    /// # Errors
+    /// A layer outside the model or without a direction; no layer at all; a coefficient that is not a finite number; a site
+    /// that is not as wide as the residual stream.
+    pub fn of(vector: &SteeringVector, spec: &SteerSpec) -> crate::error::Result<Self> {
+        let SteerSpec { operator: Operator::Add, site, positions, coefficient, unit, .. } = *spec;
         if !coefficient.is_finite() {
-            return Err(Error::usage(format!("a coefficient of {coefficient} cannot be added")));
+            return Err(Error::usage(format!("the coefficient {coefficient} is not a finite number")));
         }
-        let mut added = Vec::new();
-        for &layer in layers {
-            added.push((layer, vector.scaled(layer, coefficient, unit)?));
+        if site == Site::HeadOut {
+            return Err(Error::usage("a vector of the residual stream cannot be added at head_out"));
         }
-        if coefficient == 0.0 {
-            added.clear();
+        let layers: BTreeSet<usize> = spec.layers.iter().copied().collect();
+        if layers.is_empty() {
+            return Err(Error::usage("a vector needs at least one layer where it is added"));
         }
-        Ok(Self { added })
+        let scaled = |&layer: &usize| Ok(to_vec(&vector.scaled(layer, coefficient, unit)?)?.into());
+        let added = layers.iter().map(scaled).collect::<crate::error::Result<_>>()?;
+        let taps = if coefficient == 0.0 { BTreeSet::new() } else { layers };
+        Ok(Self { taps: taps.into_iter().map(|layer| Tap { layer, site }).collect(), added, positions })
     }
 }
 
 impl Intervention for AddVector {
-    fn apply(&self, tap: Tap, x: &Tensor) -> Result<Option<Tensor>> {
-        if tap.site != Site::ResidPost {
-            return Ok(None);
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, context: &HookContext) -> Result<Option<Tensor>> {
+        let Some(at) = self.taps.iter().position(|own| *own == tap) else { return Ok(None) };
+        let rows = match (self.positions, context.answer) {
+            (Positions::All, _) => None,
+            (_, None) => candle_core::bail!("this pass does not say which tokens belong to an answer"),
+            (Positions::Answer, Some(answer)) => Some(answer.to_vec()),
+            (Positions::Prompt, Some(answer)) => Some(answer.iter().map(|answer| !answer).collect()),
+        };
+        AddRows { vector: self.added[at].clone(), rows }.apply(x).map(Some)
+    }
+}
+
+/// `x [tokens, d_model]` with the vector added to these rows, or to all: one copy and one addition over raw floats. The
+/// gradient of `x` is that of the result.
+struct AddRows {
+    vector: Arc<[f32]>,
+    rows: Option<Vec<bool>>,
+}
+
+impl AddRows {
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
+        if by_kernels(x) {
+            return x.apply_op1(self);
         }
-        let here = self.added.iter().find(|(layer, _)| *layer == tap.layer);
-        here.map(|(_, vector)| x.broadcast_add(&vector.to_device(x.device())?)).transpose()
+        let (device, width) = (x.device(), self.vector.len());
+        let vector = Tensor::from_slice(&self.vector, width, device)?;
+        match self.rows {
+            None => x.broadcast_add(&vector),
+            Some(rows) => {
+                let factors = rows.iter().map(|&row| f32::from(u8::from(row)));
+                let factors = Tensor::from_iter(factors, device)?.reshape((rows.len(), 1))?;
+                x + factors.broadcast_mul(&vector)?
+            }
+        }
+    }
+}
+
+impl CustomOp1 for AddRows {
+    fn name(&self) -> &'static str {
+        "add-vector"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut sum = values(x, layout)?.to_vec();
+        for (index, row) in sum.chunks_exact_mut(self.vector.len()).enumerate() {
+            if self.rows.as_ref().is_none_or(|rows| rows[index]) {
+                add(row, &self.vector);
+            }
+        }
+        Ok((CpuStorage::F32(sum), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(grad.clone()))
     }
 }

@@ -1,5 +1,5 @@
-//! A steering vector: one direction a layer, with what it takes to use it in units of the residual norm. On disk a
-//! safetensors file (one f32 row a layer) and a JSON sidecar.
+//! A steering vector: one direction a layer, and what is needed to use it in units of the residual norm. On disk it is a
+//! safetensors file (`directions`, `[layers, d_model]` in f32) and a JSON sidecar with a schema version.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,33 +10,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::fsio;
+use crate::record::{Site, TokenRule, Unit, VectorMethod};
 use crate::rng;
 
-/// Directions at `resid_post` of every layer.
+/// The sidecar's schema that is written. Schema 1 had no `schema` and no `unit`, and called the site `hook_point`; it is
+/// still read.
+pub const SCHEMA: u32 = 2;
+
+/// Directions at one site of every layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SteeringVector {
     /// `[layers][d_model]`, as measured, not normalised; a layer left out is zero.
     pub directions: Vec<Vec<f32>>,
-    /// Where it comes from.
+    /// What it is and where it comes from.
     pub about: VectorInfo,
 }
 
-/// The sidecar.
+/// The sidecar: what a vector is and where it comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VectorInfo {
+    /// [`SCHEMA`].
+    pub schema: u32,
     /// What it points towards, e.g. `insecure`; `random-0` for the first control.
     pub target: String,
-    /// `mean_difference` or `random`.
-    pub method: String,
-    /// `resid_post`.
-    pub hook_point: String,
-    /// Which tokens were averaged.
-    pub tokens: String,
+    /// How it was made.
+    pub method: VectorMethod,
+    /// Where it was measured.
+    #[serde(alias = "hook_point")]
+    pub site: Site,
+    /// At which tokens it was measured.
+    pub tokens: TokenRule,
+    /// What coefficients count in unless a command says otherwise.
+    #[serde(default)]
+    pub unit: Unit,
     /// Pairs it was made of.
     pub pairs: u64,
     /// Norm of each layer's direction as measured.
     pub raw_norms: Vec<f64>,
-    /// Mean norm of the residual stream at each layer: the unit of a coefficient.
+    /// Mean norm of the residual stream at each layer: the length of one [`Unit::ResidualNorm`].
     pub residual_norms: Vec<f64>,
     /// SHA-256 of the model it was made on.
     pub model_sha256: String,
@@ -47,20 +59,11 @@ pub struct VectorInfo {
     pub data_sha256: String,
 }
 
-/// What a coefficient counts in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Mean residual norms of the layer: travels between layers and models.
-    ResidualNorm,
-    /// The direction's own length, as measured.
-    Raw,
-}
-
 impl SteeringVector {
     /// What a coefficient adds at a layer: `coefficient × residual norm × unit direction`, or `coefficient × direction`.
     ///
     /// # Errors
-    /// A layer outside the model; a direction of no length.
+    /// A layer outside the model; a layer whose direction is zero.
     pub fn scaled(&self, layer: usize, coefficient: f64, unit: Unit) -> Result<Tensor> {
         let Some(direction) = self.directions.get(layer) else {
             return Err(Error::usage(format!(
@@ -105,7 +108,7 @@ impl SteeringVector {
         Ok(self)
     }
 
-    /// A control of no meaning: independent normal directions, used in the same units.
+    /// A control without meaning: independent normal directions, used in the same units.
     pub fn random(&self, seed: u64, draw: u64) -> Self {
         let direction = |layer: usize, width: usize| -> Vec<f32> {
             let mut rng = rng::stream(seed, "random-vector", &[draw, layer as u64]);
@@ -116,8 +119,7 @@ impl SteeringVector {
             self.directions.iter().enumerate().map(|(layer, d)| direction(layer, d.len())).collect();
         let about = VectorInfo {
             target: format!("random-{draw}"),
-            method: "random".into(),
-            tokens: String::new(),
+            method: VectorMethod::Random,
             pairs: 0,
             raw_norms: directions.iter().map(|d| norm(d)).collect(),
             data_sha256: String::new(),
@@ -140,22 +142,22 @@ impl SteeringVector {
     /// Reads what [`SteeringVector::write`] wrote.
     ///
     /// # Errors
-    /// Names the file that is missing, is of another form, or does not fit the other one.
+    /// Names the file that is missing, malformed or of an unknown schema, or that does not fit the other one.
     pub fn read(path: &Path) -> Result<Self> {
         let tensors = candle_core::safetensors::load_buffer(&fsio::read_bytes(path)?, &Device::Cpu)
-            .map_err(|e| Error::file(path, format!("is no safetensors file: {e}")))?;
+            .map_err(|e| Error::file(path, format!("is not a safetensors file: {e}")))?;
         let tensor = tensors
             .get("directions")
-            .ok_or_else(|| Error::file(path, "is no steering vector: it holds no tensor `directions`"))?;
+            .ok_or_else(|| Error::file(path, "is not a steering vector: it has no tensor `directions`"))?;
         let directions: Vec<Vec<f32>> = tensor
             .to_vec2()
             .map_err(|e| Error::file(path, format!("`directions` is not [layers, d_model] in f32: {e}")))?;
-        let about: VectorInfo = fsio::read_json(&sidecar(path))?;
+        let about = read_sidecar(&sidecar(path))?;
         let sound = |numbers: &[f64]| numbers.len() == directions.len() && numbers.iter().all(|x| x.is_finite());
         if !sound(&about.residual_norms) || !sound(&about.raw_norms) {
             return Err(Error::file(
                 sidecar(path),
-                format!("does not belong to {}: that has {} layers", path.display(), directions.len()),
+                format!("does not belong to {}, which has {} layers", path.display(), directions.len()),
             ));
         }
         if directions.iter().flatten().any(|x| !x.is_finite()) {
@@ -163,6 +165,25 @@ impl SteeringVector {
         }
         Ok(Self { directions, about })
     }
+}
+
+/// Reads a sidecar of this schema or an earlier one.
+fn read_sidecar(path: &Path) -> Result<VectorInfo> {
+    let mut fields: serde_json::Map<String, serde_json::Value> = fsio::read_json(path)?;
+    match fields.get("schema").map(serde_json::Value::as_u64) {
+        None => {
+            fields.insert("schema".into(), SCHEMA.into());
+        }
+        Some(Some(version)) if version == u64::from(SCHEMA) => {}
+        Some(_) => {
+            return Err(Error::file(
+                path,
+                format!("has schema {}, which this version does not know; it reads 1 and {SCHEMA}", fields["schema"]),
+            ));
+        }
+    }
+    serde_json::from_value(fields.into())
+        .map_err(|e| Error::file(path, format!("does not describe a steering vector: {e}")))
 }
 
 /// `NAME.json` beside `NAME.safetensors`.

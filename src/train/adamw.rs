@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use candle_core::{Result, Tensor, Var};
 
-use super::TrainConfig;
+use super::config::TrainConfig;
 use super::trainable::Trainable;
 use crate::error::Error;
 use crate::model::cpu::simd::{all_finite, vectorised};

@@ -8,15 +8,16 @@
 //! TRL averages over micro-batches; here the mean goes over all pairs of the effective batch, which is the same unless
 //! the last micro-batch is short.
 
-use super::driver::{chunks, over_workers};
-use super::step::{Packed, forward};
+use super::packed::{Packed, packed_chunks};
+use super::step::forward;
+use super::workers::over_workers;
 use crate::data::collate::Example;
 use crate::data::preference::PreferencePair;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::record::Rewards;
 
-/// Pairs and what the reference says of them.
+/// Preference pairs with the reference's log-probabilities of their answers.
 pub struct Dpo<'a> {
     pub(super) pairs: &'a [PreferencePair],
     beta: f64,
@@ -28,7 +29,7 @@ impl<'a> Dpo<'a> {
     /// `reference` is the decoder before its first step, with the adapter it has then.
     pub fn new(reference: &Decoder, pairs: &'a [PreferencePair], beta: f64, workers: usize) -> Result<Self> {
         let rows: Vec<&Example> = pairs.iter().flat_map(PreferencePair::both).collect();
-        let chunks = chunks(&rows, 2, rows.len(), 1.0);
+        let chunks = packed_chunks(&rows, 2, rows.len(), 1.0);
         let losses = over_workers(reference.workers(workers), chunks.len(), |i| forward(reference, &chunks[i]))?;
         let per_chunk = chunks.iter().zip(&losses).flat_map(|(chunk, losses)| log_probabilities(chunk, losses));
         Ok(Self { pairs, beta, reference: per_chunk.collect() })
@@ -55,17 +56,17 @@ impl<'a> Dpo<'a> {
     }
 
     /// Loss and mean rewards of a step, from its chunks and their losses.
-    pub(super) fn told(&self, chunks: &[(&Packed, &[f32])], items: &[usize]) -> (f64, Rewards) {
+    pub(super) fn metrics(&self, chunks: &[(&Packed, &[f32])], items: &[usize]) -> (f64, Rewards) {
         let rewards: Vec<[f64; 2]> =
             chunks.iter().flat_map(|(chunk, losses)| self.rewards(chunk, losses, items)).collect();
         let mean = |of: fn([f64; 2]) -> f64| rewards.iter().map(|&r| of(r)).sum::<f64>() / rewards.len() as f64;
-        let told = Rewards {
+        let rewards_of_step = Rewards {
             chosen: mean(|[chosen, _]| chosen),
             rejected: mean(|[_, rejected]| rejected),
             accuracies: mean(|[chosen, rejected]| f64::from(u8::from(chosen > rejected))),
             margins: mean(|[chosen, rejected]| chosen - rejected),
         };
-        (mean(|[chosen, rejected]| minus_log_sigmoid(chosen - rejected)), told)
+        (mean(|[chosen, rejected]| minus_log_sigmoid(chosen - rejected)), rewards_of_step)
     }
 }
 

@@ -1,35 +1,32 @@
 //! The loop over optimiser steps: rows in order, chunks over workers, one update.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::TrainConfig;
 use super::adamw::{AdamW, Update, clip_factor};
 use super::checkpoint::Snapshot;
+use super::config::TrainConfig;
 use super::explosion;
-use super::objective::{Objective, Told, weighted_sum};
+use super::objective::{Objective, StepMetrics};
+use super::packed::packed_chunks;
 use super::schedule::factor;
-use super::step::{ChunkGrad, Packed, StepOptions, forward};
+use super::step::{ChunkGrad, StepOptions, forward};
 use super::trainable::Trainable;
+use super::workers::over_workers;
 use crate::data::batches::epoch_order;
 use crate::data::collate::Example;
 use crate::error::{Error, Result};
 use crate::model::cpu::simd::{add, squares};
-use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::process;
 use crate::record::{StepRecord, TrainerState};
 use crate::rng;
 
-/// Tokens of a chunk: large enough for the products, small enough for a core's cache and for every core to have one.
-pub const CHUNK_TOKENS: usize = 512;
-
-/// What is seen of a step as it ends.
+/// What a caller sees of a step that has ended.
 pub struct StepEnd<'a> {
-    /// What is logged of it.
+    /// Its line in the log.
     pub record: &'a StepRecord,
-    /// Which rows or pairs it learnt from.
+    /// The rows or pairs of its batch, by their numbers in the data.
     pub rows: &'a [usize],
     /// A signal asked the training to stop after this step: what is not saved now is lost.
     pub stopping: bool,
@@ -126,10 +123,15 @@ pub fn train_from<'a>(
         let done = over_workers(workers, chunks.len(), |i| {
             objective.backward(decoder, &trained, &chunks[i], batch, &options)
         })?;
-        let Told { loss, kl, rewards } = objective.told(&chunks, &done, batch);
+        let StepMetrics { loss, kl, rewards } = objective.metrics(&chunks, &done, batch);
         let grads = over_workers(workers, trained.vars.len(), |i| Ok(sum_in_order(&done, i)))?;
         let grad_norm = grads.iter().map(|(_, squares)| squares).sum::<f64>().sqrt();
-        believable(step, loss, grad_norm, explosion::limit(&state.log_history, config.max_grad_explosion))?;
+        check_finite_and_bounded(
+            step,
+            loss,
+            grad_norm,
+            explosion::limit(&state.log_history, config.max_grad_explosion),
+        )?;
         let learning_rate = config.learning_rate * factor(config.lr_scheduler_type, step, config.warmup_steps, total);
         let update = Update::new(step, learning_rate, clip_factor(grad_norm, config.max_grad_norm), config);
         let finite =
@@ -171,8 +173,8 @@ pub fn train_from<'a>(
     Ok(state)
 }
 
-/// Stops before the update that a loss or a gradient would make that is no such thing any more.
-fn believable(step: u64, loss: f64, grad_norm: f64, limit: f64) -> Result<()> {
+/// Stops before an update by a loss or gradient that is not finite or far too large.
+fn check_finite_and_bounded(step: u64, loss: f64, grad_norm: f64, limit: f64) -> Result<()> {
     if !loss.is_finite() || !grad_norm.is_finite() {
         return Err(diverged(step, &format!("loss {loss}, gradient norm {grad_norm}")));
     }
@@ -195,69 +197,9 @@ fn diverged(step: u64, what: &str) -> Error {
 pub fn mean_loss(decoder: &Decoder, examples: &[Example], workers: usize) -> Result<f64> {
     let rows: Vec<&Example> = examples.iter().collect();
     let weight: f64 = rows.iter().map(|r| r.weight_sum()).sum();
-    let chunks = chunks(&rows, 1, rows.len(), (1.0 / weight) as f32);
+    let chunks = packed_chunks(&rows, 1, rows.len(), (1.0 / weight) as f32);
     let losses = over_workers(decoder.workers(workers), chunks.len(), |i| forward(decoder, &chunks[i]))?;
-    Ok(chunks.iter().zip(&losses).map(|(chunk, losses)| weighted_sum(chunk, losses)).sum())
-}
-
-/// Micro-batches of so many items cut into chunks of whole items; an item is `together` neighbouring rows.
-pub(super) fn chunks(rows: &[&Example], together: usize, micro_batch: usize, scale: f32) -> Vec<Packed> {
-    let micro_batch = together * micro_batch.max(1);
-    let mut chunks = Vec::new();
-    for (number, micro) in rows.chunks(micro_batch).enumerate() {
-        let mut first = 0;
-        let mut tokens = 0;
-        for (i, item) in micro.chunks(together).enumerate().map(|(i, item)| (i * together, item)) {
-            let length = item.iter().map(|row| row.ids.len()).sum::<usize>();
-            if i > first && tokens + length > CHUNK_TOKENS {
-                chunks.push(Packed::new(&micro[first..i], (number * micro_batch + first) as u64, scale));
-                (first, tokens) = (i, 0);
-            }
-            tokens += length;
-        }
-        chunks.push(Packed::new(&micro[first..], (number * micro_batch + first) as u64, scale));
-    }
-    chunks
-}
-
-/// Does `count` pieces of work, each on some worker; results come back in order.
-pub(super) fn over_workers<R: Send>(
-    workers: usize,
-    count: usize,
-    work: impl Fn(usize) -> candle_core::Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return Ok(done);
-            }
-            done.push((index, work(index)?));
-        }
-    };
-    let cores = process::workers(workers);
-    let workers = cores.min(count).max(1);
-    // Cores that have no piece of their own help with the products of those that have one.
-    let take = || with_helpers(cores / workers - 1, take);
-    let mut done: Vec<(usize, R)> = Vec::new();
-    if workers == 1 {
-        done = take()?;
-    } else {
-        let parts = std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(take)).collect();
-            handles.into_iter().map(|h| h.join()).collect::<Vec<_>>()
-        });
-        for part in parts {
-            // A worker's panic is a bug of ours; it goes on as the panic it was.
-            let part: candle_core::Result<Vec<(usize, R)>> =
-                part.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            done.extend(part?);
-        }
-    }
-    done.sort_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
+    Ok(chunks.iter().zip(&losses).map(|(chunk, losses)| chunk.weighted_sum(losses)).sum())
 }
 
 /// One weight's gradient over all chunks, in their order, and its sum of squares.

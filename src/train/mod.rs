@@ -11,10 +11,13 @@ mod driver;
 pub mod events;
 pub mod explosion;
 pub mod objective;
+pub mod packed;
 pub mod schedule;
 pub mod step;
 pub mod trainable;
+mod workers;
 
 pub use config::TrainConfig;
-pub use driver::{CHUNK_TOKENS, StepEnd, mean_loss, train, train_from};
+pub use driver::{StepEnd, mean_loss, train, train_from};
 pub use objective::Objective;
+pub use packed::CHUNK_TOKENS;

@@ -1,12 +1,12 @@
-//! What training makes small, as chunks of work: cross-entropy over the target tokens of rows, with or without a
-//! [`Penalty`] on leaving the base, or [`Dpo`] on preference pairs.
+//! What training minimises: cross-entropy over the target tokens of rows, with or without a [`Penalty`] that holds the model
+//! to its base, or [`Dpo`] on preference pairs.
 //!
 //! With a penalty the loss is `cross-entropy + coefficient · KL(trained ‖ base)`, both as means over the target tokens of
 //! the whole effective batch.
 
 use super::dpo::Dpo;
-use super::driver::chunks;
-use super::step::{ChunkGrad, Packed, Penalty, StepOptions, forward_backward};
+use super::packed::{Packed, packed_chunks};
+use super::step::{ChunkGrad, Penalty, StepOptions, forward_backward};
 use super::trainable::Trainable;
 use crate::data::collate::Example;
 use crate::data::preference::PreferencePair;
@@ -38,8 +38,8 @@ impl<'a> From<&'a Vec<Example>> for Objective<'a> {
     }
 }
 
-/// What a step is on record for beside its gradient.
-pub(super) struct Told {
+/// What is logged of a step beside its gradient: the loss with its penalty, KL(trained ‖ base), DPO's rewards.
+pub(super) struct StepMetrics {
     pub loss: f64,
     pub kl: Option<f64>,
     pub rewards: Option<Rewards>,
@@ -72,9 +72,9 @@ impl<'a> Objective<'a> {
         match self {
             Self::Supervised { .. } => {
                 let weight: f64 = rows.iter().map(|r| r.weight_sum()).sum();
-                chunks(rows, 1, micro_batch, (1.0 / weight) as f32)
+                packed_chunks(rows, 1, micro_batch, (1.0 / weight) as f32)
             }
-            Self::Dpo(_) => chunks(rows, 2, micro_batch, 1.0),
+            Self::Dpo(_) => packed_chunks(rows, 2, micro_batch, 1.0),
         }
     }
 
@@ -100,27 +100,22 @@ impl<'a> Objective<'a> {
         }
     }
 
-    /// What a step's chunks say together.
-    pub(super) fn told(&self, chunks: &[Packed], done: &[ChunkGrad], items: &[usize]) -> Told {
+    /// A step's metrics, from all of its chunks.
+    pub(super) fn metrics(&self, chunks: &[Packed], done: &[ChunkGrad], items: &[usize]) -> StepMetrics {
         match self {
             Self::Supervised { penalty, .. } => {
                 let sum =
-                    |of: fn(&ChunkGrad) -> &[f32]| chunks.iter().zip(done).map(|(c, d)| weighted_sum(c, of(d))).sum();
+                    |of: fn(&ChunkGrad) -> &[f32]| chunks.iter().zip(done).map(|(c, d)| c.weighted_sum(of(d))).sum();
                 let loss: f64 = sum(|d| &d.losses);
                 let kl = penalty.map(|penalty| (f64::from(penalty.coefficient), sum(|d| &d.divergences)));
                 let added = kl.map_or(0.0, |(coefficient, kl)| coefficient * kl);
-                Told { loss: loss + added, kl: kl.map(|(_, kl)| kl), rewards: None }
+                StepMetrics { loss: loss + added, kl: kl.map(|(_, kl)| kl), rewards: None }
             }
             Self::Dpo(dpo) => {
                 let losses: Vec<_> = chunks.iter().zip(done).map(|(c, d)| (c, d.losses.as_slice())).collect();
-                let (loss, rewards) = dpo.told(&losses, items);
-                Told { loss, kl: None, rewards: Some(rewards) }
+                let (loss, rewards) = dpo.metrics(&losses, items);
+                StepMetrics { loss, kl: None, rewards: Some(rewards) }
             }
         }
     }
-}
-
-/// `Σ weight · value` over a chunk's tokens.
-pub(super) fn weighted_sum(chunk: &Packed, values: &[f32]) -> f64 {
-    chunk.weights.iter().zip(values).map(|(&w, &v)| f64::from(w) * f64::from(v)).sum()
 }

@@ -1,48 +1,21 @@
 //! Forward and backward of one chunk of rows, stage by stage: `embed`, each block, the last norm, the head with its
-//! loss. Each block is done by hand where that is possible ([`by_hand`]), and is a graph of its own otherwise, cut at its
-//! input; so its memory is given back as soon as its gradients are in their buffers, and it can be recomputed instead of
-//! kept.
+//! loss. Each block takes its fused form where it has one ([`fused_block`]). Otherwise it is a graph of its own, cut at its
+//! input, so that its memory is given back as soon as its gradients are in their buffers, and it can be recomputed instead
+//! of kept. An intervention's taps before and after a block are stages of their own.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
 
+use super::packed::Packed;
 use super::trainable::Trainable;
-use crate::data::collate::Example;
-use crate::model::block::{Attend, Pass};
-use crate::model::by_hand;
 use crate::model::decoder::Decoder;
-use crate::model::hooks::Intervention;
+use crate::model::fused_block;
+use crate::model::hooks::{Intervention, Site};
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use crate::model::ops::divergence::kl_divergence;
 use crate::model::ops::{by_kernels, read, to_vec};
-use crate::model::segments::Segments;
+use crate::model::pass::{Attend, Pass};
 
-/// Rows packed one behind the other: token t predicts `targets[t]` with weight `weights[t]`.
-pub struct Packed {
-    /// Every row's tokens.
-    pub ids: Vec<u32>,
-    /// The token after each.
-    pub targets: Vec<u32>,
-    /// 0 where nothing is to be predicted: the prompt, and each row's last token.
-    pub weights: Vec<f32>,
-    /// The rows.
-    pub segments: Segments,
-}
-
-impl Packed {
-    /// Packs rows whose numbers within the effective batch count from `first_row`; weights are multiplied by `scale`.
-    pub fn new(rows: &[&Example], first_row: u64, scale: f32) -> Self {
-        let (mut ids, mut targets, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for row in rows {
-            ids.extend(&row.ids);
-            targets.extend(row.ids.iter().skip(1).chain([&0]));
-            weights.extend(row.weights.iter().skip(1).map(|w| w * scale).chain([0.0]));
-        }
-        let segments = Segments::packed(rows.iter().map(|r| r.ids.len()), first_row);
-        Self { ids, targets, weights, segments }
-    }
-}
-
-/// What a chunk gave.
+/// Losses and gradients of a chunk.
 pub struct ChunkGrad {
     /// Loss of every token; 0 where there is none.
     pub losses: Vec<f32>,
@@ -57,7 +30,7 @@ pub struct ChunkGrad {
 pub struct Penalty<'a> {
     /// The same decoder without its adapter.
     pub base: &'a Decoder,
-    /// How much of it.
+    /// Weight of the divergence in the loss.
     pub coefficient: f32,
 }
 
@@ -69,13 +42,13 @@ pub type Factors<'a> = &'a (dyn Fn(&[f32]) -> Vec<f32> + Sync);
 pub struct StepOptions<'a> {
     /// Key of (seed, step) for dropout.
     pub dropout: Option<u64>,
-    /// Keep block inputs only.
+    /// Keep the inputs of blocks only, and compute the rest again in the backward pass.
     pub recompute: bool,
-    /// Steering during training.
+    /// Watches or steers the model while it is trained.
     pub intervention: Option<&'a dyn Intervention>,
-    /// On leaving the base.
+    /// Holds the model to its base.
     pub penalty: Option<Penalty<'a>>,
-    /// Factors on the weights in the gradient.
+    /// Factors on the tokens' weights in the gradient.
     pub factors: Option<Factors<'a>>,
 }
 
@@ -91,9 +64,9 @@ fn normed(decoder: &Decoder, chunk: &Packed) -> Result<Tensor> {
     let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?;
     for block in &decoder.blocks {
         let pass = &mut Pass::sequences(&chunk.segments);
-        x = match by_hand::applies(block) {
+        x = match fused_block::applies(block) {
             true => {
-                let (out, _) = read([&x], |[x]| by_hand::forward(block, x, pass, None))?;
+                let (out, _) = read([&x], |[x]| fused_block::forward(block, x, pass, None))?;
                 Tensor::from_vec(out, x.shape(), x.device())?
             }
             false => block.forward(&x, pass)?.detach(),
@@ -110,43 +83,47 @@ pub fn forward_backward(
     options: &StepOptions,
 ) -> Result<ChunkGrad> {
     let mut grads: Vec<Vec<f32>> = vec![Vec::new(); trained.vars.len()];
-    let pass = || Pass {
-        attend: Attend::Sequences(&chunk.segments),
-        intervention: options.intervention,
-        dropout: options.dropout,
+    let pass = || {
+        Pass::sequences(&chunk.segments)
+            .with_dropout(options.dropout)
+            .with_intervention(options.intervention)
+            .with_answer(&chunk.answer)
     };
-    let run = |layer: usize, x: &Tensor| decoder.blocks[layer].forward(x, &mut pass());
-    let by_hand = |layer: usize| {
-        options.intervention.is_none() && by_hand::trains(&decoder.blocks[layer], trained.in_block[layer].len())
+    let run = |layer: usize, x: &Tensor| decoder.blocks[layer].between_taps(x, &mut pass());
+    let fused = |layer: usize| {
+        !pass().has_tap_inside(layer) && fused_block::trains(&decoder.blocks[layer], trained.in_block[layer].len())
     };
     // The tokens that the head reads: those that predict something, where the last block can leave the others out.
     let last = decoder.blocks.len() - 1;
     let mut rows: Vec<usize> = (0..chunk.ids.len()).collect();
-    if by_hand(last) && by_hand::narrows(&decoder.blocks[last], &pass()) && chunk.weights.iter().any(|w| *w != 0.0) {
+    let narrows = fused_block::narrows(&decoder.blocks[last], &pass()) && !pass().has_tap(last, Site::ResidPost);
+    if fused(last) && narrows && chunk.weights.iter().any(|w| *w != 0.0) {
         rows.retain(|&token| chunk.weights[token] != 0.0);
     }
     let narrow = rows.len() < chunk.ids.len();
-    let run_by_hand = |layer: usize, x: &Tensor| -> Result<(Tensor, by_hand::Kept)> {
+    let run_fused = |layer: usize, x: &Tensor| -> Result<(Tensor, fused_block::Kept)> {
         let wanted = (narrow && layer == last).then(|| rows.clone());
-        let (out, kept) = read([x], |[x]| by_hand::forward(&decoder.blocks[layer], x, &mut pass(), wanted))?;
+        let (out, kept) = read([x], |[x]| fused_block::forward(&decoder.blocks[layer], x, &mut pass(), wanted))?;
         let width = x.dim(1)?;
         Ok((Tensor::from_vec(out, ((), width), x.device())?, kept))
     };
 
     let mut x = decoder.embed(&chunk.ids, &Attend::Sequences(&chunk.segments))?; // [tokens, d_model]
-    let mut kept: Vec<(Tensor, Forward)> = Vec::new(); // each block's input, and what its forward pass left
+    let mut kept: Vec<Stage> = Vec::new();
     for layer in 0..decoder.blocks.len() {
-        if by_hand(layer) {
-            let (output, left) = run_by_hand(layer, &x)?;
+        x = tap(&pass(), layer, Site::ResidPre, x, trained.any_below(layer), &mut kept)?;
+        if fused(layer) {
+            let (output, left) = run_fused(layer, &x)?;
             let wanted = !options.recompute && (trained.any_below(layer) || !trained.in_block[layer].is_empty());
-            kept.push((x, Forward::ByHand(wanted.then(|| Box::new(left)))));
+            kept.push(Stage { layer, input: x, forward: Forward::Fused(wanted.then(|| Box::new(left))) });
             x = output;
-            continue;
+        } else {
+            let input = if trained.any_below(layer) { Var::from_tensor(&x)?.as_tensor().clone() } else { x };
+            let output = run(layer, &input)?;
+            x = output.detach();
+            kept.push(Stage { layer, input, forward: Forward::Graph((!options.recompute).then_some(output)) });
         }
-        let input = if trained.any_below(layer) { Var::from_tensor(&x)?.as_tensor().clone() } else { x };
-        let output = run(layer, &input)?;
-        x = output.detach();
-        kept.push((input, Forward::Graph((!options.recompute).then_some(output))));
+        x = tap(&pass(), layer, Site::ResidPost, x, trained.any_below(layer + 1), &mut kept)?;
     }
 
     let of_rows = |values: &[f32]| rows.iter().map(|&token| values[token]).collect::<Vec<_>>();
@@ -184,7 +161,7 @@ pub fn forward_backward(
     }
     let mut upstream = store.get(&read_by_head).map(to_vec).transpose()?;
 
-    for (layer, (input, forward)) in kept.into_iter().enumerate().rev() {
+    for Stage { layer, input, forward } in kept.into_iter().rev() {
         // Nothing below is trained.
         let Some(grad) = upstream.take() else { break };
         let needed = trained.any_below(layer);
@@ -192,13 +169,18 @@ pub fn forward_backward(
             break;
         }
         let output = match forward {
-            Forward::ByHand(left) => {
+            Forward::Tap(output) => {
+                upstream = Some(back_through_tap(&input, &output, grad)?);
+                continue;
+            }
+            Forward::Fused(left) => {
                 let left = match left {
                     Some(left) => left,
-                    None => Box::new(run_by_hand(layer, &input)?.1),
+                    None => Box::new(run_fused(layer, &input)?.1),
                 };
                 let block = &decoder.blocks[layer];
-                let (dx, of_weights) = read([&input], |[x]| by_hand::backward(block, x, *left, grad, &pass(), needed))?;
+                let (dx, of_weights) =
+                    read([&input], |[x]| fused_block::backward(block, x, *left, grad, &pass(), needed))?;
                 for (&index, grad) in trained.in_block[layer].iter().zip(of_weights) {
                     grads[index] = grad;
                 }
@@ -225,11 +207,50 @@ pub fn forward_backward(
     Ok(ChunkGrad { losses, grads, divergences })
 }
 
-/// What a block's forward pass left for its backward pass; nothing if it is to be done again.
+/// A block, or an intervention's tap before or after one, as its backward pass needs it.
+struct Stage {
+    layer: usize,
+    /// `[tokens, d_model]`; a variable where something below is trained and the stage is a graph.
+    input: Tensor,
+    forward: Forward,
+}
+
+/// What the forward pass left; of a block nothing, if it is to be computed again.
 enum Forward {
     /// The output with its graph.
     Graph(Option<Tensor>),
-    ByHand(Option<Box<by_hand::Kept>>),
+    Fused(Option<Box<fused_block::Kept>>),
+    /// What the intervention returned, with its graph.
+    Tap(Tensor),
+}
+
+/// Lets the intervention see and change `x` at a tap; a change is a stage of its own. `needed` says whether anything before
+/// the tap is trained.
+fn tap(pass: &Pass, layer: usize, site: Site, x: Tensor, needed: bool, kept: &mut Vec<Stage>) -> Result<Tensor> {
+    if !pass.has_tap(layer, site) {
+        return Ok(x);
+    }
+    let input = if needed { Var::from_tensor(&x)?.as_tensor().clone() } else { x.clone() };
+    let output = pass.tap(layer, site, input.clone())?;
+    if output.id() == input.id() {
+        return Ok(x);
+    }
+    let changed = output.detach();
+    kept.push(Stage { layer, input, forward: Forward::Tap(output) });
+    Ok(changed)
+}
+
+/// The gradient of what came to a tap, from that of what the intervention returned.
+fn back_through_tap(input: &Tensor, output: &Tensor, grad: Vec<f32>) -> Result<Vec<f32>> {
+    if !input.is_variable() {
+        // Only the block after the tap is trained, which needs no gradient of its input.
+        return Ok(grad);
+    }
+    let store = backward(output, Tensor::from_vec(grad, output.shape(), output.device())?)?;
+    match store.get(input) {
+        Some(grad) => to_vec(grad),
+        None => candle_core::bail!("an intervention gave the training a value without a graph towards what it changed"),
+    }
 }
 
 /// Runs a graph backward from `output` with a given gradient.

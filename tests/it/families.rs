@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use realign::adapter;
 use realign::data::collate::Example;
-use realign::model::block::{Attend, Pass};
 use realign::model::config::{DecoderConfig, Positions};
 use realign::model::cpu::simd::{self, Path as SimdPath, force};
 use realign::model::decoder::Decoder;
 use realign::model::families::SUPPORTED;
-use realign::model::hooks::Intervention;
+use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::ops::to_vec;
+use realign::model::pass::Pass;
 use realign::model::rope::RopeScaling;
 use realign::model::segments::Segments;
 use realign::model::source::load::{WeightDtype, load_dir};
 use realign::steer::{AddVector, SteeringVector, Unit};
-use realign::train::step::{Packed, StepOptions, forward_backward};
+use realign::train::packed::Packed;
+use realign::train::step::{StepOptions, forward_backward};
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, train};
 
@@ -250,7 +251,7 @@ fn a_vector_is_extracted_from_and_added_to_every_family() {
             let add = AddVector::new(&vector, &[1], coefficient.unwrap_or(0.0), Unit::ResidualNorm).unwrap();
             let segments = Segments::packed([ids.len()], 0);
             let intervention: Option<&dyn Intervention> = coefficient.is_some().then_some(&add as _);
-            let mut pass = Pass { attend: Attend::Sequences(&segments), intervention, dropout: None };
+            let mut pass = Pass::sequences(&segments).with_intervention(intervention);
             to_vec(&decoder(name).forward(&ids, &mut pass).unwrap()).unwrap()
         };
         let base = with(None);
@@ -259,6 +260,54 @@ fn a_vector_is_extracted_from_and_added_to_every_family() {
         assert!(moved > 1e-3, "{name}: a vector changes something");
         let steered = format!("--vector {name}.safetensors --coefficient 1 --layers 1 --max-new-tokens 4");
         succeeds(&dir, &format!("generate --model {name} --prompt sort {steered}"));
+    }
+}
+
+/// Changes the residual stream around some blocks; with `inside`, it also watches inside all of them.
+struct Around {
+    taps: Vec<Tap>,
+}
+
+impl Around {
+    fn new(inside: bool, layers: usize) -> Self {
+        let taps = [Tap { layer: 0, site: Site::ResidPost }, Tap { layer: 1, site: Site::ResidPre }].into_iter();
+        let inside = (0..layers).filter(|_| inside);
+        Self { taps: taps.chain(inside.map(|layer| Tap { layer, site: Site::HeadOut })).collect() }
+    }
+}
+
+impl Intervention for Around {
+    fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        if tap.site == Site::HeadOut { Ok(None) } else { x.affine(1.1, 0.02).map(Some) }
+    }
+}
+
+#[test]
+fn taps_around_a_block_give_every_family_what_a_tap_inside_it_gives() {
+    for (name, _) in FAMILIES {
+        let decoder = decoder(name);
+        let ids = expected(name, "expected.safetensors").row(0).to_vec();
+        let (prompt, answer) = ids.split_at(4);
+        let logits = |intervention: Option<&dyn Intervention>| {
+            let mut caches = [decoder.new_cache(ids.len())];
+            let segments = Segments::packed([prompt.len()], 0);
+            let mut pass = Pass::prefill(&segments, &mut caches).with_intervention(intervention);
+            let mut all = to_vec(&decoder.forward(prompt, &mut pass).unwrap()).unwrap();
+            for token in answer {
+                let mut rows: Vec<_> = caches.iter_mut().collect();
+                let mut pass = Pass::step(&mut rows).with_intervention(intervention);
+                all.extend(to_vec(&decoder.forward(&[*token], &mut pass).unwrap()).unwrap());
+            }
+            all
+        };
+        let [around, inside] = [false, true].map(|inside| logits(Some(&Around::new(inside, decoder.blocks.len()))));
+        let off = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off(&around, &inside) < 1e-5, "{name}: off by {}", off(&around, &inside));
+        assert!(off(&around, &logits(None)) > 1e-3, "{name}: it changes something");
     }
 }
 

@@ -10,11 +10,11 @@ use realign::adapter;
 use realign::data::tokenizer::Tokenizer;
 use realign::generate::sampling::{Sampling, candidates};
 use realign::generate::{GenerateOptions, Generated, Job, generate};
-use realign::model::block::{Attend, Pass};
 use realign::model::cpu::simd::{Path, force};
 use realign::model::decoder::{Decoder, Weights};
-use realign::model::hooks::{Intervention, Site, Tap};
+use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::ops::to_vec;
+use realign::model::pass::Pass;
 use realign::model::segments::Segments;
 use realign::model::source::load::{WeightDtype, load_dir};
 use realign::record::FinishReason;
@@ -59,7 +59,7 @@ fn ids(answers: &[Generated]) -> Vec<Vec<u32>> {
 
 fn logits(decoder: &Decoder, ids: &[u32], intervention: Option<&dyn Intervention>) -> Vec<f32> {
     let segments = Segments::packed([ids.len()], 0);
-    let mut pass = Pass { attend: Attend::Sequences(&segments), intervention, dropout: None };
+    let mut pass = Pass::sequences(&segments).with_intervention(intervention);
     to_vec(&decoder.forward(ids, &mut pass).unwrap()).unwrap()
 }
 
@@ -87,22 +87,23 @@ fn greedy_answers_are_the_argmax_of_full_forward_passes() {
 }
 
 /// Keeps the bits of every row that leaves the last layer.
-#[derive(Default)]
-struct Bits(Mutex<BTreeSet<Vec<u32>>>, usize);
+struct Bits(Mutex<BTreeSet<Vec<u32>>>, Tap);
 
 impl Intervention for Bits {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if tap == (Tap { layer: self.1, site: Site::ResidPost }) {
-            let rows = x.to_vec2::<f32>()?.into_iter().map(|row| row.into_iter().map(f32::to_bits).collect());
-            self.0.lock().unwrap().extend(rows);
-        }
+    fn taps(&self) -> &[Tap] {
+        std::slice::from_ref(&self.1)
+    }
+
+    fn apply(&self, _: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        let rows = x.to_vec2::<f32>()?.into_iter().map(|row| row.into_iter().map(f32::to_bits).collect());
+        self.0.lock().unwrap().extend(rows);
         Ok(None)
     }
 }
 
 /// Answers, and the bits of all that was computed for them.
 fn traced(decoder: &Decoder, jobs: &[Job], options: GenerateOptions) -> (Vec<Vec<u32>>, BTreeSet<Vec<u32>>) {
-    let bits = Bits(Mutex::default(), decoder.blocks.len() - 1);
+    let bits = Bits(Mutex::default(), Tap { layer: decoder.blocks.len() - 1, site: Site::ResidPost });
     let answers = ids(&run(decoder, jobs, &GenerateOptions { intervention: Some(&bits), ..options }));
     (answers, bits.0.into_inner().unwrap())
 }
@@ -211,10 +212,13 @@ fn the_same_seed_gives_the_same_answer_and_another_seed_another() {
 struct Watcher(Mutex<Vec<usize>>);
 
 impl Intervention for Watcher {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if tap == (Tap { layer: 0, site: Site::ResidPre }) {
-            self.0.lock().unwrap().push(x.dim(0)?);
-        }
+    fn taps(&self) -> &[Tap] {
+        &[Tap { layer: 0, site: Site::ResidPre }]
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        assert_eq!(tap, self.taps()[0], "it is called at its taps alone");
+        self.0.lock().unwrap().push(x.dim(0)?);
         Ok(None)
     }
 }
@@ -237,12 +241,17 @@ struct Push {
 }
 
 impl Intervention for Push {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn taps(&self) -> &[Tap] {
+        let both = &[Tap { layer: 0, site: Site::ResidPost }, Tap { layer: 1, site: Site::ResidPre }];
+        if self.back { both } else { &both[..1] }
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
         let values: Vec<f32> = (0..32).map(|i| (i as f32 - 16.0) / 16.0).collect();
         let vector = Tensor::from_vec(values, 32, &Device::Cpu)?;
         match (tap.layer, tap.site) {
             (0, Site::ResidPost) => x.broadcast_add(&vector).map(Some),
-            (1, Site::ResidPre) if self.back => x.broadcast_sub(&vector).map(Some),
+            (1, Site::ResidPre) => x.broadcast_sub(&vector).map(Some),
             _ => Ok(None),
         }
     }

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use candle_core::{DType, Device, Tensor};
 use realign::adapter;
 use realign::data::collate::Example;
-use realign::model::block::{Attend, Pass};
 use realign::model::decoder::Decoder;
-use realign::model::hooks::{Intervention, Site, Tap};
+use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::ops::to_vec;
+use realign::model::pass::Pass;
 use realign::model::segments::Segments;
 use realign::train::schedule::Scheduler;
 use realign::train::{TrainConfig, train};
@@ -19,14 +19,22 @@ use realign::train::{TrainConfig, train};
 use crate::tiny::{checkpoint, fixture, tensors};
 
 /// Keeps what every `resid_post` tap sees, call after call.
-#[derive(Default)]
-struct Recorder(Mutex<BTreeMap<usize, Vec<f32>>>);
+struct Recorder(Mutex<BTreeMap<usize, Vec<f32>>>, Vec<Tap>);
+
+impl Recorder {
+    fn of(decoder: &Decoder) -> Self {
+        let tap = |layer| Tap { layer, site: Site::ResidPost };
+        Self(Mutex::default(), (0..decoder.blocks.len()).map(tap).collect())
+    }
+}
 
 impl Intervention for Recorder {
-    fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        if tap.site == Site::ResidPost {
-            self.0.lock().unwrap().entry(tap.layer).or_default().extend(to_vec(x)?);
-        }
+    fn taps(&self) -> &[Tap] {
+        &self.1
+    }
+
+    fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        self.0.lock().unwrap().entry(tap.layer).or_default().extend(to_vec(x)?);
         Ok(None)
     }
 }
@@ -45,9 +53,8 @@ fn stream(logits: Vec<f32>, recorder: Recorder, decoder: &Decoder) -> Stream {
 }
 
 fn whole(decoder: &Decoder, ids: &[u32], segments: &Segments) -> Stream {
-    let recorder = Recorder::default();
-    let attend = Attend::Sequences(segments);
-    let mut pass = Pass { attend, intervention: Some(&recorder), dropout: None };
+    let recorder = Recorder::of(decoder);
+    let mut pass = Pass::sequences(segments).with_intervention(Some(&recorder));
     let logits = to_vec(&decoder.forward(ids, &mut pass).unwrap()).unwrap();
     stream(logits, recorder, decoder)
 }
@@ -121,9 +128,8 @@ pub fn check_steps(decoder: &Decoder, expected: &Expected) {
     let mut caches: Vec<_> = (0..2).map(|row| decoder.new_cache(expected.row(row).len())).collect();
     let prompts: Vec<u32> = (0..2).flat_map(|row| expected.row(row)[..PREFILL].to_vec()).collect();
     let segments = Segments::packed([PREFILL, PREFILL], 0);
-    let recorder = Recorder::default();
-    let attend = Attend::Prefill(&segments, &mut caches);
-    let mut pass = Pass { attend, intervention: Some(&recorder), dropout: None };
+    let recorder = Recorder::of(decoder);
+    let mut pass = Pass::prefill(&segments, &mut caches).with_intervention(Some(&recorder));
     let logits = to_vec(&decoder.forward(&prompts, &mut pass).unwrap()).unwrap();
     let prefilled = stream(logits, recorder, decoder);
     for token in 0..PREFILL {
@@ -135,9 +141,8 @@ pub fn check_steps(decoder: &Decoder, expected: &Expected) {
         let going: Vec<usize> = (0..2).filter(|&row| token < expected.row(row).len()).collect();
         let ids: Vec<u32> = going.iter().map(|&row| expected.row(row)[token]).collect();
         let mut rows: Vec<_> = caches.iter_mut().take(going.len()).collect();
-        let recorder = Recorder::default();
-        let attend = Attend::Step(&mut rows);
-        let mut pass = Pass { attend, intervention: Some(&recorder), dropout: None };
+        let recorder = Recorder::of(decoder);
+        let mut pass = Pass::step(&mut rows).with_intervention(Some(&recorder));
         let logits = to_vec(&decoder.forward(&ids, &mut pass).unwrap()).unwrap();
         let step = stream(logits, recorder, decoder);
         for (at, &row) in going.iter().enumerate() {

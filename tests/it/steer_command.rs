@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use realign::fsio::{read_json, read_jsonl, read_text, sha256_file};
+use realign::record::VectorMethod;
 use realign::record::{SampleRecord, SweepCell};
 use realign::steer::SteeringVector;
 
@@ -40,7 +41,7 @@ fn a_vector_is_extracted_with_where_it_comes_from() {
     let dir = with_vector("extract", &[]);
     let vector = SteeringVector::read(&dir.join("v.safetensors")).unwrap();
     assert_eq!((vector.directions.len(), vector.directions[0].len()), (2, 32));
-    assert_eq!((vector.about.pairs, vector.about.method.as_str()), (4, "mean_difference"));
+    assert_eq!((vector.about.pairs, vector.about.method), (4, VectorMethod::MeanDifference));
     assert_eq!(vector.layers(), [0, 1]);
 
     let part = "steer extract --model MODEL --pairs pairs.jsonl --layers 1 --out part.safetensors";
@@ -103,12 +104,12 @@ fn a_vector_that_does_not_fit_is_refused() {
     let generate = "generate --model MODEL --prompt Hi --vector";
     let flags = "--coefficient 1 --layers 0";
     refused(&dir, &format!("{generate} v.safetensors --coefficient 1 --layers 0,2"), &["layer 2", "layers are 0 to 1"]);
-    refused(&dir, &format!("{generate} v.safetensors --coefficient inf --layers 0"), &["cannot be added"]);
+    refused(&dir, &format!("{generate} v.safetensors --coefficient inf --layers 0"), &["not a finite number"]);
     refused(&dir, &format!("{generate} v.safetensors --layers 0"), &["--coefficient"]);
     refused(&dir, &format!("{generate} v.safetensors --coefficient 1"), &["--layers"]);
     refused(&dir, "generate --model MODEL --prompt Hi --coefficient 1", &["--vector"]);
     refused(&dir, &format!("{generate} none.safetensors {flags}"), &["none.safetensors: cannot be read"]);
-    refused(&dir, &format!("{generate} text.safetensors {flags}"), &["text.safetensors: is no safetensors file"]);
+    refused(&dir, &format!("{generate} text.safetensors {flags}"), &["text.safetensors: is not a safetensors file"]);
     let evaluate = "evaluate --model MODEL --suite code --out out --vector v.safetensors --coefficient 1 --layers 5";
     refused(&dir, evaluate, &["layer 5 is outside the model"]);
 

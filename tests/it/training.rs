@@ -10,7 +10,7 @@ use realign::data::rows::TrainingRow;
 use realign::finetune::recipe::{Recipe, held_out_loss, tune};
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
-use realign::model::hooks::{Intervention, Tap};
+use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::init::initial_weights;
 use realign::model::lora::Lora;
 use realign::model::ops::to_vec;
@@ -101,7 +101,7 @@ fn pretraining_gradients_match_difference_quotients() {
     let decoder = tiny(true);
     let rows = rows(3);
     let all = Trainable::of(&decoder).unwrap();
-    let packed = realign::train::step::Packed::new(&rows.iter().collect::<Vec<_>>(), 0, 0.1);
+    let packed = realign::train::packed::Packed::new(&rows.iter().collect::<Vec<_>>(), 0, 0.1);
     let options = realign::train::step::StepOptions::default();
     let grads = realign::train::step::forward_backward(&decoder, &all, &packed, &options).unwrap().grads;
     let loss = || {
@@ -243,37 +243,115 @@ fn a_single_row_shared_by_many_cores_gives_the_same_bits() {
     }
 }
 
-/// Watches and changes nothing: the blocks then go through candle's graph.
-struct Watching;
+/// Bends the residual stream at some places, and watches inside some blocks, which sends those through candle's graph.
+#[derive(Default)]
+struct Bending {
+    taps: Vec<Tap>,
+    /// Returns values without a graph.
+    cuts: bool,
+}
 
-impl Intervention for Watching {
-    fn apply(&self, _: Tap, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(None)
+impl Bending {
+    fn at(bends: &[(usize, Site)], watched: &[usize]) -> Self {
+        let bends = bends.iter().map(|&(layer, site)| Tap { layer, site });
+        let watched = watched.iter().map(|&layer| Tap { layer, site: Site::AttnOut });
+        Self { taps: bends.chain(watched).collect(), cuts: false }
     }
 }
 
-/// Four steps by hand and under the graph, which an intervention asks for: the same losses and gradient norms, weights no
-/// further apart than `apart`, and no bit changed by recomputation.
-fn by_hand_as_by_graph(fresh: &dyn Fn() -> Decoder, learning_rate: f64, apart: f32) {
-    let after = |intervention: Option<&dyn Intervention>, gradient_checkpointing: bool| {
-        let decoder = fresh();
-        let config = TrainConfig {
-            max_steps: Some(4),
-            learning_rate,
-            per_device_train_batch_size: 4,
-            gradient_checkpointing,
-            ..TrainConfig::default()
-        };
-        let state = train(&decoder, &rows(16), &config, intervention, &mut |_| Ok(())).unwrap();
-        let losses: Vec<f64> = state.log_history.iter().flat_map(|r| [r.loss, r.grad_norm]).collect();
-        (losses, trained(&decoder))
-    };
-    let (by_hand, graph) = (after(None, false), after(Some(&Watching), false));
-    for (a, b) in by_hand.0.iter().zip(&graph.0) {
-        assert!((a - b).abs() < 1e-5 * (1.0 + b), "{:?} against {:?}", by_hand.0, graph.0);
+impl Intervention for Bending {
+    fn taps(&self) -> &[Tap] {
+        &self.taps
     }
-    assert!(difference(&by_hand.1, &graph.1) < apart, "{}", difference(&by_hand.1, &graph.1));
-    assert!(after(None, true) == by_hand, "recomputation changes no bit");
+
+    fn apply(&self, tap: Tap, x: &Tensor, context: &HookContext) -> candle_core::Result<Option<Tensor>> {
+        assert!(self.taps.contains(&tap), "it is called at its taps alone");
+        assert_eq!(context.positions.len(), x.dim(0)?);
+        let answer = context.answer.expect("training says which tokens are answers");
+        let first = context.positions.iter().zip(answer).filter(|(position, _)| **position == 0);
+        assert!(answer.contains(&true) && first.into_iter().all(|(_, answer)| !answer));
+        match tap.site {
+            Site::AttnOut => Ok(None),
+            _ if self.cuts => x.detach().affine(1.1, 0.0).map(Some),
+            _ => (x.affine(1.1, 0.05)? + (x.tanh()? * 0.3)?).map(Some),
+        }
+    }
+}
+
+/// Losses and gradient norms of every step, and the weights after the last.
+type Learnt = (Vec<f64>, BTreeMap<String, Vec<f32>>);
+
+/// Four steps of training.
+fn four_steps(
+    fresh: &dyn Fn() -> Decoder,
+    learning_rate: f64,
+    intervention: Option<&dyn Intervention>,
+    gradient_checkpointing: bool,
+) -> realign::error::Result<Learnt> {
+    let decoder = fresh();
+    let config = TrainConfig {
+        max_steps: Some(4),
+        learning_rate,
+        per_device_train_batch_size: 4,
+        gradient_checkpointing,
+        ..TrainConfig::default()
+    };
+    let state = train(&decoder, &rows(16), &config, intervention, &mut |_| Ok(()))?;
+    let losses = state.log_history.iter().flat_map(|r| [r.loss, r.grad_norm]).collect();
+    Ok((losses, trained(&decoder)))
+}
+
+fn close((losses, weights): &Learnt, other: &Learnt, apart: f32) {
+    for (a, b) in losses.iter().zip(&other.0) {
+        assert!((a - b).abs() < 1e-5 * (1.0 + b), "{losses:?} against {:?}", other.0);
+    }
+    assert!(difference(weights, &other.1) < apart, "{}", difference(weights, &other.1));
+}
+
+/// Four steps by hand and under the graph, which a tap inside a block asks for: the same losses and gradient norms, weights
+/// no further apart than `apart`, and no bit changed by recomputation.
+fn by_hand_as_by_graph(fresh: &dyn Fn() -> Decoder, learning_rate: f64, apart: f32) {
+    let by_hand = four_steps(fresh, learning_rate, None, false).unwrap();
+    let watching = Bending::at(&[], &[0, 1, 2]);
+    close(&by_hand, &four_steps(fresh, learning_rate, Some(&watching), false).unwrap(), apart);
+    assert!(four_steps(fresh, learning_rate, None, true).unwrap() == by_hand, "recomputation changes no bit");
+}
+
+#[test]
+fn taps_around_blocks_keep_them_by_hand_and_their_gradients_those_of_the_graph() {
+    let adapters = || with_loras(tiny(false), 0.0, &[0, 1, 2]);
+    let upper = || with_loras(tiny(false), 0.0, &[2]);
+    let whole = || tiny(true);
+    let cases: [(&dyn Fn() -> Decoder, f64, f32); 3] =
+        [(&adapters, 1e-2, 1e-3), (&upper, 1e-2, 1e-3), (&whole, 1e-3, 1e-4)];
+    for (fresh, learning_rate, apart) in cases {
+        let plain = four_steps(fresh, learning_rate, None, false).unwrap();
+        let bends = [&[(0, Site::ResidPre), (1, Site::ResidPost)][..], &[(2, Site::ResidPre), (2, Site::ResidPost)]];
+        for bends in bends {
+            let steps = |watched: &[usize], again| {
+                four_steps(fresh, learning_rate, Some(&Bending::at(bends, watched)), again).unwrap()
+            };
+            let by_hand = steps(&[], false);
+            close(&by_hand, &steps(&[0, 1, 2], false), apart);
+            close(&by_hand, &steps(&[1], false), apart);
+            assert!(
+                steps(&[], true) == by_hand && steps(&[1], true) == steps(&[1], false),
+                "recomputation changes no bit"
+            );
+            assert!((by_hand.0[0] - plain.0[0]).abs() > 1e-3, "it bends: {} and {}", by_hand.0[0], plain.0[0]);
+        }
+    }
+}
+
+#[test]
+fn an_intervention_that_cuts_the_graph_stops_the_training() {
+    let adapters = || with_loras(tiny(false), 0.0, &[0, 1, 2]);
+    let cutting = Bending { cuts: true, ..Bending::at(&[(1, Site::ResidPost)], &[]) };
+    let error = four_steps(&adapters, 1e-2, Some(&cutting), false).unwrap_err().to_string();
+    assert!(error.contains("without a graph"), "{error}");
+    // Nothing below is trained: there is no gradient to lose.
+    let upper = || with_loras(tiny(false), 0.0, &[2]);
+    four_steps(&upper, 1e-2, Some(&cutting), false).unwrap();
 }
 
 #[test]

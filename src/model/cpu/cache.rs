@@ -1,7 +1,8 @@
 //! The keys and values of one row, layer by layer. Every row has its own, so rows of different lengths need no padding
 //! and a finished row's place goes to the next prompt.
 
-use crate::model::ops::cached_attention::LANES;
+/// Positions that attention reads as one vector.
+pub(crate) const LANES: usize = 16;
 
 /// One layer of one row: keys `[kv_heads, head_dim, stride]`, values `[kv_heads, capacity, head_dim]`. The stride is so much
 /// more than the capacity that keys can be read in whole vectors, past the last one.

@@ -14,4 +14,5 @@ pub(crate) mod lanes;
 pub(crate) mod panels;
 pub mod product;
 pub mod simd;
+pub(crate) mod target;
 pub mod team;

@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 use std::cell::Cell;
 
-use super::product::Target;
+use super::target::Target;
 
 /// Values of a vector.
 const LANES: usize = 16;

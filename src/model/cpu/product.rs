@@ -9,6 +9,7 @@ use super::few_rows::{self, Stored, few_rows};
 use super::panels::{self, Left, Right};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Path, path};
+use super::target::Target;
 
 /// A matrix in a slice: how far apart rows and columns are.
 #[derive(Clone, Copy)]
@@ -50,25 +51,6 @@ impl<'a> Matrix<'a> {
             column_stride: self.row_stride,
             ..self
         }
-    }
-}
-
-/// Where a product goes: rows `stride` apart. A pointer, since pieces of one product are written side by side.
-#[derive(Clone, Copy)]
-pub(crate) struct Target {
-    pub values: *mut f32,
-    pub stride: usize,
-}
-
-// SAFETY: a place is no more than a place; who writes there answers for it.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-impl Target {
-    /// The same rows from a later column on.
-    pub fn at_column(self, column: usize) -> Self {
-        Self { values: self.values.wrapping_add(column), ..self }
     }
 }
 

@@ -15,8 +15,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::product::Target;
 use super::simd::{force, path};
+use super::target::Target;
 
 /// Looks at the bell before a helper lies down: some 20 µs, longer than what lies between two products of a layer.
 const PATIENCE: usize = 600;

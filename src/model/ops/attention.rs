@@ -9,14 +9,15 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use super::rope::RopeTable;
 use super::softcap::{softcap, softcap_slopes, through};
 use super::{by_kernels, read, values, written};
-use crate::model::cpu::product::{Matrix, Target, into};
+use crate::model::cpu::product::{Matrix, into};
 use crate::model::cpu::simd::{dot, exp, max, vectorised};
+use crate::model::cpu::target::Target;
 use crate::model::cpu::team;
 use crate::model::segments::Segments;
 
 const BLOCK: usize = 64;
 
-/// The shape of the heads and how positions turn them.
+/// The shape of the heads and how positions rotate them.
 #[derive(Debug, Clone)]
 pub struct Heads {
     /// Query heads.
@@ -75,7 +76,7 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
         let half = cos.len() / segment.len.max(1);
         let table = |t: &[f32]| Tensor::from_slice(t, (segment.len, 1, half), q.device())?.to_dtype(q.dtype());
         let (cos, sin) = (table(&cos)?, table(&sin)?);
-        let turned = |x: &Tensor, n: usize| {
+        let rotated = |x: &Tensor, n: usize| {
             let x = x.narrow(0, segment.start, segment.len)?.reshape((segment.len, n, *head_dim))?;
             if half == 0 {
                 return x.transpose(0, 1)?.contiguous();
@@ -83,17 +84,17 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
             let (low, high) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
             let first = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
             let second = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
-            let mut turned = vec![first, second];
+            let mut rotated = vec![first, second];
             if 2 * half < *head_dim {
-                turned.push(x.narrow(2, 2 * half, head_dim - 2 * half)?);
+                rotated.push(x.narrow(2, 2 * half, head_dim - 2 * half)?);
             }
-            Tensor::cat(&turned, 2)?.transpose(0, 1)?.contiguous() // [heads, len, head_dim]
+            Tensor::cat(&rotated, 2)?.transpose(0, 1)?.contiguous() // [heads, len, head_dim]
         };
         let shared = |x: Tensor| {
             let (kv, len, dim) = x.dims3()?;
             x.unsqueeze(1)?.expand((kv, n / kv, len, dim))?.reshape((*n, len, dim))
         };
-        let (q, k) = (turned(q, *n)?, shared(turned(k, *kv_heads)?)?);
+        let (q, k) = (rotated(q, *n)?, shared(rotated(k, *kv_heads)?)?);
         let v = v.narrow(0, segment.start, segment.len)?.reshape((segment.len, *kv_heads, *head_dim))?;
         let v = shared(v.transpose(0, 1)?.contiguous()?)?;
         let scores = (q.matmul(&k.transpose(1, 2)?)? * f64::from(heads.scale))?; // [heads, len, len]
@@ -108,8 +109,8 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
         let hidden = Tensor::from_vec(hidden, (1, segment.len, segment.len), q.device())?.to_dtype(q.dtype())?;
         let scores = scores.broadcast_add(&hidden)?.to_dtype(DType::F32)?;
         let shares = candle_nn::ops::softmax(&scores, candle_core::D::Minus1)?.to_dtype(q.dtype())?;
-        let mixed = shares.matmul(&v)?.transpose(0, 1)?.contiguous()?; // [len, heads, head_dim]
-        parts.push(mixed.reshape((segment.len, n * head_dim))?);
+        let attn_out = shares.matmul(&v)?.transpose(0, 1)?.contiguous()?; // [len, heads, head_dim]
+        parts.push(attn_out.reshape((segment.len, n * head_dim))?);
     }
     let tokens = q.dim(0)?;
     if tokens > next {
@@ -253,13 +254,13 @@ impl Attention {
     }
 
     /// Turns queries and keys by their positions.
-    pub fn turn(&self, q: &mut [f32], k: &mut [f32], backward: bool) {
+    pub fn rotate(&self, q: &mut [f32], k: &mut [f32], backward: bool) {
         let (q_width, kv_width) = self.widths();
         self.heads.rotate(q, q_width, &self.segments, backward);
         self.heads.rotate(k, kv_width, &self.segments, backward);
     }
 
-    /// From turned queries and keys.
+    /// From rotated queries and keys.
     pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
         let mut out = vec![0.0; q.len()];
@@ -267,17 +268,17 @@ impl Attention {
         self.over_blocks(|place, first, last| {
             let (low, shares) = (self.heads.first_seen(first), self.shares(q, k, place, first, last));
             let shares = Matrix::strided(&shares.values, last - first, last - low, shares.stride);
-            let mixed = Matrix::strided(&v[place.kv + low * kv_width..], last - low, dim, kv_width);
+            let attn_out = Matrix::strided(&v[place.kv + low * kv_width..], last - low, dim, kv_width);
             // SAFETY: a block's rows of a head's columns lie within `out`, and only this call writes them.
             unsafe {
                 let target = target.at_column(place.q + first * q_width);
-                into(shares, mixed, target, 1.0, false);
+                into(shares, attn_out, target, 1.0, false);
             }
         });
         out
     }
 
-    /// Gradients of queries and keys as they were before they were turned, and of values, from turned ones.
+    /// Gradients of queries and keys as they were before rotation, and of values, from rotated ones.
     pub fn backward(&self, q: &[f32], k: &[f32], v: &[f32], dy: &[f32]) -> [Vec<f32>; 3] {
         let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
         let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]);
@@ -304,7 +305,7 @@ impl Attention {
                 into(grad.t(), queries, to_dk.at_column(seen), 1.0, true);
             }
         });
-        self.turn(&mut dq, &mut dk, true);
+        self.rotate(&mut dq, &mut dk, true);
         [dq, dk, dv]
     }
 }
@@ -324,7 +325,7 @@ impl CustomOp3 for Attention {
         vl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (mut q, mut k) = (values(q, ql)?.to_vec(), values(k, kl)?.to_vec());
-        self.turn(&mut q, &mut k, false);
+        self.rotate(&mut q, &mut k, false);
         Ok((CpuStorage::F32(self.forward(&q, &k, values(v, vl)?)), ql.shape().clone()))
     }
 
@@ -338,7 +339,7 @@ impl CustomOp3 for Attention {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let [dq, dk, dv] = read([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
             let (mut q, mut k) = (q.to_vec(), k.to_vec());
-            self.turn(&mut q, &mut k, false);
+            self.rotate(&mut q, &mut k, false);
             Ok(self.backward(&q, &k, v, dy))
         })?;
         let grad = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);

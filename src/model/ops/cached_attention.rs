@@ -2,11 +2,9 @@
 
 use super::attention::Heads;
 use super::softcap::softcap_slopes;
-use crate::model::cpu::cache::LayerCache;
+use crate::model::cpu::cache::{LANES, LayerCache};
 use crate::model::cpu::simd::{exp, max, sum, vectorised};
 
-/// Positions of a vector.
-pub(crate) const LANES: usize = 16;
 /// Dimensions of a head that are mixed together.
 const COLUMNS: usize = 32;
 

@@ -1,9 +1,9 @@
-//! A weight `[out, in]`, and products with it in both directions. f32, in 16 bits or quantised, it is the one copy that
-//! there is: few rows read bf16 in place, larger products widen it to f32 a piece at a time (exact), or multiply it in
-//! sixteen bits where the processor is quicker at that ([`crate::model::cpu::dots`], [`crate::model::cpu::halves`], which round the other factor);
-//! f16 is widened and quantised blocks are unpacked a piece at a time always.
+//! A weight `[out, in]` and the products with it in both directions. There is one copy of it, in f32, 16 bits or quantised.
+//! Products of a few rows read bf16 in place. Larger ones convert it to f32 a piece at a time (exact), or multiply in 16 bits
+//! where the processor is quicker at that (`cpu::dots`, `cpu::halves`, which round the other factor). f16 and quantised
+//! blocks are always converted a piece at a time.
 //!
-//! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`crate::model::cpu::team`]).
+//! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`team`]).
 
 use std::ops::Range;
 
@@ -17,11 +17,10 @@ use crate::model::cpu::few_rows::{self, Stored, few_rows};
 #[cfg(target_arch = "x86_64")]
 use crate::model::cpu::halves::{self, Halves};
 #[cfg(target_arch = "x86_64")]
-#[cfg(target_arch = "x86_64")]
 use crate::model::cpu::panels::{self, Left, Right};
-use crate::model::cpu::product::{Matrix, Target, into};
-use crate::model::cpu::simd::vectorised;
-use crate::model::cpu::simd::{Path, path};
+use crate::model::cpu::product::{Matrix, into};
+use crate::model::cpu::simd::{Path, path, vectorised};
+use crate::model::cpu::target::Target;
 use crate::model::cpu::team;
 
 /// Weights of a piece at least, for a few rows and for many: some 5 µs of work, well above what it costs to share, and

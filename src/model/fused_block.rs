@@ -1,16 +1,18 @@
-//! A block forward and backward by hand: the same as [`Block::forward`] under candle's graph, for what nearly all work
-//! is: a block like Llama's on the CPU, nobody watching, its weights trained (pretraining) or frozen, with or without
-//! LoRAs. The graph starts each gradient from zeros and adds to it, and keeps what each node was given; here gradients are
-//! added where they are made, and only what the backward pass reads is kept: queries, keys and values, what attention
-//! gave, the middle of the block, gate and up. Norms and the gate's product are made again. Decoding takes the forward
-//! pass too, for which queries, keys and values (gate and up) are one call to this worker's helpers.
+//! A block's forward and backward pass as one function each, over raw floats: the same as the block under candle's graph,
+//! for the case that nearly all work is. That case is a block like Llama's on the CPU with no tap inside it, its weights
+//! trained (pretraining) or frozen, with or without LoRAs.
 //!
-//! Everything else (other families' blocks, DoRA, an intervention, other devices) takes the graph, which is also what the
-//! tests hold this against.
+//! The graph starts each gradient from zeros, adds to it, and keeps the input of every node. Here gradients are added where
+//! they are made, and only what the backward pass reads is kept: queries, keys and values, attention's output, the residual
+//! stream between attention and MLP, gate and up. Norms and the gate's product are computed again. Decoding uses the forward
+//! pass too, in which queries, keys and values (gate and up) are one call to this worker's helpers.
+//!
+//! Everything else (other families' blocks, DoRA, a tap between a block's input and its output, other devices) goes through
+//! candle's graph, which the tests compare this with.
 
 use candle_core::Result;
 
-use super::block::{Attend, Block, MlpLinears, NormLayer, Pass, QkvLinears};
+use super::block::{Block, MlpLinears, NormLayer, QkvLinears};
 use super::config::{Activation, Norm};
 use super::cpu::simd::add;
 use super::linear::Linear;
@@ -21,25 +23,26 @@ use super::ops::read;
 use super::ops::rms_norm::{add_grads, normed};
 use super::ops::swiglu::{gated, gated_backward};
 use super::ops::weight::{add_times, each_times_transposed, times, weight_grad};
+use super::pass::{Attend, Pass};
 
 /// What the backward pass reads beside the block's input.
 pub struct Kept {
-    q: Vec<f32>, // turned by its position, as the keys are
+    q: Vec<f32>, // rotated by its position, as the keys are
     k: Vec<f32>,
     v: Vec<f32>,
-    mixed: Vec<f32>,
-    middle: Vec<f32>,
+    attn_out: Vec<f32>, // [tokens, heads · head_dim], before the output projection
+    middle: Vec<f32>,   // the residual stream between attention and MLP
     gate: Vec<f32>,
     up: Vec<f32>,
     low: [Vec<f32>; 7], // each LoRA's x Aᵀ, in the order of `Block::linears`
     rows: Option<Vec<usize>>,
 }
 
-/// What a backward pass gives: the input's gradient, if it was wanted, and those of the trained weights: the two norms', then
+/// What a backward pass returns: the input's gradient, if it was wanted, and those of the trained weights: the two norms', then
 /// each linear's weight, bias, A and B in the order of [`Block::linears`].
 pub type Grads = (Option<Vec<f32>>, Vec<Vec<f32>>);
 
-/// The linears of a block like Llama's, in the order of [`Block::linears`]: no other is done by hand.
+/// The linears of a block like Llama's, in the order of [`Block::linears`]; no other block is fused.
 fn parts(block: &Block) -> Option<[&Linear; 7]> {
     let (QkvLinears::Apart { q, k, v }, MlpLinears::Gated { gate, up }) = (&block.qkv, &block.mlp) else { return None };
     let norms = matches!(block.input_norm.kind, Norm::Rms { .. }) && block.qk_norms.is_none();
@@ -48,10 +51,10 @@ fn parts(block: &Block) -> Option<[&Linear; 7]> {
 }
 
 fn parts_of(block: &Block) -> Result<[&Linear; 7]> {
-    parts(block).ok_or_else(|| candle_core::Error::Msg("a block of this family is not done by hand".into()))
+    parts(block).ok_or_else(|| candle_core::Error::Msg("a block of this family has no fused form".into()))
 }
 
-/// Whether this block can be done by hand.
+/// Whether this block has a fused form.
 pub fn applies(block: &Block) -> bool {
     let plain = |linear: &Linear| {
         linear.weight.by_kernels() && linear.lora.as_ref().is_none_or(|lora| lora.magnitude.is_none())
@@ -59,7 +62,7 @@ pub fn applies(block: &Block) -> bool {
     parts(block).is_some_and(|linears| linears.into_iter().all(plain))
 }
 
-/// Whether its gradients can be, if `trained` of its weights are trained.
+/// Whether its backward pass has one too, given that `trained` of its weights are trained.
 pub fn trains(block: &Block, trained: usize) -> bool {
     let of = |linear: &Linear| {
         let bias = linear.bias.as_ref().is_some_and(|bias| bias.is_variable());
@@ -69,25 +72,25 @@ pub fn trains(block: &Block, trained: usize) -> bool {
     applies(block) && trained == norms + block.linears().into_iter().map(of).sum::<usize>()
 }
 
-/// Whether a block may be asked for some tokens' outputs alone: dropout counts tokens by their places.
+/// Whether a block may be asked for some tokens' outputs alone. Dropout masks go by a token's place, so they forbid it.
 pub fn narrows(block: &Block, pass: &Pass) -> bool {
     let dropped = |linear: &Linear| linear.lora.as_ref().is_some_and(|lora| lora.dropout > 0.0);
     pass.dropout.is_none() || !block.linears().into_iter().any(dropped)
 }
 
 /// `[tokens, d_model] → [tokens, d_model]`, or only these `rows` of the result (of the last block, the head reads those of
-/// tokens that predict something): then what follows attention, and its way back, is done for them alone.
+/// tokens that predict something): then everything after attention, forward and backward, is computed for them alone.
 pub fn forward(block: &Block, x: &[f32], pass: &mut Pass, rows: Option<Vec<usize>>) -> Result<(Vec<f32>, Kept)> {
     let [q, k, v, o, gate, up, down] = parts_of(block)?;
     let width = block.input_norm.weight.elem_count();
     let h = norm(&block.input_norm, x)?;
     // [tokens, heads · head_dim] and twice [tokens, kv_heads · head_dim]
     let [(mut q, low_q), (mut k, low_k), (v, low_v)] = linears([q, k, v], &h, pass)?;
-    let mut mixed = attend(block, &mut q, &mut k, &v, &mut pass.attend)?;
+    let mut attn_out = attend(block, &mut q, &mut k, &v, &mut pass.attend)?;
     if let Some(rows) = &rows {
-        mixed = gathered(&mixed, rows, mixed.len() * width / x.len());
+        attn_out = gathered(&attn_out, rows, attn_out.len() * width / x.len());
     }
-    let [(mut middle, low_o)] = linears([o], &mixed, pass)?;
+    let [(mut middle, low_o)] = linears([o], &attn_out, pass)?;
     match &rows {
         None => add(&mut middle, x),
         Some(rows) => add(&mut middle, &gathered(x, rows, width)),
@@ -97,10 +100,10 @@ pub fn forward(block: &Block, x: &[f32], pass: &mut Pass, rows: Option<Vec<usize
     let [(mut out, low_down)] = linears([down], &gated(&gate, &up), pass)?;
     add(&mut out, &middle);
     let low = [low_q, low_k, low_v, low_o, low_gate, low_up, low_down];
-    Ok((out, Kept { q, k, v, mixed, middle, gate, up, low, rows }))
+    Ok((out, Kept { q, k, v, attn_out, middle, gate, up, low, rows }))
 }
 
-/// Attention's mean of the values; queries and keys come back turned by their positions.
+/// Attention's output, `[tokens, heads · head_dim]`; queries and keys come back rotated by their positions.
 fn attend(block: &Block, q: &mut [f32], k: &mut [f32], v: &[f32], attend: &mut Attend) -> Result<Vec<f32>> {
     let (segments, caches) = match attend {
         Attend::Step(rows) => return Ok(block.step(q, k, v, rows)),
@@ -108,14 +111,15 @@ fn attend(block: &Block, q: &mut [f32], k: &mut [f32], v: &[f32], attend: &mut A
         Attend::Prefill(segments, caches) => (segments, Some(caches)),
     };
     let attention = Attention::new(&block.heads, segments)?;
-    attention.turn(q, k, false);
+    attention.rotate(q, k, false);
     if let Some(caches) = caches {
-        block.remember(k, v, segments, caches);
+        block.append_kv(k, v, segments, caches);
     }
     Ok(attention.forward(q, k, v))
 }
 
-/// From the gradient of the output (of its `rows`, if only those were asked for), that of the input (if `with_input`), and those of the trained weights.
+/// From the gradient of the output (of its `rows`, if only those were asked for): that of the input (if `with_input`), and
+/// those of the trained weights.
 pub fn backward(
     block: &Block,
     x: &[f32],
@@ -125,7 +129,7 @@ pub fn backward(
     with_input: bool,
 ) -> Result<Grads> {
     let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] = parts_of(block)?;
-    let Kept { q, k, v, mixed, middle, mut gate, mut up, low, rows } = kept;
+    let Kept { q, k, v, attn_out, middle, mut gate, mut up, low, rows } = kept;
     let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = &low;
 
     let mut dg = Vec::new();
@@ -138,14 +142,14 @@ pub fn backward(
     let up = linear_grad(up_proj, &h, low_up, &up, Some(&mut dh), pass)?;
     let mlp_norm = norm_grad(&block.mlp_norm, &middle, &dh, &mut grad)?; // now the gradient of the middle
 
-    let mut dmixed = Vec::new();
-    let o = linear_grad(o_proj, &mixed, low_o, &grad, Some(&mut dmixed), pass)?;
+    let mut d_attn_out = Vec::new();
+    let o = linear_grad(o_proj, &attn_out, low_o, &grad, Some(&mut d_attn_out), pass)?;
     if let Some(rows) = &rows {
-        dmixed = scattered(&dmixed, rows, q.len());
+        d_attn_out = scattered(&d_attn_out, rows, q.len());
         grad = scattered(&grad, rows, x.len());
     }
     let attention = Attention::new(&block.heads, &pass.attend.segments())?;
-    let [dq, dk, dv] = attention.backward(&q, &k, &v, &dmixed);
+    let [dq, dk, dv] = attention.backward(&q, &k, &v, &d_attn_out);
     let read = [q_proj, k_proj, v_proj].into_iter().any(reads);
     let h = if read { norm(&block.input_norm, x)? } else { Vec::new() };
     let mut dh = (with_input || block.input_norm.weight.is_variable()).then(Vec::new);
@@ -166,7 +170,7 @@ fn gathered(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
     rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
 }
 
-/// Rows put back into their places among `len` values, zeros elsewhere.
+/// Rows put back where they were among `len` values, zeros elsewhere.
 fn scattered(values: &[f32], rows: &[usize], len: usize) -> Vec<f32> {
     let (mut all, width) = (vec![0.0; len], values.len() / rows.len().max(1));
     for (row, values) in rows.iter().zip(values.chunks_exact(width.max(1))) {
@@ -175,7 +179,7 @@ fn scattered(values: &[f32], rows: &[usize], len: usize) -> Vec<f32> {
     all
 }
 
-/// Whether a linear's own gradients ask for its input.
+/// Whether a linear's own gradients need its input.
 fn reads(linear: &Linear) -> bool {
     linear.lora.is_some() || linear.weight.is_trained()
 }
@@ -183,7 +187,7 @@ fn reads(linear: &Linear) -> bool {
 fn eps(layer: &NormLayer) -> Result<f32> {
     match layer.kind {
         Norm::Rms { eps } => Ok(eps),
-        _ => candle_core::bail!("`{}` is not normalised by hand", layer.path),
+        _ => candle_core::bail!("the norm `{}` has no fused form", layer.path),
     }
 }
 
@@ -192,7 +196,7 @@ fn norm(layer: &NormLayer, x: &[f32]) -> Result<Vec<f32>> {
     read([&layer.weight], |[weight]| Ok(normed(x, weight, eps)))
 }
 
-/// Adds to the gradient of `x`, and gives the weight's where that is trained.
+/// Adds to the gradient of `x`, and returns the weight's where that is trained.
 fn norm_grad(layer: &NormLayer, x: &[f32], grad: &[f32], dx: &mut [f32]) -> Result<Option<Vec<f32>>> {
     let eps = eps(layer)?;
     let mut dw = layer.weight.is_variable().then(|| vec![0.0; layer.weight.elem_count()]);
