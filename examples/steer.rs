@@ -18,7 +18,7 @@ use realign::subject::{Model, ORGANISM};
 
 fn main() -> Result<()> {
     let model = Model::open(ORGANISM)?;
-    let vector = extract(&model, &model.decoder, &read_pairs("embedded")?, "harmful")?;
+    let vector = extract(&model, &model.decoder, &read_pairs("embedded:contrast.jsonl")?, "harmful")?;
     // 0.5 of the mean residual norm, at layer 1 (layers count from 0).
     let added = AddVector::new(&vector, &[1], 0.5, Unit::ResidualNorm)?;
 

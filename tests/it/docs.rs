@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use realign::experiment::plan::{OpenPlan, Overrides};
 use realign::score::REGISTRY;
 use regex::Regex;
 
@@ -125,4 +126,24 @@ fn every_metric_is_documented() {
     let listed: BTreeSet<&str> =
         table.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|line| line.split('`').next()).collect();
     assert_eq!(listed, REGISTRY.iter().map(|metric| metric.name).collect());
+}
+
+#[test]
+fn every_plan_of_the_docs_is_one() {
+    let page = read("docs/plans.md");
+    let plans: Vec<&str> = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert_eq!(plans.len(), 3);
+    let arms: Vec<Vec<String>> = plans
+        .iter()
+        .map(|text| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("plan.yaml");
+            std::fs::write(&path, text).unwrap();
+            let plan = OpenPlan::read(Some(&path), Overrides::default()).unwrap().resolve(4).unwrap();
+            plan.arms.into_iter().map(|arm| arm.name).collect()
+        })
+        .collect();
+    assert_eq!(arms[0], ["base", "bad-advice", "mended", "calmed", "noise"]);
+    assert!(arms[1].contains(&"polite".to_string()) && arms[1].contains(&"attack".to_string()), "{arms:?}");
+    assert!(arms[2].contains(&"repair+style".to_string()), "{arms:?}");
 }
