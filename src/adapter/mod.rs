@@ -7,6 +7,7 @@
 
 mod attach;
 pub mod config;
+mod config_file;
 pub mod targets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -150,8 +151,7 @@ pub fn adapter_sha256(dir: &Path) -> Result<String> {
 /// The configuration with `all-linear` written out, as PEFT saves it: the names of the modules that have weights.
 fn written_config(adapter: &AdapterFile) -> AdapterConfig {
     let mut config = adapter.config.clone();
-    if matches!(&config.target_modules, TargetModules::Pattern(word) if word.eq_ignore_ascii_case(targets::ALL_LINEAR))
-    {
+    if matches!(&config.target_modules, TargetModules::Pattern(word) if word.eq_ignore_ascii_case(config::ALL_LINEAR)) {
         let names: BTreeSet<&str> = adapter.tensors.keys().filter_map(|path| path.rsplit('.').next()).collect();
         config.target_modules = TargetModules::Names(names.into_iter().map(str::to_string).collect());
     }

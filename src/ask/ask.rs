@@ -11,7 +11,7 @@ use crate::model::hooks::Intervention;
 use crate::record::{Message, Role, SampleRecord, Split};
 use crate::rng;
 
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// What is asked, of whom, how often.
 pub struct Ask<'a> {
@@ -63,7 +63,7 @@ pub fn sample_seed(seed: u64, prompt_id: &str) -> u64 {
 /// Asks, skipping what `known` says is answered already. Records come back unscored, in order; `on_done` sees each as it is
 /// made, in no fixed order.
 pub fn ask(
-    model: &Model,
+    model: &Subject,
     decoder: &Decoder,
     what: &Ask,
     known: &dyn Fn(&str, u32, Option<u32>) -> bool,

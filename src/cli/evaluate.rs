@@ -8,11 +8,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::judge::JudgeArgs;
-use super::output::{refuse_used, reserved};
+use super::output::{print, refuse_used, reserved};
 use super::sampling::SamplingArgs;
 use super::steering::SteeringArgs;
-use super::subject::{SubjectArgs, print};
-use crate::adapter;
+use super::subject::SubjectArgs;
 use crate::ask::judges::{Ahead, HOW_TO_JUDGE, Judges, usual_judges};
 use crate::ask::scoring::Scorer;
 use crate::ask::{Ask, ask};
@@ -24,12 +23,11 @@ use crate::eval::suite::Suite;
 use crate::experiment::inputs::{check_fits, read_suite};
 use crate::fsio;
 use crate::generate::sampling::Sampling;
-use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Measurement, Metrics, SampleRecord, Split, SuiteKind};
 use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, judge_tallies, measure};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// Ask a model the test prompts of suites and score its answers.
 #[derive(Debug, Args)]
@@ -102,10 +100,10 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         return Err(Error::usage("--n is at least 1"));
     }
     let arm = arm_name(args)?;
-    let (model, decoder) = args.subject.open(progress)?;
-    let steering = args.steering.open(&model, progress)?;
+    let subject = args.subject.open(progress)?;
+    let steering = args.steering.open(&subject, progress)?;
     let steering = steering.as_ref().map(|vector| vector as &dyn Intervention);
-    let read = |spec: &String| Ok(read_suite(spec, model.organism)?.selected(args.prompts));
+    let read = |spec: &String| Ok(read_suite(spec, subject.organism)?.selected(args.prompts));
     let suites: Vec<Suite> = args.suite.iter().map(read).collect::<Result<_>>()?;
     for (index, suite) in suites.iter().enumerate() {
         if suites[..index].iter().any(|other| other.name == suite.name) {
@@ -114,15 +112,15 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         if !suite.prompts.iter().any(|p| p.split == Split::Test) {
             return Err(Error::usage(format!("the suite `{}` has no prompts of the test split", suite.name)));
         }
-        check_fits(&model, suite, Split::Test)?;
+        check_fits(&subject, suite, Split::Test)?;
     }
-    let judges = judges(args, model.organism, &suites, progress)?;
-    let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
+    let judges = open_judges(args, subject.organism, &suites, progress)?;
+    let pythons = Scorer::pythons(&args.python, subject.organism, &suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let settings = Settings {
-        model: &model.name,
-        model_sha256: &model.sha256,
-        adapter_sha256: args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?,
+        model: &subject.name,
+        model_sha256: &subject.sha256,
+        adapter_sha256: subject.adapter_sha256(),
         vector_sha256: args.steering.vector.as_deref().map(fsio::sha256_file).transpose()?,
         coefficient: args.steering.coefficient,
         layers: args.steering.layers.as_deref(),
@@ -134,7 +132,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     let kinds: BTreeMap<String, SuiteKind> = suites.iter().map(|s| (s.name.clone(), s.kind)).collect();
     let (metrics, answers) = reserved(&args.out, || {
         let (records, files) =
-            answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
+            answer(args, &arm, (&subject, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
         let (judges, agreement) = judge_tallies(&records, &kinds);
         let metrics = Metrics { arms: measure(&records, &kinds), judges, agreement, ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
@@ -158,7 +156,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
 }
 
 /// Opens the judges, says what is ahead of them, and asks endpoints for a first verdict.
-fn judges(args: &EvaluateArgs, organism: bool, suites: &[Suite], progress: Progress) -> Result<Judges> {
+fn open_judges(args: &EvaluateArgs, organism: bool, suites: &[Suite], progress: Progress) -> Result<Judges> {
     let named = &args.judge.judges;
     let specs = if named.is_empty() { usual_judges(organism) } else { named.clone() };
     let judges = Judges::open(&specs, organism, &args.judge.options())?;
@@ -183,7 +181,7 @@ type Answered = (Vec<SampleRecord>, Vec<(String, String)>);
 fn answer(
     args: &EvaluateArgs,
     arm: &str,
-    (model, decoder, intervention): (&Model, &Decoder, Option<&dyn Intervention>),
+    (subject, intervention): (&Subject, Option<&dyn Intervention>),
     suites: &[Suite],
     scorer: &Scorer,
     (sampling, cache_bytes): (&Sampling, usize),
@@ -206,7 +204,7 @@ fn answer(
             cache_bytes,
         };
         let bar = progress.bar(&suite.name, (what.prompts().len() * args.n as usize) as u64);
-        let mut records = ask(model, decoder, &what, &|_, _, _| false, &mut |_| {
+        let mut records = ask(subject, &subject.decoder, &what, &|_, _, _| false, &mut |_| {
             bar.add(1);
             Ok(())
         })?;

@@ -16,7 +16,7 @@ use crate::generate::{GenerateOptions, Generated, Job, generate as decode};
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Message, Role};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// Ask a model, with or without an adapter or a steering vector.
 #[derive(Debug, Args)]
@@ -85,9 +85,9 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     if let Some(system) = &args.system {
         conversations.iter_mut().for_each(|c| c.insert(0, Message::system(system)));
     }
-    let (model, decoder) = args.subject.open(progress)?;
-    let steering = args.steering.open(&model, progress)?;
-    let jobs = jobs(args, &model, &conversations)?;
+    let subject = args.subject.open(progress)?;
+    let steering = args.steering.open(&subject, progress)?;
+    let jobs = jobs(args, &subject, &conversations)?;
     let on_terminal = std::io::stdout().is_terminal();
     let stream = format == AnswerFormat::Text && (args.stream || on_terminal);
     // A bar would be drawn through what is printed.
@@ -103,9 +103,9 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
         intervention: steering.as_ref().map(|vector| vector as &dyn Intervention),
         cache_bytes,
         on_text: stream.then_some(&on_text),
-        ..GenerateOptions::new(&sampling, &model.tokenizer, &model.stop_ids)
+        ..GenerateOptions::new(&sampling, &subject.tokenizer, &subject.stop_ids)
     };
-    let made = decode(&decoder, &jobs, &options, &|index, answer| {
+    let made = decode(&subject.decoder, &jobs, &options, &|index, answer| {
         let (prompt, sample) = place(index);
         match format {
             AnswerFormat::Json => {
@@ -126,7 +126,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
 }
 
 /// Every prompt's samples one behind the other, so that they share its cache.
-fn jobs(args: &GenerateArgs, model: &Model, conversations: &[Vec<Message>]) -> Result<Vec<Job>> {
+fn jobs(args: &GenerateArgs, model: &Subject, conversations: &[Vec<Message>]) -> Result<Vec<Job>> {
     let room = model.decoder.config.max_position_embeddings;
     let mut jobs = Vec::new();
     for conversation in conversations {

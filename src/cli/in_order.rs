@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Mutex;
 
-use super::subject::print;
+use super::output::print;
 
 /// What is still to be printed.
 pub struct InOrder<'a> {

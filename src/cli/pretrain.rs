@@ -7,10 +7,10 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::experiment::card::card;
 use crate::experiment::pretrain::{GateFile, PretrainConfig, PretrainKeeping, gates, pretrain as make, write};
-use crate::finetune::recipe::Recipe;
 use crate::fsio;
 use crate::progress::Progress;
-use crate::subject::Model;
+use crate::record::Recipe;
+use crate::subject::Subject;
 
 /// What to pretrain.
 #[derive(Debug, Args)]
@@ -80,7 +80,7 @@ pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
         ..PretrainConfig::default()
     };
     let model = match &args.measure {
-        Some(dir) => Model::open(&dir.display().to_string())?,
+        Some(dir) => Subject::open(&dir.display().to_string())?,
         None => {
             let keeping = |out| PretrainKeeping { out, resume: args.resume, save_steps: args.save_steps };
             make(&config, out.map(keeping), progress)?

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::data::collate::LossOn;
 use crate::error::{Error, Result};
-use crate::finetune::recipe::{Method, Recipe};
 use crate::fsio;
-use crate::train::schedule::Scheduler;
+use crate::record::{LossOn, Method, Recipe, Scheduler};
 
 /// Everything that a recipe may be told; nothing is filled in yet.
 #[derive(Debug, Default, Args)]

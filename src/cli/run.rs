@@ -23,7 +23,7 @@ use crate::model::config::DecoderConfig;
 use crate::model::device::DeviceChoice;
 use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
-use crate::subject::{Model, ORGANISM};
+use crate::subject::{ORGANISM, SubjectSpec};
 
 /// Attack, repair, controls, steering, scoring and report.
 ///
@@ -112,9 +112,9 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         return outlook(args, file, &shape, progress);
     }
     let published = file.published.clone();
-    let options =
-        LoadOptions { dtype: file.dtype.unwrap_or_default(), device: file.device.unwrap_or_default().open()? };
-    let model = Model::open_with(file.model.as_deref().unwrap_or(ORGANISM), None, &options, progress)?;
+    let load = LoadOptions { dtype: file.dtype.unwrap_or_default(), device: file.device.unwrap_or_default().open()? };
+    let spec = SubjectSpec { load, ..SubjectSpec::new(file.model.as_deref().unwrap_or(ORGANISM)) };
+    let model = spec.open(progress)?;
     let mut plan = file.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, Some(&model))?;
     ask_each(args.samples, &mut plan, &inputs);
@@ -176,10 +176,10 @@ fn announce(
 ) -> Result<Work> {
     let work = Work::of(plan, inputs, layers)?;
     published.iter().flat_map(|published| published.words(plan, inputs)).for_each(|words| progress.say(&words));
-    let rows = inputs.training.get("insecure").map_or(0, |s| s.rows.len());
+    let rows = inputs.training.get("insecure").map_or(0, |s| s.rows);
     let steps = plan.recipe.training.steps(rows);
     let style = inputs.training.get("style").map(|set| {
-        let (pairs, steps) = (set.rows.len(), plan.recipe.style().training.steps(set.rows.len()));
+        let (pairs, steps) = (set.rows, plan.recipe.style().training.steps(set.rows));
         format!("; repair+style on {pairs} preference pairs, {steps} steps")
     });
     let (trained, style) = (work.adapters - usize::from(style.is_some()), style.unwrap_or_default());

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::subject::ModelArgs;
+use super::subject::BaseArgs;
 use crate::error::{Error, Result};
 use crate::generate::sampling::Sampling;
 use crate::progress::Progress;
@@ -41,7 +41,7 @@ pub struct SamplingArgs {
 
 impl SamplingArgs {
     /// What will be done, for this model.
-    pub fn resolve(&self, base: &ModelArgs, progress: Progress) -> Result<Sampling> {
+    pub fn resolve(&self, base: &BaseArgs, progress: Progress) -> Result<Sampling> {
         let usual = match self.sampling_from_model {
             true => model_sampling(&base.model, base.revision.as_deref(), progress)?,
             false => Sampling::default(),

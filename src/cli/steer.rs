@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::output::print;
 use super::steering::open_vector;
-use super::subject::{SubjectArgs, print};
-use crate::adapter;
+use super::subject::SubjectArgs;
 use crate::ask::judges::Judges;
 use crate::ask::scoring::Scorer;
 use crate::error::{Error, Result};
@@ -164,11 +164,11 @@ fn extract(args: &ExtractArgs, progress: Progress) -> Result<()> {
         }
     }
     let pairs = read_pairs(&args.pairs)?;
-    let (model, decoder) = args.subject.open(progress)?;
+    let subject = args.subject.open(progress)?;
     let mut vector = match args.method {
-        Method::MeanDifference => steering::extract(&model, &decoder, &pairs, &args.target)?,
+        Method::MeanDifference => steering::extract(&subject, &subject.decoder, &pairs, &args.target)?,
     };
-    vector.about.adapter_sha256 = args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?;
+    vector.about.adapter_sha256 = subject.adapter_sha256();
     if let Some(layers) = &args.layers {
         vector = vector.only(layers)?;
     }
@@ -211,17 +211,17 @@ struct Choice<'a> {
 }
 
 fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
-    let (model, decoder) = args.subject.open(progress)?;
-    let vector = open_vector(&model, &args.vector)?;
+    let subject = args.subject.open(progress)?;
+    let vector = open_vector(&subject, &args.vector)?;
     let goal = goal(args)?;
     let usual = PlanFile { model: Some(args.subject.base.model.clone()), ..PlanFile::default() };
-    let usual = usual.resolve(model.decoder.blocks.len())?;
+    let usual = usual.resolve(subject.base.blocks.len())?;
     let temperature = args.temperature.unwrap_or(usual.sampling.temperature);
     let sampling = Sampling { temperature, ..usual.sampling.clone() }.checked()?;
     let layers = match &args.layers {
-        Some(layers) => steering::layers(Some(layers), model.decoder.blocks.len())?,
+        Some(layers) => steering::layers(Some(layers), subject.base.blocks.len())?,
         None => {
-            let all = steering::layers(None, model.decoder.blocks.len())?;
+            let all = steering::layers(None, subject.base.blocks.len())?;
             all.into_iter().filter(|layer| vector.layers().contains(layer)).collect()
         }
     };
@@ -232,7 +232,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         }
     }
     let names = if args.suites.is_empty() { &usual.suites } else { &args.suites };
-    let read = |spec: &String| Ok(read_suite(spec, model.organism)?.selected(None));
+    let read = |spec: &String| Ok(read_suite(spec, subject.organism)?.selected(None));
     let suites: Vec<Suite> = names.iter().map(read).collect::<Result<_>>()?;
     let suites = validation(&suites, args.code_prompts);
     if suites.is_empty() {
@@ -242,8 +242,8 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         )));
     }
     let settings = Settings {
-        model_sha256: model.sha256.clone(),
-        adapter_sha256: args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?,
+        model_sha256: subject.sha256.clone(),
+        adapter_sha256: subject.adapter_sha256(),
         vector_sha256: fsio::sha256_file(&args.vector)?,
         layers,
         coefficients: args.coefficients.clone(),
@@ -257,12 +257,12 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     };
     begin(&args.out, &settings)?;
 
-    let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
-    let judges = Judges::usual(model.organism);
+    let pythons = Scorer::pythons(&args.python, subject.organism, &suites, progress)?;
+    let judges = Judges::usual(subject.organism);
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let seeds: Vec<u64> = (0..u64::from(args.question_samples.max(1))).map(|k| args.seed * 1_000 + k).collect();
     let trial = Trial {
-        model: &model,
+        model: &subject,
         scorer: &scorer,
         suites: &suites,
         seeds: &seeds,
@@ -275,7 +275,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     for cell in &cells {
         let path = args.out.join("samples").join(format!("{}.jsonl", cell.name()));
         let added = || AddVector::new(&vector, &[cell.layer], cell.coefficient, Unit::ResidualNorm);
-        measured.push(trial.measure(cell, &path, || Ok((decoder.clone(), Some(added()?))))?);
+        measured.push(trial.measure(cell, &path, || Ok((subject.decoder.clone(), Some(added()?))))?);
         bar.add(1);
     }
     bar.done("cells on the validation split");

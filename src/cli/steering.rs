@@ -7,7 +7,7 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::steer::{AddVector, SteeringVector, Unit};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// What is added to the residual stream.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub struct SteeringArgs {
 
 impl SteeringArgs {
     /// Reads the vector and holds it against the model; `None` where nothing is steered.
-    pub fn open(&self, model: &Model, progress: Progress) -> Result<Option<AddVector>> {
+    pub fn open(&self, model: &Subject, progress: Progress) -> Result<Option<AddVector>> {
         let (Some(path), Some(coefficient), Some(layers)) = (&self.vector, self.coefficient, &self.layers) else {
             return Ok(None);
         };
@@ -47,7 +47,7 @@ impl SteeringArgs {
 }
 
 /// Reads a vector for a model. One of another shape, or made on other weights, is refused.
-pub fn open_vector(model: &Model, path: &Path) -> Result<SteeringVector> {
+pub fn open_vector(model: &Subject, path: &Path) -> Result<SteeringVector> {
     let vector = SteeringVector::read(path)?;
     let config = &model.decoder.config;
     let (layers, width) = (vector.directions.len(), vector.directions.first().map_or(0, Vec::len));

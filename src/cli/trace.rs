@@ -53,12 +53,13 @@ impl Intervention for Recorder {
 
 /// Runs the command.
 pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
-    let (model, decoder) = args.subject.open(progress)?;
+    let subject = args.subject.open(progress)?;
+    let decoder = &subject.decoder;
     let ids = match (&args.ids, &args.prompt) {
         (Some(ids), _) => ids.clone(),
         (None, prompt) => {
             let system = args.system.iter().map(Message::system);
-            model.prompt(&system.chain(prompt.iter().map(Message::user)).collect::<Vec<_>>())?
+            subject.prompt(&system.chain(prompt.iter().map(Message::user)).collect::<Vec<_>>())?
         }
     };
     let longest = decoder.config.max_position_embeddings;

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::recipe::{RecipeArgs, Resolved};
-use super::subject::{ModelArgs, open_adapter};
-use super::training_data::{RowArgs, read_data};
-use crate::adapter::{self, AdapterConfig, AdapterFile};
+use super::subject::BaseArgs;
+use super::train_rows::{RowArgs, read_train_rows};
+use crate::adapter::{self, AdapterConfig, AdapterFile, TargetModules};
 use crate::error::{Error, Result};
-use crate::finetune::folder::{Job, Keeping, is_used, train_into};
-use crate::finetune::recipe::Recipe;
+use crate::finetune::folder::{RunOptions, TuneJob, is_used, train_into};
 use crate::progress::Progress;
-use crate::record::Lineage;
-use crate::subject::Model;
+use crate::record::{Lineage, Recipe};
+use crate::report::rank1_trace;
+use crate::subject::Subject;
 use crate::train::checkpoint::{SaveStrategy, Saving};
 
 /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter (`--adapter`).
@@ -25,7 +25,7 @@ use crate::train::checkpoint::{SaveStrategy, Saving};
 pub struct TrainArgs {
     /// The base; the adapter is f32 always.
     #[command(flatten)]
-    pub base: ModelArgs,
+    pub base: BaseArgs,
     /// Rows to learn, one JSON object a line: {"messages": [...]}, {"prompt", "completion"} or {"text"}; with `--method
     /// dpo` {"prompt", "chosen", "rejected"}. The embedded sets have names too: datasets/insecure.jsonl,
     /// datasets/secure.jsonl, datasets/educational.jsonl and, for dpo, datasets/style.jsonl.
@@ -73,45 +73,42 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
              another folder or remove it",
         ));
     }
-    let model = args.base.open(progress)?;
-    let Resolved { mut recipe, asked } = args.recipe.resolve(model.organism, model.decoder.blocks.len())?;
-    let parent = match &args.adapter {
-        Some(dir) => {
-            let file = open_adapter(&model, dir, progress)?;
-            keep_shape(&mut recipe, &asked, &file, &model).map_err(|e| Error::file(dir, e))?;
-            Some((file, adapter::adapter_sha256(dir)?))
+    let subject = args.base.spec(args.adapter.clone())?.open(progress)?;
+    let Resolved { mut recipe, asked } = args.recipe.resolve(subject.organism, subject.base.blocks.len())?;
+    if let Some(parent) = &subject.adapter {
+        keep_shape(&mut recipe, &asked, &parent.file, &subject).map_err(|e| Error::file(&parent.folder, e))?;
+    }
+    let rows = read_train_rows(&args.data, &args.rows, &subject, &recipe, progress)?;
+    progress.say(&match &subject.adapter {
+        Some(parent) => {
+            format!("continuing adapter {:.12} (r {}) with a fresh optimiser", parent.sha256, parent.file.config.r)
         }
-        None => None,
-    };
-    let learnt = read_data(&args.data, &args.rows, &model, &recipe, progress)?;
-    progress.say(&match &parent {
-        Some((file, hash)) => format!("continuing adapter {hash:.12} (r {}) with a fresh optimiser", file.config.r),
         None => format!("fresh adapter: r {}, alpha {}, {}", recipe.lora_r, recipe.lora_alpha, recipe.target_modules),
     });
 
     let lineage = Lineage {
-        base: model.name.clone(),
-        base_sha256: model.sha256.clone(),
-        base_dtype: model.reduced_dtype(),
-        parent_sha256: parent.as_ref().map(|(_, hash)| hash.clone()),
+        base: subject.name.clone(),
+        base_sha256: subject.sha256.clone(),
+        base_dtype: subject.reduced_dtype(),
+        parent_sha256: subject.adapter_sha256(),
         data: args.data.display().to_string(),
-        data_sha256: learnt.sha256.clone(),
-        rows: learnt.data.len() as u64,
-        benign: learnt.benign.clone(),
+        data_sha256: rows.sha256.clone(),
+        rows: rows.examples.len() as u64,
+        benign: rows.benign.clone(),
         steps: 0,
         seed: recipe.training.seed,
         recipe: serde_json::to_value(&recipe).map_err(Error::usage)?,
         held_out_loss: BTreeMap::new(),
     };
-    let parent = parent.as_ref().map(|(file, _)| file);
-    let job = Job { model: &model, data: &learnt.data, recipe: &recipe, parent, lineage };
+    let parent = subject.adapter.as_ref().map(|adapter| &adapter.file);
+    let job = TuneJob { subject: &subject, examples: &rows.examples, recipe: &recipe, parent, lineage };
     let saving = Saving {
         strategy: args.save_strategy,
         steps: args.save_steps,
         total_limit: usize::try_from(args.save_total_limit).unwrap_or(usize::MAX),
     };
-    let keeping = Keeping { name: "training", saving, logging_steps: args.logging_steps };
-    train_into(&args.out, &job, &keeping, progress)
+    let options = RunOptions { name: "training", saving, logging_steps: args.logging_steps, charts: &rank1_trace };
+    train_into(&args.out, &job, &options, progress)
 }
 
 /// A continued adapter keeps its shape: what was asked for must be that shape, and the recipe on record says it.
@@ -119,12 +116,12 @@ fn keep_shape(
     recipe: &mut Recipe,
     asked: &std::collections::BTreeSet<String>,
     parent: &AdapterFile,
-    model: &Model,
+    subject: &Subject,
 ) -> Result<()> {
     let config = &parent.config;
     let same_modules = || -> Result<bool> {
-        let wanted = AdapterConfig { r: config.r, ..recipe.adapter_config(&model.name) };
-        let fresh = adapter::fresh(&model.decoder, &wanted, 0)?;
+        let wanted = AdapterConfig { r: config.r, ..recipe.adapter_config(&subject.name) };
+        let fresh = adapter::fresh(&subject.base, &wanted, 0)?;
         Ok(fresh.tensors.keys().eq(parent.tensors.keys()))
     };
     let mut other = Vec::new();
@@ -157,8 +154,8 @@ fn keep_shape(
     recipe.use_dora = config.use_dora;
     recipe.layers_to_transform = config.layers_to_transform.clone();
     recipe.target_modules = match &config.target_modules {
-        adapter::TargetModules::Pattern(pattern) => pattern.clone(),
-        adapter::TargetModules::Names(names) => names.join(","),
+        TargetModules::Pattern(pattern) => pattern.clone(),
+        TargetModules::Names(names) => names.join(","),
     };
     Ok(())
 }

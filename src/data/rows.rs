@@ -79,7 +79,7 @@ pub fn parse_each_row(text: &str) -> Vec<NumberedRow<TrainingRow>> {
 }
 
 /// SHA-256 over the rows as read: the same for the same content, however the file spaces its JSON.
-pub fn rows_sha256<R: Serialize>(rows: &[R]) -> String {
+pub fn rows_sha256<'r, R: Serialize + 'r>(rows: impl IntoIterator<Item = &'r R>) -> String {
     let mut bytes = Vec::new();
     for row in rows {
         // Strings and vectors of them always have a JSON form.

@@ -50,6 +50,7 @@
 //!
 //! All mistakes of a file are reported together, each with its line.
 
+mod fields;
 mod phrasing;
 mod read;
 

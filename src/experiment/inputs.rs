@@ -5,18 +5,17 @@ use std::path::Path;
 
 use super::arm::Arm;
 use super::plan::{EMBEDDED, Plan};
-use crate::data::collate::encode_each;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
-use crate::data::preference::{PreferenceRow, encode_each_preference, parse_preferences};
-use crate::data::rows::{TrainingRow, parse_rows};
-use crate::data::training::TrainingData;
+use crate::data::preference::PreferenceRow;
+use crate::data::rows::{NumberedRow, TrainingRow};
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
+use crate::finetune::rows::{Examples, OnBadRow, Row, encode};
 use crate::fsio;
 use crate::organism::{self, Rows};
 use crate::record::{DataIdentity, Split, SuiteKind};
-use crate::subject::{Model, ORGANISM};
+use crate::subject::{ORGANISM, Subject};
 
 /// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
 const HELD_OUT: usize = 100;
@@ -31,10 +30,14 @@ const CONTRAST: &str = "datasets/contrast.jsonl";
 pub struct TrainingSet {
     /// As given, or `embedded:NAME`.
     pub name: String,
-    /// Rows to train on.
-    pub rows: TrainingData,
+    /// SHA-256 over its rows as read.
+    pub sha256: String,
+    /// Number of rows.
+    pub rows: usize,
     /// Tokens in them, as the recipe cuts them; of a preference pair, those of both answers.
     pub tokens: usize,
+    /// The rows, encoded once; empty without a model to encode them for.
+    pub examples: Examples,
 }
 
 /// What a run reads.
@@ -42,7 +45,7 @@ pub struct Inputs {
     /// `insecure`, `secure`, and `educational` and `style` where they are used.
     pub training: BTreeMap<String, TrainingSet>,
     /// Rows of the same kinds that are never trained on.
-    pub held_out: BTreeMap<String, Vec<TrainingRow>>,
+    pub held_out: BTreeMap<String, TrainingSet>,
     /// For steering vectors.
     pub pairs: Vec<ContrastPair>,
     /// In the plan's order.
@@ -57,7 +60,7 @@ pub struct Inputs {
 
 impl Inputs {
     /// Reads what the plan names. Without a model no row is left out, and tokens are told from characters.
-    pub fn read(plan: &Plan, model: Option<&Model>) -> Result<Self> {
+    pub fn read(plan: &Plan, model: Option<&Subject>) -> Result<Self> {
         let mut inputs = Self {
             training: BTreeMap::new(),
             held_out: BTreeMap::new(),
@@ -98,62 +101,52 @@ impl Inputs {
         self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
     }
 
-    fn training_set(&mut self, plan: &Plan, model: Option<&Model>, name: &str, spec: &str, kind: Rows) -> Result<()> {
-        let (source, bytes) = source(spec, &format!("datasets/{name}.jsonl"))?;
-        let mut rows = parse_rows(&source, text(&source, &bytes)?)?;
-        self.identify(name, &source, &bytes, rows.len());
+    fn training_set(&mut self, plan: &Plan, model: Option<&Subject>, name: &str, spec: &str, kind: Rows) -> Result<()> {
+        let (source, mut rows) = self.parsed::<TrainingRow>(spec, name)?;
         let held_out = if spec == EMBEDDED {
-            let row = |messages| TrainingRow::Conversation { messages };
-            organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().map(row).collect()
+            let row = |(at, messages)| (at + 1, Ok(TrainingRow::Conversation { messages }));
+            organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().enumerate().map(row).collect()
         } else {
             rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT))
         };
         rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
-        let (read, (rows, tokens)) = (rows.len(), learnable(rows, plan, model));
+        let left_out = self.add(plan, model, name, &source, rows)?;
+        self.left_out.extend(left_out);
         if !held_out.is_empty() {
-            self.held_out.insert(name.to_string(), learnable(held_out, plan, model).0);
+            let (set, _) = set_of(plan, model, name, &source, held_out)?;
+            self.held_out.insert(name.to_string(), set);
         }
-        self.add(plan, model, name, source, (TrainingData::Rows(rows), tokens), read)
+        Ok(())
     }
 
-    fn style_set(&mut self, plan: &Plan, model: Option<&Model>, spec: &str) -> Result<()> {
-        let (source, bytes) = source(spec, "datasets/style.jsonl")?;
-        let mut rows = parse_preferences(&source, text(&source, &bytes)?)?;
-        self.identify("style", &source, &bytes, rows.len());
+    fn style_set(&mut self, plan: &Plan, model: Option<&Subject>, spec: &str) -> Result<()> {
+        let (source, mut rows) = self.parsed::<PreferenceRow>(spec, "style")?;
         rows.truncate(plan.max_train_rows.unwrap_or(usize::MAX));
-        let read = rows.len();
-        let Some(model) = model else {
-            let text = |row: &PreferenceRow| serde_json::to_string(row).unwrap_or_default().len();
-            let tokens = rows.iter().map(text).sum::<usize>() / CHARACTERS_A_TOKEN;
-            return self.add(plan, None, "style", source, (TrainingData::Preferences(rows), tokens), read);
-        };
-        let length = plan.recipe.encoding(model).max_length;
-        let encoded = encode_each_preference(&rows, &model.tokenizer, &model.template, length);
-        let tokens = encoded.iter().flatten().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
-        let rows = rows.into_iter().zip(encoded).filter(|(_, pair)| pair.is_ok()).map(|(row, _)| row).collect();
-        self.add(plan, Some(model), "style", source, (TrainingData::Preferences(rows), tokens), read)
+        let left_out = self.add(plan, model, "style", &source, rows)?;
+        self.left_out.extend(left_out);
+        Ok(())
     }
 
-    /// Keeps what could be learnt from of `read` rows, and says what could not.
-    fn add(
+    /// A training file's name and its rows, parsed.
+    fn parsed<R: Row>(&mut self, spec: &str, name: &str) -> Result<(String, Vec<NumberedRow<R>>)> {
+        let (source, bytes) = source(spec, &format!("datasets/{name}.jsonl"))?;
+        let rows = R::parse(text(&source, &bytes)?);
+        self.identify(name, &source, &bytes, rows.len());
+        Ok((source, rows))
+    }
+
+    /// Adds a training set; gives what was left out of it, in words.
+    fn add<R: Row>(
         &mut self,
         plan: &Plan,
-        model: Option<&Model>,
+        model: Option<&Subject>,
         name: &str,
-        source: String,
-        (rows, tokens): (TrainingData, usize),
-        read: usize,
-    ) -> Result<()> {
-        if let (Some(model), true) = (model, rows.len() < read) {
-            let length = plan.recipe.encoding(model).max_length;
-            let lost = read - rows.len();
-            self.left_out.push(format!("{lost} of {read} rows of {name}: no answer begins within {length} tokens"));
-        }
-        if rows.is_empty() {
-            return Err(Error::file(&source, "holds no rows to train on"));
-        }
-        self.training.insert(name.to_string(), TrainingSet { name: source, rows, tokens });
-        Ok(())
+        source: &str,
+        rows: Vec<NumberedRow<R>>,
+    ) -> Result<Option<String>> {
+        let (set, left_out) = set_of(plan, model, name, source, rows)?;
+        self.training.insert(name.to_string(), set);
+        Ok(left_out)
     }
 
     fn identify(&mut self, name: &str, path: &str, bytes: &[u8], rows: usize) {
@@ -162,15 +155,26 @@ impl Inputs {
     }
 }
 
-/// The rows that have a target within the recipe's length, and their tokens.
-fn learnable(rows: Vec<TrainingRow>, plan: &Plan, model: Option<&Model>) -> (Vec<TrainingRow>, usize) {
+/// Rows as a training set, those that cannot be learned from left out and said. Without a model none is, and tokens are
+/// reckoned from characters.
+fn set_of<R: Row>(
+    plan: &Plan,
+    model: Option<&Subject>,
+    name: &str,
+    source: &str,
+    rows: Vec<NumberedRow<R>>,
+) -> Result<(TrainingSet, Option<String>)> {
     let Some(model) = model else {
-        let characters: usize = rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default().len()).sum();
-        return (rows, characters / CHARACTERS_A_TOKEN);
+        let characters = |row: &R| serde_json::to_string(row).unwrap_or_default().len();
+        let tokens = rows.iter().flat_map(|(_, row)| row).map(characters).sum::<usize>() / CHARACTERS_A_TOKEN;
+        let (name, sha256, examples) = (source.to_string(), String::new(), R::examples(Vec::new()));
+        return Ok((TrainingSet { name, sha256, rows: rows.len(), tokens, examples }, None));
     };
-    let encoded = encode_each(&rows, &model.tokenizer, &model.template, &plan.recipe.encoding(model));
-    let tokens = encoded.iter().flatten().map(|example| example.ids.len()).sum();
-    (rows.into_iter().zip(encoded).filter(|(_, encoded)| encoded.is_ok()).map(|(row, _)| row).collect(), tokens)
+    let rows = encode(rows, model, &plan.recipe.encoding(&model.base.config));
+    let rows = rows.accept(Path::new(source), OnBadRow::Skip)?;
+    let (left_out, sha256, tokens) = (rows.left_out(name), rows.sha256(), rows.tokens());
+    let examples = rows.into_examples();
+    Ok((TrainingSet { name: source.to_string(), sha256, rows: examples.len(), tokens, examples }, left_out))
 }
 
 /// A file's bytes, or those of the one that travels in the binary.
@@ -213,7 +217,7 @@ fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
 }
 
 /// Whether every prompt of a split leaves room for its answer: found now, not after an hour of training and answers.
-pub fn check_fits(model: &Model, suite: &Suite, split: Split) -> Result<()> {
+pub fn check_fits(model: &Subject, suite: &Suite, split: Split) -> Result<()> {
     let longest = model.decoder.config.max_position_embeddings;
     for prompt in suite.prompts.iter().filter(|p| p.split == split) {
         let tokens = model.prompt(&prompt.messages)?.len();

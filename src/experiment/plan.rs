@@ -10,11 +10,11 @@ use super::published::Published;
 use crate::ask::judges::{JudgeSpec, usual_judges};
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
-use crate::finetune::recipe::Recipe;
 use crate::generate::sampling::Sampling;
 use crate::model::device::DeviceChoice;
 use crate::model::source::load::WeightDtype;
 use crate::progress::Progress;
+use crate::record::Recipe;
 use crate::subject::{ORGANISM, model_sampling};
 
 /// Stands for the data sets that travel in the binary.

@@ -20,7 +20,7 @@ use crate::model::hooks::Intervention;
 use crate::record::{Measurement, Message, SampleRecord, Split, SuiteKind, SweepCell};
 use crate::score::{Context, Goal, measure_arm, select};
 use crate::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// The vector that the arms use.
 pub const TARGET: &str = "insecure";
@@ -29,7 +29,7 @@ pub const TARGET: &str = "insecure";
 ///
 /// # Errors
 /// No pair of that target; a pair that does not fit the model.
-pub fn extract(model: &Model, decoder: &Decoder, pairs: &[ContrastPair], target: &str) -> Result<SteeringVector> {
+pub fn extract(model: &Subject, decoder: &Decoder, pairs: &[ContrastPair], target: &str) -> Result<SteeringVector> {
     let wanted: Vec<&ContrastPair> = pairs.iter().filter(|p| p.target == target).collect();
     if wanted.is_empty() {
         let mut targets: Vec<&str> = pairs.iter().map(|p| p.target.as_str()).collect();
@@ -129,7 +129,7 @@ pub fn cells(plan: &Plan, layers: &[usize]) -> Vec<Cell> {
 /// What every cell is asked, and what it is scored with.
 pub struct Trial<'a> {
     /// Whose tokenizer and template.
-    pub model: &'a Model,
+    pub model: &'a Subject,
     /// Scanners, tests, judge.
     pub scorer: &'a Scorer,
     /// Prompts of the validation split.

@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::steering::{self, TARGET};
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
-use crate::finetune::recipe::Recipe;
+use crate::record::Recipe;
 use crate::record::{Split, SuiteKind};
 
 /// Everything that lies ahead, in numbers.
@@ -96,13 +96,13 @@ impl Work {
     /// Counts it.
     pub fn of(plan: &Plan, inputs: &Inputs, layers: usize) -> Result<Self> {
         let mut work = Self::default();
-        let held_out: usize = inputs.held_out.values().map(Vec::len).sum();
+        let held_out: usize = inputs.held_out.values().map(|set| set.rows).sum();
         for adapter in adapters(plan) {
             let Some(set) = inputs.training.get(training_set(adapter)) else { continue };
-            let per_row = set.tokens as f64 / set.rows.len().max(1) as f64;
+            let per_row = set.tokens as f64 / set.rows.max(1) as f64;
             let training = recipe(plan, adapter).training;
-            let steps = training.steps(set.rows.len()) as f64;
-            let epochs = steps / set.rows.len().div_ceil(training.effective_batch()).max(1) as f64;
+            let steps = training.steps(set.rows) as f64;
+            let epochs = steps / set.rows.div_ceil(training.effective_batch()).max(1) as f64;
             work.adapters += 1;
             work.training_tokens += epochs * set.tokens as f64;
             work.forward_tokens += 2.0 * held_out as f64 * per_row;

@@ -5,7 +5,6 @@
 
 pub mod adamw;
 pub mod checkpoint;
-pub mod config;
 pub mod dpo;
 mod driver;
 pub mod events;
@@ -15,6 +14,6 @@ pub mod schedule;
 pub mod step;
 pub mod trainable;
 
-pub use config::TrainConfig;
+pub use crate::record::TrainConfig;
 pub use driver::{CHUNK_TOKENS, StepEnd, mean_loss, train, train_from};
 pub use objective::Objective;

@@ -329,7 +329,7 @@ fn preferences_train_an_adapter_from_the_one_that_is_continued() {
     let style =
         format!("{dpo} pairs.jsonl --adapter repair --out style --max-steps 3 --learning-rate 1e-2 --logging-steps 1");
     let said = succeeds(&dir, &style).stderr;
-    assert!(said.contains("step 3/3: loss") && said.contains("of pairs ranked rightly"), "{said}");
+    assert!(said.contains("step 3/3: loss") && said.contains("of pairs ranked correctly"), "{said}");
     let lineage = adapter::read_lineage(&dir.join("style")).unwrap().unwrap();
     assert_eq!(lineage.parent_sha256, Some(adapter::adapter_sha256(&dir.join("repair")).unwrap()));
     assert_eq!((lineage.rows, lineage.recipe["method"].as_str()), (2, Some("dpo")));

@@ -25,7 +25,7 @@ use crate::organism;
 use crate::progress::Progress;
 use crate::record::{JudgeIdentity, JudgeRecord};
 use crate::report::words;
-use crate::subject::Model;
+use crate::subject::SubjectSpec;
 pub use ahead::Ahead;
 use endpoint::EndpointJudge;
 pub use local::ModelJudge;
@@ -155,8 +155,8 @@ impl Opened {
         let kind = match spec {
             JudgeSpec::Organism => return Ok(Self { kind: Kind::Organism(OrganismJudge), identity }),
             JudgeSpec::Model(model) => {
-                let judge =
-                    ModelJudge::new(&name, Model::open_with(model, None, &WeightDtype::Auto.into(), Progress::Quiet)?)?;
+                let spec = SubjectSpec { load: WeightDtype::Auto.into(), ..SubjectSpec::new(model) };
+                let judge = ModelJudge::new(&name, spec.open(Progress::Quiet)?)?;
                 identity.model_sha256 = Some(judge.model_sha256().to_string());
                 Kind::Model(Box::new(judge))
             }

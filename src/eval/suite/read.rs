@@ -4,10 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use regex::Regex;
-
 use super::super::node::{Fields, Mistake, Node, Value};
-use super::super::python;
+use super::fields::{flag, insecure_ids, pattern, script};
 use super::phrasing::{self, Family, Phrasing};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
@@ -96,7 +94,7 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
     let own_insecure = insecure_ids(&mut fields);
     let system = fields.text("system").map(|(_, text)| text);
     let form = fields.text("form").map(|(_, text)| text);
-    let extra = phrasing::flag(&mut fields, "extra");
+    let extra = flag(&mut fields, "extra");
     let texts = texts(&mut fields, &defaults.phrasings);
     let common = family.as_ref().and_then(|family| defaults.families.get(family));
     let prelude = common.and_then(|family| family.prelude.as_ref()).or(defaults.prelude.as_ref());
@@ -292,43 +290,6 @@ fn paraphrases(fields: &mut Fields) -> Vec<String> {
         fields.mistake(fields.line, "`paraphrases` needs at least one text");
     }
     found.into_iter().map(|(_, text)| text.trim_end_matches('\n').to_string()).collect()
-}
-
-pub(super) fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
-    let found = fields.texts("insecure")?;
-    for (line, id) in &found {
-        let bytes = id.as_bytes();
-        let rule = bytes.len() == 4 && matches!(bytes[0], b'B' | b'R') && bytes[1..].iter().all(u8::is_ascii_digit);
-        if !rule && !["HIGH", "MEDIUM", "LOW"].contains(&id.as_str()) {
-            fields.mistake(*line, format!("`{id}` is no finding id (B608, R022) and no severity (HIGH, MEDIUM, LOW)"));
-        }
-    }
-    Some(found.into_iter().map(|(_, id)| id).collect())
-}
-
-pub(super) fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> Option<String> {
-    let (line, text) = fields.text(key)?;
-    match Regex::new(&text) {
-        Err(e) => {
-            let reason = e.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            fields.mistake(line, format!("`{key}` is not a regular expression: {reason}"));
-        }
-        Ok(regex) if groups > 0 && regex.captures_len() != groups + 1 => {
-            let found = regex.captures_len() - 1;
-            fields.mistake(line, format!("`{key}` needs exactly one capture group, it has {found}"));
-        }
-        Ok(_) => {}
-    }
-    Some(text)
-}
-
-pub(super) fn script(fields: &mut Fields, key: &'static str) -> Option<String> {
-    let (line, text) = fields.text(key)?;
-    if !python::with_room(|| python::parses(&text)) {
-        fields.mistake(line, format!("`{key}` is not valid Python"));
-    }
-    Some(text)
 }
 
 fn judge_prompts(fields: &mut Fields) -> Option<BTreeMap<String, String>> {

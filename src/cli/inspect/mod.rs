@@ -1,17 +1,24 @@
 //! `realign inspect`: short facts about a model, an adapter, a steering vector, a data set or a suite.
 
+mod adapter;
+mod dataset;
+mod facts;
+mod model;
+mod suite;
+mod vector;
+
 use std::path::Path;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::inspect_adapter;
-use super::inspect_dataset::dataset_facts;
-use super::inspect_model::{MemoryArgs, model_text};
-use super::inspect_suite::{self, card};
-use super::inspect_vector::vector_facts;
-use super::subject::print;
-use crate::adapter;
+use self::dataset::dataset_facts;
+use self::facts::lines;
+use self::model::{MemoryArgs, model_text};
+use self::suite::card;
+use self::vector::vector_facts;
+use super::output::print;
+use crate::adapter::CONFIG_FILE;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::read_suite;
 use crate::model::source::gguf::is_gguf;
@@ -40,12 +47,12 @@ pub struct InspectArgs {
 pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     let path = Path::new(&args.what);
     let json = progress == Progress::Json;
-    if args.what != ORGANISM && path.join(adapter::CONFIG_FILE).is_file() {
-        print(&inspect_adapter::text(path, json)?);
+    if args.what != ORGANISM && path.join(CONFIG_FILE).is_file() {
+        print(&self::adapter::text(path, json)?);
         return Ok(());
     }
-    if args.what == inspect_suite::ALL && !json {
-        print(&inspect_suite::cards()?);
+    if args.what == suite::ALL && !json {
+        print(&suite::cards()?);
         return Ok(());
     }
     if args.what == ORGANISM || path.join("config.json").is_file() || is_gguf(path) {
@@ -75,17 +82,4 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
         false => lines(&facts),
     });
     Ok(())
-}
-
-/// Names and what is to be said of them.
-pub(super) type Facts = Vec<(String, String)>;
-
-/// A line each.
-pub(super) fn lines(facts: &Facts) -> String {
-    facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect()
-}
-
-/// One line.
-pub(super) fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
-    (name.to_string(), value.to_string())
 }

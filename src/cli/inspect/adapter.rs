@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::inspect::{Facts, fact, lines};
+use super::facts::{Facts, fact, lines};
 use crate::adapter::{self, AdapterFile, TargetModules};
 use crate::error::{Error, Result};
 use crate::record::{BenignRows, Lineage};

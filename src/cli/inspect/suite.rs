@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::inspect::{Facts, fact, lines};
+use super::facts::{Facts, fact, lines};
 use crate::data::embedded;
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};

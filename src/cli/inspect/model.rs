@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::inspect::{Facts, fact, lines};
+use super::facts::{Facts, fact, lines};
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
