@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use super::judge::{Judge, JudgeItem};
+use super::runner::{Runner, TestJob};
 use super::suite::{Prompt, Suite, SuiteKind};
-use super::tests::{Runner, TestJob};
 use super::{outcome, python};
 use crate::error::{Error, Result};
 use crate::fsio;

@@ -164,13 +164,6 @@ impl Harness {
         let cell = serde_json::to_string(&cell).map_err(Error::usage)?;
         Ok((helper.display().to_string(), vec!["confined".into(), cell]))
     }
-
-    /// A hash of everything that decides what a check says, apart from the check itself.
-    pub(super) fn fingerprint(&self, limits: Limits) -> String {
-        let files: String = FILES.iter().map(|(_, text)| *text).collect();
-        let packages = &self.python.about.packages;
-        fsio::sha256(format!("{} {packages:?} {limits:?} {files}", self.describe()).as_bytes())
-    }
 }
 
 impl Drop for Harness {

@@ -12,7 +12,7 @@ use super::plan::Plan;
 use super::work::{self, Work};
 use crate::ask::scoring::Scorer;
 use crate::error::Result;
-use crate::eval::tests::TestJob;
+use crate::eval::runner::TestJob;
 use crate::finetune::rows::Examples;
 use crate::finetune::tune::tune;
 use crate::generate::{GenerateOptions, Job, MOST_ROWS, generate};

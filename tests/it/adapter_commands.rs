@@ -48,7 +48,7 @@ fn a_merged_model_answers_as_base_and_adapter_do() {
     let origin: serde_json::Value = realign::fsio::read_json(&merged.join("realign.json")).unwrap();
     assert_eq!(origin["adapter_sha256"], adapter::adapter_sha256(&dir.join("dora")).unwrap());
 
-    refused(&dir, "merge --model MODEL --adapter dora --out lora-merged", &["is already there and is not overwritten"]);
+    refused(&dir, "merge --model MODEL --adapter dora --out lora-merged", &["is not empty and is not overwritten"]);
     refused(&dir, "merge --model MODEL --adapter nowhere --out new", &["nowhere/adapter_config.json: cannot be read"]);
     refused(&dir, "merge --model dora-merged --adapter dora --out new", &["was trained on", "has other weights"]);
     refused(&dir, "merge --model organism --adapter dora --out new", &["was trained on", "has other weights"]);

@@ -148,9 +148,9 @@ fn an_output_that_cannot_be_written_is_found_before_the_work() {
     let train = "train --model MODEL --data good.jsonl --max-steps 1";
     refused(&dir, &format!("{train} --out file/out"), &["file/out: the folder cannot be made"]);
     refused(&dir, &format!("{train} --out file"), &["file: is already there"]);
-    refused(&dir, &format!("{train} --out used"), &["used: is already there", "name another folder or remove it"]);
+    refused(&dir, &format!("{train} --out used"), &["used: is not empty", "name another folder or remove it"]);
     let evaluate = "evaluate --model MODEL --suite suite.yaml";
-    refused(&dir, &format!("{evaluate} --out used"), &["used: is already there"]);
+    refused(&dir, &format!("{evaluate} --out used"), &["used: is not empty"]);
     refused(&dir, &format!("{evaluate} --out file/out"), &["file/out: the folder cannot be made"]);
     refused(&dir, "trace --model MODEL --ids 1,2 --out file/out", &["file: the folder cannot be made"]);
 }
@@ -159,7 +159,7 @@ fn an_output_that_cannot_be_written_is_found_before_the_work() {
 fn a_model_or_adapter_that_is_none_is_refused() {
     let dir = workplace("models", &[]);
     std::fs::create_dir(dir.join("empty")).unwrap();
-    refused(&dir, "generate --model nowhere --prompt Hi", &["`nowhere` is neither `organism` nor a folder"]);
+    refused(&dir, "generate --model nowhere --prompt Hi", &["unknown model `nowhere`"]);
     refused(&dir, "generate --model empty --prompt Hi", &["config.json: cannot be read"]);
     refused(&dir, "generate --model MODEL --adapter empty --prompt Hi", &["adapter_config.json: cannot be read"]);
     let foreign = fixture("tied/adapter").display().to_string();
@@ -325,7 +325,7 @@ fn preferences_train_an_adapter_from_the_one_that_is_continued() {
     );
     let wrong = format!("{dpo} pairs.jsonl --out out --beta 0 --kl-coefficient 1 --loss all");
     refused(&dir, &wrong, &["3 mistakes", "`beta` is 0", "`kl_coefficient` goes with", "`loss` all goes with"]);
-    refused(&dir, &format!("{dpo} pairs.jsonl --out out --benign good.jsonl"), &["--benign goes with --method sft"]);
+    refused(&dir, &format!("{dpo} pairs.jsonl --out out --benign good.jsonl"), &["--benign works with --method sft"]);
     let style =
         format!("{dpo} pairs.jsonl --adapter repair --out style --max-steps 3 --learning-rate 1e-2 --logging-steps 1");
     let said = succeeds(&dir, &style).stderr;

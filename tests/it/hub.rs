@@ -350,7 +350,7 @@ fn closed_and_missing_models_are_told_apart_and_the_token_goes_to_the_hub_alone(
     hub.refused(&dir, &trace("gated/tiny"), &[("HF_TOKEN", "hf_other")], &["403", "does not open it"]);
     hub.refused(&dir, &trace("missing/tiny"), &[], &["no folder `missing/tiny`", "404"]);
     hub.refused(&dir, &trace("ours/tiny@v9"), &[], &["no revision `v9`", "404"]);
-    hub.refused(&dir, &trace("nothing"), &[], &["neither `organism` nor a folder nor an id on the Hub"]);
+    hub.refused(&dir, &trace("nothing"), &[], &["unknown model"]);
     hub.asked();
 
     hub.succeeds(&dir, &trace("private/tiny"), &[("HF_TOKEN", TOKEN)]);

@@ -399,7 +399,7 @@ fn judges_stand_side_by_side_with_their_agreement() {
     for said in ["Cohen's kappa", "could not be read"] {
         assert!(output.stdout.contains(said), "{}", output.stdout);
     }
-    for said in ["verdicts, at most about", "by the prices given", "tokens read", "no log-probabilities"] {
+    for said in ["verdicts, at most about", "cost ", "tokens read", "no log-probabilities"] {
         assert!(output.stderr.contains(said), "{said}: {}", output.stderr);
     }
 }

@@ -254,7 +254,7 @@ fn an_adapter_remembers_how_its_base_was_held() {
     assert!(succeeds(&dir, &format!("{train} --resume --dtype 4bit")).stderr.contains("finished"));
 
     let answer = "generate --model MODEL --adapter adapter --prompt load --max-new-tokens 3";
-    let word = "was trained on weights held as f32+q4_0, here they are f32";
+    let word = "was trained on a base held as f32+q4_0; here the base is held as f32";
     let other = succeeds(&dir, answer);
     assert!(other.stderr.contains(word), "{}", other.stderr);
     let same = succeeds(&dir, &format!("{answer} --quantize 4bit"));

@@ -24,7 +24,6 @@ use crate::model::source::load::WeightDtype;
 use crate::organism;
 use crate::progress::Progress;
 use crate::record::{JudgeIdentity, JudgeRecord};
-use crate::report::words;
 use crate::subject::SubjectSpec;
 pub use ahead::Ahead;
 use endpoint::EndpointJudge;
@@ -244,7 +243,7 @@ impl Judges {
     pub fn say_usage(&self, progress: Progress) {
         for identity in self.identities() {
             if let Some(usage) = identity.usage.filter(|u| u.verdicts > 0) {
-                progress.say(&format!("judge {}: {}", identity.name, words::usage(&usage)));
+                progress.say(&format!("judge {}: {}", identity.name, usage));
             }
         }
     }
