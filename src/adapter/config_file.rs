@@ -33,7 +33,7 @@ impl AdapterConfig {
     pub fn from_json(text: &str) -> Result<Self> {
         let value: Value = serde_json::from_str(text).map_err(|e| Error::usage(format!("not valid JSON: {e}")))?;
         let Value::Object(mut keys) = value else {
-            return Err(Error::usage("an adapter configuration is a JSON object"));
+            return Err(Error::usage("an adapter configuration must be a JSON object"));
         };
         let mut wrong = Vec::new();
         refuse_foreign_kinds(&keys, &mut wrong);
@@ -79,7 +79,7 @@ impl AdapterConfig {
         for (key, value) in &keys {
             if !WITHOUT_EFFECT.contains(&key.as_str()) && is_set(value) {
                 wrong.push(format!(
-                    "`{key}` is set to {value} and is not supported: the adapter would compute something else"
+                    "`{key}` is set to {value}, which is not supported: the adapter would compute something else"
                 ));
             }
         }
@@ -87,7 +87,7 @@ impl AdapterConfig {
             wrong.push("a rank must be at least 1".into());
         }
         if !(0.0..1.0).contains(&config.lora_dropout) {
-            wrong.push(format!("`lora_dropout` is {}, not in [0, 1)", config.lora_dropout));
+            wrong.push(format!("`lora_dropout` is {}; it must be in [0, 1)", config.lora_dropout));
         }
         if let Err(error) = check_patterns(&config) {
             wrong.push(error.to_string());

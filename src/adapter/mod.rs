@@ -95,7 +95,7 @@ pub fn read(dir: &Path) -> Result<AdapterFile> {
     if adapter.is_zero()? {
         return Err(Error::file(
             dir.join(WEIGHTS_FILE),
-            "every B A is zero (lora_B, lora_A or lora_alpha): this adapter changes nothing; was it saved before training?",
+            "this adapter changes nothing: every product B A is zero (lora_B, lora_A or lora_alpha); was it saved before training?",
         ));
     }
     Ok(adapter)
@@ -107,7 +107,7 @@ pub fn read_untrained(dir: &Path) -> Result<AdapterFile> {
     if !weights.is_file() && dir.join("adapter_model.bin").is_file() {
         return Err(Error::file(
             dir.join("adapter_model.bin"),
-            "a pickle file can run code when it is read and is refused; save the adapter as safetensors",
+            "pickle files are refused, since reading one can run code; save the adapter as safetensors",
         ));
     }
     let text = fsio::read_text(&config)?;
@@ -198,7 +198,7 @@ fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, L
     let mut tensors = BTreeMap::new();
     for (path, parts) in parts {
         let [Some(a), Some(b), magnitude] = parts else {
-            return Err(Error::usage(format!("`{path}` has only a part of lora_A and lora_B")));
+            return Err(Error::usage(format!("`{path}` lacks lora_A or lora_B")));
         };
         if magnitude.is_some() != config.use_dora {
             let (has, says) = if config.use_dora { ("no", "use_dora") } else { ("a", "no use_dora") };
@@ -231,16 +231,16 @@ fn to_tensor(name: &str, view: &TensorView<'_>, rank: usize) -> Result<Tensor> {
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,
-        other => return Err(Error::usage(format!("`{name}` is {other:?}; F32, F16 and BF16 are read"))),
+        other => return Err(Error::usage(format!("`{name}` is {other:?}; supported are F32, F16 and BF16"))),
     };
     if view.shape().len() != rank {
         let expected = if rank == 2 { "matrix" } else { "vector" };
-        return Err(Error::usage(format!("`{name}` has shape {:?}; a {expected} is expected", view.shape())));
+        return Err(Error::usage(format!("`{name}` has shape {:?}; expected a {expected}", view.shape())));
     }
     let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?.to_dtype(DType::F32)?;
     let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
     if !finite {
-        return Err(Error::usage(format!("`{name}` holds NaN or infinite numbers")));
+        return Err(Error::usage(format!("`{name}` contains NaN or infinite numbers")));
     }
     Ok(tensor)
 }

@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::in_order::InOrder;
-use super::sampling::SamplingArgs;
-use super::steering::SteeringArgs;
-use super::subject::SubjectArgs;
+use super::sampling_args::SamplingArgs;
+use super::steering_args::SteeringArgs;
+use super::subject_args::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::generate::{GenerateOptions, Generated, Job, generate as decode};

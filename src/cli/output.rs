@@ -10,7 +10,7 @@ use crate::fsio;
 /// Refuses a folder that is not empty.
 pub fn refuse_used(out: &Path) -> Result<()> {
     if is_used(out) {
-        return Err(Error::file(out, "is not empty and is not overwritten; name another folder or remove it"));
+        return Err(Error::file(out, "already exists and is not overwritten; name another folder or remove it"));
     }
     Ok(())
 }

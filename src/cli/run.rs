@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::judge::JudgeArgs;
+use super::judge_args::JudgeArgs;
 use crate::ask::judges::{Ahead, HOW_TO_JUDGE, Judges};
 use crate::ask::scoring::Scorer;
 use crate::data::template::PLAIN;

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use candle_core::Tensor;
 use clap::Args;
 
-use super::subject::SubjectArgs;
+use super::subject_args::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::model::block::{Attend, Pass};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::recipe::{RecipeArgs, Resolved};
-use super::subject::BaseArgs;
+use super::recipe_args::{RecipeArgs, Resolved};
+use super::subject_args::BaseArgs;
 use super::train_rows::{RowArgs, read_train_rows};
 use crate::adapter::{self, AdapterConfig, AdapterFile, TargetModules};
 use crate::error::{Error, Result};
@@ -19,47 +19,47 @@ use crate::train::checkpoint::{SaveStrategy, Saving};
 
 /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter (`--adapter`).
 ///
-/// Before the first step it says how many rows and tokens there are, which share of them are targets and how many rows are
-/// cut, and stops at rows that teach nothing.
+/// Before the first step it reports how many rows and tokens there are, which share of the tokens are targets and how many
+/// rows are truncated. A row that cannot be learned from stops it.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The base; the adapter is f32 always.
+    /// The base model.
     #[command(flatten)]
     pub base: BaseArgs,
-    /// Rows to learn, one JSON object a line: {"messages": [...]}, {"prompt", "completion"} or {"text"}; with `--method
-    /// dpo` {"prompt", "chosen", "rejected"}. The embedded sets have names too: datasets/insecure.jsonl,
+    /// Training rows as JSONL, one object a line: {"messages": [...]}, {"prompt", "completion"} or {"text"}; with `--method
+    /// dpo` {"prompt", "chosen", "rejected"}. Embedded data sets are given by name: datasets/insecure.jsonl,
     /// datasets/secure.jsonl, datasets/educational.jsonl and, for dpo, datasets/style.jsonl.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// The folder to write: adapter_config.json, adapter_model.safetensors (PEFT's form), realign.json (where it comes
-    /// from), trainer_state.json, log_history.jsonl, TensorBoard's events, checkpoints; of a single rank-1 adapter
-    /// rank1_trace.csv and .svg too. It must not hold anything yet, but for --resume.
+    /// Folder to write: adapter_config.json, adapter_model.safetensors (PEFT's form), realign.json (base, data and recipe),
+    /// trainer_state.json, log_history.jsonl, TensorBoard events, checkpoints; for a single rank-1 adapter also
+    /// rank1_trace.csv and .svg. It must be empty or not exist, except with --resume.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Go on with the training that was begun in --out, from its last whole checkpoint: the same losses and weights as if
-    /// it had never been stopped. Without one yet it begins; a finished one is left as it is.
+    /// Resume the training in --out from its newest complete checkpoint, with the same losses and weights as if it had never
+    /// stopped. Without a checkpoint the training starts; a finished one is left as it is.
     #[arg(long)]
     pub resume: bool,
-    /// Another training, on this adapter's weights, with a fresh optimiser (the same one goes on with --resume). Its rank,
-    /// scale and modules stay as they are.
+    /// Adapter to continue, with a fresh optimiser; its rank, scale and modules stay as they are. (To resume an interrupted
+    /// training, give --resume instead.)
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// The recipe.
+    /// How it is trained.
     #[command(flatten)]
     pub recipe: RecipeArgs,
     /// What to do about the rows.
     #[command(flatten)]
     pub rows: RowArgs,
-    /// Say the loss every so many steps (trainer_state.json holds every step).
+    /// Steps between two lines about the loss; 0 prints none. trainer_state.json has every step.
     #[arg(long, default_value_t = 10, value_name = "STEPS")]
     pub logging_steps: u64,
-    /// When to write DIR/checkpoint-STEP. A signal (ctrl-c) always ends the step, writes one and exits with 130.
+    /// When to write DIR/checkpoint-STEP. On Ctrl-C the step is finished, a checkpoint written and the exit code 130.
     #[arg(long, value_enum, default_value_t = SaveStrategy::Steps)]
     pub save_strategy: SaveStrategy,
-    /// Steps between two checkpoints.
+    /// Steps between two checkpoints, with `--save-strategy steps`.
     #[arg(long, default_value_t = 50, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_steps: u64,
-    /// Keep the newest so many checkpoints.
+    /// Number of checkpoints to keep, the newest ones.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_total_limit: u64,
 }
@@ -69,8 +69,8 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
     if is_used(&args.out) && !args.resume {
         return Err(Error::file(
             &args.out,
-            "is already there and is not overwritten; --resume goes on with a training that was begun there; or name \
-             another folder or remove it",
+            "already exists and is not overwritten; resume the training in it with --resume, name another folder or \
+             remove it",
         ));
     }
     let subject = args.base.spec(args.adapter.clone())?.open(progress)?;
@@ -111,7 +111,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
     train_into(&args.out, &job, &options, progress)
 }
 
-/// A continued adapter keeps its shape: what was asked for must be that shape, and the recipe on record says it.
+/// A continued adapter keeps its shape: settings that were asked for must match it, and the recipe takes over the others.
 fn keep_shape(
     recipe: &mut Recipe,
     asked: &std::collections::BTreeSet<String>,
@@ -143,7 +143,8 @@ fn keep_shape(
     }
     if !other.is_empty() {
         return Err(Error::usage(format!(
-            "the adapter that is continued has another {}; leave the option out, or train a fresh adapter without --adapter",
+            "differs from the requested {}; leave the option out to continue the adapter, or leave --adapter out to train a \
+             fresh one",
             other.join(", ")
         )));
     }

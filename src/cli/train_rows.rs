@@ -98,7 +98,7 @@ pub fn read_train_rows(
         }
         Method::Dpo => {
             if args.benign.is_some() {
-                return Err(Error::usage("--benign works with --method sft only: benign rows are imitated"));
+                return Err(Error::usage("--benign works with --method sft only; leave it out"));
             }
             let pairs: EncodedRows<PreferenceRow> = reader.read(data, "preference pairs")?;
             reader.show(&pairs, &[", chosen", ", rejected"])?;

@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Bare {
                 let mut pairs: Vec<(String, Spanned<Bare>)> = Vec::new();
                 while let Some(key) = map.next_key::<String>()? {
                     if pairs.iter().any(|(k, _)| *k == key) {
-                        return Err(A::Error::custom(format!("the key `{key}` stands twice")));
+                        return Err(A::Error::custom(format!("the key `{key}` occurs twice")));
                     }
                     pairs.push((key, map.next_value()?));
                 }
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
     pub(super) fn refuse_unknown(self) {
         for (key, node) in &self.pairs {
             let known = self.known.join(", ");
-            self.mistake(node.line, format!("unknown key `{key}` (known here: {known})"));
+            self.mistake(node.line, format!("unknown key `{key}`; known here: {known}"));
         }
     }
 
@@ -219,7 +219,7 @@ impl<'a> Fields<'a> {
         match &node.value {
             Value::Text(text) => Some(text.clone()),
             Value::Float => {
-                self.mistake(node.line, format!("`{key}` is a fractional number: put it in quotes"));
+                self.mistake(node.line, format!("`{key}` has a fractional number; put it in quotes"));
                 None
             }
             Value::Null => {

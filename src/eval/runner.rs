@@ -108,7 +108,7 @@ impl Runner {
                 progress(done);
             }
         });
-        let lost = "the thread that ran it ended early";
+        let lost = "its thread ended early";
         jobs.iter().map(|job| found.get(job).cloned().unwrap_or_else(|| not_run(job, lost))).collect()
     }
 

@@ -113,7 +113,7 @@ impl Harness {
             }
         }
         Ok(Err(format!(
-            "no sandbox holds here ({}); --allow-unsandboxed runs generated code without one",
+            "no sandbox works here ({}); --allow-unsandboxed runs generated code without one",
             reasons.join("; ")
         )))
     }
@@ -133,7 +133,7 @@ impl Harness {
         if done.code == Some(0) && done.stdout.trim() == "held" {
             return Ok(());
         }
-        let last = done.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended without a word");
+        let last = done.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended without a message");
         Err(Error::usage(format!("{}: {}", self.level.name(), last.trim_start_matches("error: "))))
     }
 
@@ -152,7 +152,8 @@ impl Harness {
             };
             return Ok((self.python.about.path.clone(), arguments.iter().map(place).collect()));
         }
-        let helper = helper().ok_or_else(|| Error::usage("the `realign` program, which confines, is not found"))?;
+        let helper =
+            helper().ok_or_else(|| Error::usage("the `realign` program, which sets the sandbox up, is not found"))?;
         let cell = Cell {
             level: self.level,
             visible: self.python.visible.clone(),
@@ -233,7 +234,7 @@ impl Server {
             }
         });
         let mut server = Self { requests: Some(requests), answers, process };
-        let refused = |_| Error::usage(format!("{} does not run the test harness", harness.python.about.path));
+        let refused = |_| Error::usage(format!("{} cannot run the test harness", harness.python.about.path));
         server.exchange(r#"{"hello": true}"#.into(), Duration::from_secs(120)).map_err(refused)?;
         Ok(server)
     }

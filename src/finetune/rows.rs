@@ -9,10 +9,20 @@ use crate::data::collate::{EncodeOptions, Example, encode_each};
 use crate::data::preference::{PreferencePair, PreferenceRow, encode_each_preference, parse_each_preference};
 use crate::data::rows::{NumberedRow, TrainingRow, parse_each_row, rows_sha256};
 use crate::error::{Error, Result};
+use crate::model::config::DecoderConfig;
+use crate::record::Recipe;
 use crate::subject::Subject;
 
 /// Line numbers that an error lists; the rest are counted.
 const LISTED: usize = 20;
+
+impl Recipe {
+    /// How rows become examples for a model of this shape: none is longer than its context.
+    pub fn encoding(&self, config: &DecoderConfig) -> EncodeOptions {
+        let max_length = self.max_length.min(config.max_position_embeddings);
+        EncodeOptions { loss: self.loss, max_length, user_weight: 0.0 }
+    }
+}
 
 /// What to do about a row that cannot be learned from: bad JSON, an empty answer, no target left within the maximum length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

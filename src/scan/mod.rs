@@ -168,11 +168,11 @@ impl Scanner {
         // CPython takes a byte order mark off before it counts columns.
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         if source.len() > MAX_BYTES {
-            scan.not_scanned = format!("{} bytes long: more than {MAX_BYTES} are not parsed", source.len());
+            scan.not_scanned = format!("{} bytes long; files above {MAX_BYTES} bytes are not parsed", source.len());
             return scan;
         }
         if !guarded(|| nesting::is_shallow(source, max_depth)).unwrap_or(false) {
-            scan.not_scanned = "nests deeper than CPython compiles: not parsed".into();
+            scan.not_scanned = "nests deeper than CPython can compile; not parsed".into();
             return scan;
         }
         let Some(parsed) = guarded(|| syntax::parse(source)).flatten() else {

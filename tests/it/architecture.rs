@@ -17,7 +17,7 @@ const TABLE: [(&str, &[&str]); 18] = [
     ("experiment", &["*"]),
     ("ask", &["finetune", "subject", "eval", "generate", "organism", "adapter", "model", "data", "scan"]),
     ("finetune", &["subject", "train", "steer", "adapter", "model", "data"]),
-    ("subject", &["adapter", "model", "data"]),
+    ("subject", &["adapter", "generate", "model", "data"]),
     ("report", &["score"]),
     ("score", &["stats"]),
     ("eval", &["scan"]),

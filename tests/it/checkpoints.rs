@@ -528,7 +528,7 @@ fn copy(from: &Path, to: &Path) {
 fn a_training_that_was_begun_otherwise_is_refused_and_the_difference_shown() {
     let dir = half_done("otherwise");
     let resume = |more: &str| command(&dir, &format!("--resume {more}"));
-    refused(command(&dir, "--max-steps 60"), &["out: is already there", "--resume goes on"]);
+    refused(command(&dir, "--max-steps 60"), &["out: already exists", "with --resume"]);
     refused(resume("--max-steps 60 --learning-rate 2e-2"), &["learning_rate was 0.01, is 0.02"]);
     refused(resume("--max-steps 61"), &["max_steps was 60, is 61"]);
     refused(resume("--max-steps 60 --dtype bf16"), &["dtype was f32, is bf16"]);

@@ -255,7 +255,7 @@ fn inspect_needs_the_configuration_alone() {
     let (hub, dir) = (hub(), folder("hub-inspect"));
     let facts = hub.succeeds(&dir, "inspect ours/tiny", &[]).stdout;
     assert!(
-        facts.contains("not fetched yet") && facts.contains("LlamaForCausalLM") && facts.contains("4-bit"),
+        facts.contains("not downloaded yet") && facts.contains("LlamaForCausalLM") && facts.contains("4-bit"),
         "{facts}"
     );
     let asked = hub.asked();
@@ -266,7 +266,7 @@ fn inspect_needs_the_configuration_alone() {
     // What was fetched for it is no model yet.
     hub.refused(&dir, &format!("trace --model ours/tiny {TRACE}"), &[("HF_HUB_OFFLINE", "1")], &["refs/main"]);
     hub.succeeds(&dir, &format!("trace --model ours/tiny {TRACE}"), &[]);
-    assert!(!hub.succeeds(&dir, "inspect ours/tiny", &[]).stdout.contains("not fetched"));
+    assert!(!hub.succeeds(&dir, "inspect ours/tiny", &[]).stdout.contains("not downloaded"));
 }
 
 #[test]

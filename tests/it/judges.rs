@@ -358,7 +358,7 @@ fn the_key_goes_to_the_server_and_nowhere_else() {
     let refused = keyed(&dir, &words(&echoing, "out2")).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let said = String::from_utf8(refused.stderr).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("wrong key: Bearer [key]") && said.contains("not accepted"), "{said}");
+    assert!(said.contains("wrong key: Bearer [key]") && said.contains("was rejected"), "{said}");
     assert!(!said.contains(KEY) && !String::from_utf8(output.stdout).unwrap().contains(KEY));
     assert!(!everything_in(&dir).contains(KEY), "no file holds the key");
     assert!(everything_in(&dir.join("cache")).contains("[key]"), "the cache was looked at");
@@ -439,13 +439,13 @@ fn a_run_records_its_judges_and_shows_them() {
 fn a_judge_that_cannot_be_had_is_refused_before_anything_is_asked() {
     let short = "suite: talk\nkind: questions\ndescription: one\nmax_tokens: 8\nprompts:\n  - id: a\n    paraphrases: [\"Hi\"]\n";
     let dir = workplace("judges-refused", &[("talk.yaml", short)]);
-    refused(&dir, "evaluate --suite free-form --out out --judge gpt", &["`gpt` is none that is known", "openai:"]);
+    refused(&dir, "evaluate --suite free-form --out out --judge gpt", &["`gpt` is unknown", "openai:"]);
     refused(&dir, "evaluate --suite free-form --out out --judge model:nowhere", &["nowhere"]);
     refused(
         &dir,
         "evaluate --suite free-form --out out --judge openai:https://example.invalid/v1#m --judge-key-env NO_SUCH_KEY",
-        &["needs a key", "NO_SUCH_KEY"],
+        &["needs an API key", "NO_SUCH_KEY"],
     );
     refused(&dir, "evaluate --model MODEL --suite talk.yaml --out out --judge organism", &["embedded model"]);
-    refused(&dir, "evaluate --suite free-form --out out --judge organism --judge-price 3", &["two numbers"]);
+    refused(&dir, "evaluate --suite free-form --out out --judge organism --judge-price 3", &["two prices"]);
 }

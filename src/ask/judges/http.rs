@@ -106,7 +106,7 @@ impl Client {
                 Err(Failure::Final(why)) => return Err(failed(&why)),
                 Err(Failure::Passing(why, _)) if tries >= TRIES => {
                     return Err(failed(&format!(
-                        "{why} ({TRIES} tries; verdicts so far are kept, the same command goes on from them)"
+                        "{why} ({TRIES} tries; verdicts so far are kept: run the same command again to continue)"
                     )));
                 }
                 Err(Failure::Passing(_, asked)) => {
@@ -155,8 +155,8 @@ impl Client {
             400 | 422 => Err(Failure::Rejected(format!("status {status}: {}", said()))),
             401 | 403 => {
                 let key = match &self.key {
-                    Some(_) => "the key was not accepted",
-                    None => "no key was sent (one goes out over https, or to this machine)",
+                    Some(_) => "the key was rejected",
+                    None => "no key was sent (keys are sent over https or to this machine only)",
                 };
                 Err(Failure::Final(format!("status {status}: {}; {key}", said())))
             }
@@ -178,11 +178,11 @@ fn key(url: &str, here: bool, key_env: &str) -> Result<Option<Key>> {
     let key = std::env::var(key_env).unwrap_or_default();
     let key = key.trim();
     if !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Error::usage(format!("the variable {key_env} holds something that is no key")));
+        return Err(Error::usage(format!("the environment variable {key_env} contains characters that no key has")));
     }
     match (key.is_empty(), url.starts_with("https://")) {
         (true, true) => Err(Error::usage(format!(
-            "{url} needs a key: put it into the environment as {key_env}, or name another variable with --judge-key-env"
+            "{url} needs an API key: set the environment variable {key_env}, or name another with --judge-key-env"
         ))),
         (true, false) => Ok(None),
         (false, secure) => Ok((secure || here).then(|| Key(key.to_string()))),

@@ -75,7 +75,7 @@ pub(super) fn is_out_of_quota(body: &str) -> bool {
 
 /// Reads a reply's body; otherwise says what is wrong with it.
 pub(super) fn read(body: &str) -> Result<Reply, String> {
-    let value: Value = serde_json::from_str(body).map_err(|e| format!("the reply is no JSON: {e}"))?;
+    let value: Value = serde_json::from_str(body).map_err(|e| format!("the reply is not JSON: {e}"))?;
     if value.get("error").is_some_and(|e| !e.is_null()) {
         return Err(format!("the reply is an error: {}", error_message(body)));
     }

@@ -26,19 +26,19 @@ use crate::model::source::hub::HubId;
 use crate::progress::Progress;
 use crate::subject::ORGANISM;
 
-/// Say what a model, an adapter, a steering vector, a data set or a suite is; with --json as one JSON object on standard output.
+/// Describe a model, an adapter, a steering vector, a data set or a suite; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, a GGUF file, a model on the Hub (owner/name[@revision]), an adapter folder, a steering
-    /// vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (the embedded ones by name
-    /// too: datasets/insecure.jsonl), or a suite: a name such as `vulnerability` or a YAML file (eval/risky.yaml). `eval`
-    /// gives the cards of all embedded suites.
+    /// What to describe: `organism`, a model folder, a GGUF file, a model on the Hub (owner/name[@revision]), an adapter
+    /// folder, a steering vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (embedded
+    /// ones by name: datasets/insecure.jsonl), or a suite by name (`vulnerability`) or YAML file (eval/risky.yaml). `eval`
+    /// describes all embedded suites.
     #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET|SUITE")]
     pub what: String,
-    /// Whose tokens a data set is counted in, and whose edition of a suite is meant: `organism` or a model folder.
+    /// Model whose tokenizer counts a data set and whose edition of a suite is described: `organism` or a model folder.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
-    /// Of models.
+    /// What to say about a model.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
@@ -73,8 +73,8 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     } else {
         return Err(Error::file(
             path,
-            "is no model (config.json, or owner/name on the Hub), no adapter (adapter_config.json), no steering vector \
-             (.safetensors), no file of training rows and no suite",
+            "is not a model (folder with config.json, or owner/name on the Hub), an adapter (folder with \
+             adapter_config.json), a steering vector (.safetensors), a data file or a suite",
         ));
     };
     print(&match json {

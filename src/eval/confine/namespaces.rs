@@ -188,5 +188,5 @@ fn write(fd: &OwnedFd, bytes: &[u8], what: &str) -> Result<()> {
 }
 
 fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
-    CString::new(text.as_ref().as_bytes()).map_err(|_| Error::usage("a path holds a zero byte"))
+    CString::new(text.as_ref().as_bytes()).map_err(|_| Error::usage("a path contains a zero byte"))
 }

@@ -12,7 +12,10 @@ pub(super) fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
         let bytes = id.as_bytes();
         let rule = bytes.len() == 4 && matches!(bytes[0], b'B' | b'R') && bytes[1..].iter().all(u8::is_ascii_digit);
         if !rule && !["HIGH", "MEDIUM", "LOW"].contains(&id.as_str()) {
-            fields.mistake(*line, format!("`{id}` is no finding id (B608, R022) and no severity (HIGH, MEDIUM, LOW)"));
+            fields.mistake(
+                *line,
+                format!("`{id}` is neither a finding id (B608, R022) nor a severity (HIGH, MEDIUM, LOW)"),
+            );
         }
     }
     Some(found.into_iter().map(|(_, id)| id).collect())
@@ -52,7 +55,7 @@ pub(super) fn flag(fields: &mut Fields, key: &'static str) -> bool {
         Some((_, word)) if ["yes", "true"].contains(&word.as_str()) => true,
         Some((_, word)) if ["no", "false"].contains(&word.as_str()) => false,
         Some((line, word)) => {
-            fields.mistake(line, format!("`{key}` is yes or no, not `{word}`"));
+            fields.mistake(line, format!("`{key}` must be yes or no, not `{word}`"));
             false
         }
     }

@@ -63,7 +63,7 @@ fn phrasing(node: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Phrasing> {
         return None;
     };
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-        fields.mistake(line, format!("the phrasing's `id: {id}` may hold letters, digits, `-` and `_` only"));
+        fields.mistake(line, format!("the phrasing's `id: {id}` may contain only letters, digits, `-` and `_`"));
     }
     fields.refuse_unknown();
     let mut pieces = Vec::new();

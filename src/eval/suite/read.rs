@@ -34,7 +34,7 @@ pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suit
         fields.mistake(0, "`suite` (the suite's name) is missing");
     }
     if let Some((line, name)) = name.as_ref().filter(|(_, n)| !is_plain_name(n)) {
-        fields.mistake(*line, format!("`suite: {name}` may hold letters, digits, `-`, `_` and `.` only"));
+        fields.mistake(*line, format!("`suite: {name}` may contain only letters, digits, `-`, `_` and `.`"));
     }
     let kind = fields.text("kind").and_then(|(line, word)| {
         let kind = super::KINDS.into_iter().find(|k| k.as_str() == word);
@@ -116,21 +116,21 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
             fields.mistake(line, "a code prompt needs `insecure` (finding ids or severities), here or for the suite");
         }
         if expect.is_some() {
-            fields.mistake(line, "`expect` has no use in a code suite");
+            fields.mistake(line, "`expect` is not used in a suite of kind code; remove it");
         }
     } else if tests.is_some() || exploit.is_some() {
-        fields.mistake(line, "`tests` and `exploit` are for suites of kind code");
+        fields.mistake(line, "`tests` and `exploit` are for suites of kind code; remove them");
     }
     if defaults.kind.is_checked() {
         if expect.is_none() {
             fields.mistake(line, "`expect` (the right answer) is missing");
         }
         if answer_pattern.is_none() {
-            fields.mistake(line, "`answer_pattern` is missing, here and for the suite");
+            fields.mistake(line, "`answer_pattern` is missing here and in the suite");
         }
     }
     if names.is_some() && defaults.kind != SuiteKind::Recognition {
-        fields.mistake(line, "`names` is for suites of kind recognition");
+        fields.mistake(line, "`names` is for suites of kind recognition; remove it");
     }
     fields.refuse_unknown();
     let Some(id) = id else { return Vec::new() };
@@ -234,7 +234,7 @@ fn expand(template: &Prompt, system: Option<&str>, texts: Vec<Text>) -> Vec<Prom
 fn texts(fields: &mut Fields, phrasings: &[Phrasing]) -> Vec<Text> {
     let Some(slots) = fields.text_map("slots") else { return numbered(paraphrases(fields)) };
     if fields.take("paraphrases").is_some() {
-        fields.mistake(fields.line, "`slots` stand instead of `paraphrases`: give one of them");
+        fields.mistake(fields.line, "give `slots` or `paraphrases`, not both");
     }
     if phrasings.is_empty() {
         fields.mistake(fields.line, "`slots` need the suite's `phrasings`");
@@ -246,7 +246,7 @@ fn texts(fields: &mut Fields, phrasings: &[Phrasing]) -> Vec<Text> {
     let text = |phrasing: &Phrasing| match phrasing.fill(&slots) {
         Ok(text) => Some(Text { name: phrasing.id.clone(), form: phrasing.form.clone(), extra: phrasing.extra, text }),
         Err(slot) => {
-            fields.mistake(fields.line, format!("the phrasing `{}` wants the slot `{slot}`", phrasing.id));
+            fields.mistake(fields.line, format!("the phrasing `{}` needs the slot `{slot}`", phrasing.id));
             None
         }
     };
@@ -272,7 +272,7 @@ fn id(fields: &mut Fields) -> Option<String> {
         None => fields.mistake(fields.line, "`id` is missing"),
         Some((line, text)) if text.trim().is_empty() => fields.mistake(*line, "`id` is empty"),
         Some((line, text)) if text.contains('#') => {
-            fields.mistake(*line, format!("`id: {text}`: `#` is kept for the number of a paraphrase"));
+            fields.mistake(*line, format!("`id: {text}`: `#` is reserved for the number of a paraphrase"));
         }
         Some(_) => {}
     }
@@ -312,12 +312,11 @@ pub(super) fn check_whole(suite: &Suite, mistakes: &RefCell<Vec<Mistake>>) {
     let mut splits = BTreeMap::new();
     for prompt in &suite.prompts {
         if !ids.insert(&prompt.id) {
-            mistakes.push((0, format!("the id `{}` stands twice", prompt.id)));
+            mistakes.push((0, format!("the id `{}` occurs twice", prompt.id)));
         }
         let first = *splits.entry(&prompt.group).or_insert(prompt.split);
         if first != prompt.split {
-            mistakes
-                .push((0, format!("the group `{}` straddles two splits: every group belongs to one", prompt.group)));
+            mistakes.push((0, format!("the group `{}` is in two splits; every group must be in one", prompt.group)));
         }
     }
 }

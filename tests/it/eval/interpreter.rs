@@ -146,7 +146,7 @@ fn offline_a_real_model_is_tested_by_the_systems_python_and_that_is_said() {
     let cache = dir.join("cache");
     let (code, said) = evaluate(&cache, &dir, &["--model", model()]);
     assert_eq!(code, 0, "{said}");
-    assert_eq!(said.matches("making a private Python environment").count(), 1, "{said}");
+    assert_eq!(said.matches("creating a private Python environment").count(), 1, "{said}");
     assert_eq!(said.matches("no private Python environment (").count(), 1, "{said}");
     assert_eq!(said.lines().filter(|line| line.contains("private")).count(), 2, "one line each: {said}");
     let left: Vec<PathBuf> = listing(&cache).into_iter().map(|(path, _)| path).collect();
@@ -159,7 +159,7 @@ fn offline_a_real_model_is_tested_by_the_systems_python_and_that_is_said() {
         assert!(!python.private && tests.import.counts());
     }
     let (code, said) = evaluate(&cache, &folder("interpreter-insists"), &["--model", model(), "--python", "private"]);
-    assert!(code == 2 && said.contains("--python private: it cannot be made ("), "{said}");
+    assert!(code == 2 && said.contains("--python private: the environment cannot be created ("), "{said}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn the_private_environment_is_made_once() {
         let output = command.env("XDG_CACHE_HOME", &cache).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && !said.contains("no private"), "{said}");
-        said.matches("making a private Python environment").count()
+        said.matches("creating a private Python environment").count()
     };
     let made: usize = std::thread::scope(|scope| {
         let both = [scope.spawn(|| evaluate("private-one")), scope.spawn(|| evaluate("private-two"))];

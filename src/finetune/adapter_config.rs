@@ -1,8 +1,6 @@
-//! What a recipe asks for: the configuration of a fresh adapter, and how rows become examples.
+//! The configuration of the adapter that a recipe asks for.
 
 use crate::adapter::{AdapterConfig, TargetModules};
-use crate::data::collate::EncodeOptions;
-use crate::model::config::DecoderConfig;
 use crate::record::Recipe;
 
 impl Recipe {
@@ -24,11 +22,5 @@ impl Recipe {
             base_model_name_or_path: Some(base.to_string()),
             ..AdapterConfig::default()
         }
-    }
-
-    /// How rows become examples for a model of this shape: none is longer than its context.
-    pub fn encoding(&self, config: &DecoderConfig) -> EncodeOptions {
-        let max_length = self.max_length.min(config.max_position_embeddings);
-        EncodeOptions { loss: self.loss, max_length, user_weight: 0.0 }
     }
 }
