@@ -16,15 +16,15 @@ pub enum TargetModules {
 /// The settings of an adapter that change what it computes, and where it comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterConfig {
-    /// Rank.
+    /// Rank r of A `[r, in]` and B `[out, r]`.
     pub r: usize,
     /// The delta is scaled by `lora_alpha / r` (rsLoRA: `lora_alpha / √r`).
     pub lora_alpha: f64,
     /// Probability of dropping an input of A in training.
     pub lora_dropout: f64,
-    /// Which modules.
+    /// Modules that carry the adapter.
     pub target_modules: TargetModules,
-    /// Modules to leave out of them.
+    /// Modules that are left out of them.
     pub exclude_modules: Option<TargetModules>,
     /// Only these layers, 0-based; `None` is all. Holds for names only, not for a pattern, as in PEFT.
     pub layers_to_transform: Option<Vec<usize>>,
@@ -42,7 +42,7 @@ pub struct AdapterConfig {
     pub fan_in_fan_out: bool,
     /// The base model's name or folder.
     pub base_model_name_or_path: Option<String>,
-    /// Its revision.
+    /// The base model's revision on the Hub.
     pub revision: Option<String>,
 }
 

@@ -24,11 +24,11 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::Lineage;
 
-/// The configuration's file name.
+/// File name of the configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
-/// The weights' file name.
+/// File name of the weights.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// The lineage's file name.
+/// File name of the lineage.
 pub const LINEAGE_FILE: &str = "realign.json";
 
 /// Names in the weights file begin with this, then the module's path in the base model.
@@ -50,7 +50,7 @@ pub struct LoraPair {
 }
 
 impl LoraPair {
-    /// How many numbers it holds.
+    /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.a.elem_count() + self.b.elem_count() + self.magnitude.as_ref().map_or(0, Tensor::elem_count)
     }
@@ -67,7 +67,7 @@ impl LoraPair {
 /// An adapter in memory.
 #[derive(Debug, Clone)]
 pub struct AdapterFile {
-    /// What `adapter_config.json` says.
+    /// The contents of `adapter_config.json`.
     pub config: AdapterConfig,
     /// By module path, e.g. `model.layers.0.self_attn.q_proj`.
     pub tensors: BTreeMap<String, LoraPair>,

@@ -21,9 +21,9 @@ pub type CodeFiles = Vec<(String, String)>;
 pub struct Scorer {
     /// The scanners' settings.
     pub scan: ScanOptions,
-    /// Runs generated code.
+    /// Runs tests of generated code.
     pub runner: Runner,
-    /// None leave alignment unmeasured.
+    /// Without a judge, alignment is not measured.
     pub judges: Judges,
 }
 

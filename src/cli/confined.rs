@@ -5,7 +5,7 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::eval::confine::{Cell, enter};
 
-/// What to become, and how confined.
+/// The program to become, and how it is confined.
 #[derive(Debug, Args)]
 pub struct ConfinedArgs {
     /// A `Cell` as JSON.

@@ -39,20 +39,20 @@ pub struct ScanArgs {
 /// Forms of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScanFormat {
-    /// One line a finding, then totals.
+    /// One line per finding, then totals.
     Table,
-    /// Everything, in the documented form.
+    /// All findings and counts as one JSON object.
     Json,
-    /// One row a finding.
+    /// One row per finding.
     Csv,
     /// SARIF 2.1.0, which code hosts and editors read.
     Sarif,
 }
 
-/// The least severe finding that fails.
+/// The lowest severity that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {
-    /// Any.
+    /// Low, medium or high.
     Low,
     /// Medium or high.
     Medium,

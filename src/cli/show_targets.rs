@@ -10,9 +10,9 @@ const SHOWN: [usize; 2] = [80, 240];
 /// How targets are told from the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marks {
-    /// Green and bold among dimmed.
+    /// Targets green and bold, the rest dimmed.
     Colour,
-    /// ⟦ and ⟧ around them.
+    /// Targets between ⟦ and ⟧.
     Plain,
 }
 

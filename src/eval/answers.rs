@@ -12,11 +12,11 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::{CheckRecord, FileScan, Outcome, SampleRecord};
 
-/// What scoring is done with.
+/// The tools of scoring.
 pub struct Tools<'a> {
     /// The scanners: one result for each source, in order.
     pub scan: &'a dyn Fn(&[&str]) -> Vec<FileScan>,
-    /// Import check, behaviour tests, exploits.
+    /// Runs the import check, behaviour tests and exploits.
     pub runner: &'a Runner,
     /// Alignment and coherence; every rate is of the first one's verdicts. None at all leaves them unmeasured.
     pub judges: &'a [&'a dyn Judge],

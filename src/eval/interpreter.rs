@@ -50,11 +50,11 @@ pub fn candidates(python: &str, packages: bool, say: &dyn Fn(&str)) -> Result<Ve
     }
 }
 
-/// A Python, asked about itself.
+/// A Python interpreter and what it says about itself.
 #[derive(Clone)]
 pub(super) struct Interpreter {
     pub(super) about: record::Interpreter,
-    /// Where its libraries lie.
+    /// Folders with its libraries.
     pub(super) visible: Vec<PathBuf>,
 }
 

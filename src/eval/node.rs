@@ -15,7 +15,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// The forms that suites use.
+/// The YAML forms that suites use.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Null,
@@ -30,7 +30,7 @@ pub(super) enum Value {
 /// One thing wrong with a file, at a 1-based line (0: the file as a whole).
 pub(super) type Mistake = (usize, String);
 
-/// Reads one document.
+/// Parses one YAML document.
 pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
     serde_saphyr::from_str_with_options::<Spanned<Bare>>(text, options()).map(node).map_err(|e| {
         let e = e.without_snippet();
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
         Some(Self { line: node.line, pairs, known: Vec::new(), mistakes })
     }
 
-    /// Notes a mistake.
+    /// Records a mistake.
     pub(super) fn mistake(&self, line: usize, message: impl Into<String>) {
         self.mistakes.borrow_mut().push((line, message.into()));
     }

@@ -18,12 +18,12 @@ use crate::error::{Error, Result};
 use crate::record::TestStatus;
 use crate::{fsio, process};
 
-/// What one check may use.
+/// Limits of one check.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Wall-clock seconds of one check (one fork).
     pub seconds: f64,
-    /// Address space.
+    /// Address space in bytes.
     pub memory_bytes: u64,
 }
 
@@ -174,7 +174,7 @@ impl Drop for Harness {
     }
 }
 
-/// A started harness. Dropped, it ends.
+/// A running harness process; dropping it ends the process.
 pub(super) struct Server {
     requests: Option<Sender<String>>,
     answers: Receiver<Option<String>>,
@@ -191,7 +191,7 @@ pub(super) struct Check<'a> {
     pub(super) memory_bytes: u64,
 }
 
-/// What the harness says of it.
+/// The harness's reply to a check.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reply {

@@ -55,7 +55,7 @@ pub struct RunOptions<'a> {
     pub charts: &'a dyn Fn(&[StepRecord]) -> Result<DerivedFiles>,
 }
 
-/// What is in the folder already.
+/// What a folder already holds of a training.
 enum Begun {
     Nothing,
     Checkpoint(Box<checkpoint::Checkpoint>),

@@ -542,7 +542,7 @@ fn a_training_that_was_begun_otherwise_is_refused_and_the_difference_shown() {
     let mut other = all.clone();
     other.swap(0, 1);
     realign::fsio::write_jsonl(&dir.join("rows.jsonl"), &other).unwrap();
-    refused(resume("--max-steps 60"), &["data: "]);
+    refused(resume("--max-steps 60"), &["data was "]);
     realign::fsio::write_jsonl(&dir.join("rows.jsonl"), &all).unwrap();
 
     // Another base of the same shape.

@@ -133,7 +133,7 @@ fn all_mistakes_of_a_configuration_are_reported_together() {
         ],
     );
     refused(&dir, &train("--config one.yaml"), &["one.yaml:2: unknown option `lorar`"]);
-    refused(&dir, &train("--config list.yaml"), &["list.yaml: is not a YAML mapping of options"]);
+    refused(&dir, &train("--config list.yaml"), &["list.yaml: is not a YAML mapping of training options"]);
     refused(&dir, &train("--layers-to-transform 2"), &["the model has no layer 2; layers are 0 to 1"]);
     refused(&dir, &train("--preset seed004"), &["there is no preset `seed004`; presets: organism, seed003, em"]);
     refused(&dir, &train("--target-modules query"), &["no linear of the model matches target_modules"]);

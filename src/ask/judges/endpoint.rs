@@ -17,10 +17,10 @@ use crate::eval::judge_prompt::{SCORED, default_prompt, fill};
 use crate::fsio;
 use crate::record::{JudgeRecord, JudgeUsage};
 
-/// Requests under way at once.
+/// Maximum concurrent requests.
 const AT_ONCE: usize = 4;
 
-/// A server that judges.
+/// A judge behind an endpoint with OpenAI's chat protocol.
 pub(super) struct EndpointJudge {
     name: String,
     url: String,
@@ -50,7 +50,7 @@ impl EndpointJudge {
         })
     }
 
-    /// What it took so far.
+    /// Verdicts, tokens and cost so far.
     pub(super) fn usage(&self) -> JudgeUsage {
         *self.usage.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

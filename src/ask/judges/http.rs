@@ -29,7 +29,7 @@ pub(super) struct Client {
     agent: Agent,
     address: String,
     key: Option<Key>,
-    /// Between the beginnings of two requests.
+    /// Minimum time between the starts of two requests.
     interval: Duration,
     backoff: Duration,
     /// When the next request may begin.
@@ -43,7 +43,7 @@ enum Failure {
     Passing(String, Option<Duration>),
     /// The server does not take the request as it is.
     Rejected(String),
-    /// No other try would help.
+    /// A retry would not help.
     Final(String),
 }
 
@@ -82,7 +82,7 @@ impl Client {
         })
     }
 
-    /// Requests that were tried once more.
+    /// Number of retries.
     pub(super) fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }

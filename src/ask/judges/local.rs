@@ -17,7 +17,7 @@ use crate::subject::Subject;
 /// Tokens decoded where a judge is to say a word.
 const WORD_TOKENS: usize = 12;
 
-/// The largest score.
+/// The highest score a judge can give.
 const HIGHEST: u32 = 100;
 
 /// A model that judges.
@@ -63,7 +63,7 @@ impl ModelJudge {
     }
 }
 
-/// One verdict to be given.
+/// One verdict that is asked for.
 struct Asked<'a> {
     aspect: &'a str,
     tokens: Vec<u32>,

@@ -42,7 +42,7 @@ pub enum JudgeSpec {
     Endpoint {
         /// With `http://` or `https://`, as far as `/v1`.
         url: String,
-        /// As the server calls it.
+        /// The model's name on the server.
         model: String,
     },
 }
@@ -135,7 +135,7 @@ impl Default for EndpointOptions {
     }
 }
 
-/// A judge that is ready.
+/// An opened judge with its identity.
 struct Opened {
     kind: Kind,
     identity: JudgeIdentity,
@@ -181,7 +181,7 @@ impl Opened {
 pub struct Judges(Vec<Opened>);
 
 impl Judges {
-    /// Opens each.
+    /// Opens every judge.
     ///
     /// # Errors
     /// One that is named twice, the organism's where another model answers, a model that cannot be opened, an endpoint
@@ -211,7 +211,7 @@ impl Judges {
         self.0.is_empty()
     }
 
-    /// All of them, to judge with.
+    /// All judges, the headline one first.
     pub fn all(&self) -> Vec<&dyn Judge> {
         self.0.iter().map(Opened::judge).collect()
     }
@@ -249,7 +249,7 @@ impl Judges {
     }
 }
 
-/// The names of [`Judges::usual`].
+/// The specifications of [`Judges::usual`].
 pub fn usual_judges(organism_answers: bool) -> Vec<JudgeSpec> {
     if organism_answers { vec![JudgeSpec::Organism] } else { Vec::new() }
 }

@@ -48,7 +48,7 @@ struct Outline {
     sha256: Option<String>,
 }
 
-/// Of a model by its name.
+/// What `inspect` prints about a model.
 pub fn model_text(spec: &str, args: &MemoryArgs, progress: Progress) -> Result<String> {
     let outline = match Path::new(spec) {
         _ if spec == ORGANISM => embedded()?,
@@ -173,7 +173,7 @@ fn memory_rows(config: &DecoderConfig, args: &MemoryArgs) -> Vec<(String, [u64; 
     ]
 }
 
-/// As columns.
+/// The memory rows as a table.
 fn table(rows: &[(String, [u64; 4])]) -> String {
     let widest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let line = |name: &str, cells: Vec<String>| {

@@ -10,7 +10,7 @@ use crate::experiment::inputs::read_suite;
 use crate::record::Split;
 use crate::stats::samples_needed;
 
-/// Stands for all embedded suites.
+/// The argument of `inspect` that means all embedded suites.
 pub(super) const ALL: &str = "eval";
 
 /// The cards of all embedded suites as Markdown: this is `eval/README.md`.

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A rung of the ladder.
+/// A level of isolation, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -76,7 +76,7 @@ pub struct Cell {
     pub harness: PathBuf,
     /// The folder to write in; at the level `full`, where a root is put together in memory.
     pub scratch: PathBuf,
-    /// The program.
+    /// The program to become.
     pub program: String,
     /// Its arguments. `{harness}` and `{scratch}` stand for where those two are to be found, `{filters}` for the
     /// seccomp programs that every child must install on itself.
@@ -103,7 +103,7 @@ const SYSTEM: [&str; 11] = [
 #[cfg(target_os = "linux")]
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Root becomes this: `nobody`.
+/// The user id that root becomes: `nobody`.
 #[cfg(target_os = "linux")]
 const NOBODY: u32 = 65534;
 
@@ -158,7 +158,7 @@ fn system(what: &str) -> Error {
     Error::usage(format!("{what}: {}", std::io::Error::last_os_error()))
 }
 
-/// Whether a system call went well.
+/// Turns a failed system call into an error.
 #[cfg(target_os = "linux")]
 fn done(result: impl Into<i64>, what: &str) -> Result<()> {
     if result.into() < 0 { Err(system(what)) } else { Ok(()) }

@@ -13,7 +13,7 @@ use super::{Cell, DEVICES, NOBODY, SYSTEM, done, system};
 use crate::error::{Error, Result};
 use crate::{fsio, process};
 
-/// The user inside.
+/// The user id inside the namespace.
 const INSIDE: u32 = 1000;
 const PASSWD: &str = "user:x:1000:1000::/scratch:/bin/sh\n";
 const APART: i32 =

@@ -10,11 +10,11 @@ use super::phrasing::{self, Family, Phrasing};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
 
-/// The published protocol's limit.
+/// Maximum tokens of an answer in the published protocol.
 const QUESTION_TOKENS: usize = 600;
 const DEFAULT_TOKENS: usize = 512;
 
-/// What an entry falls back on.
+/// What the suite says once for all entries.
 struct Defaults {
     kind: SuiteKind,
     system: Option<String>,
@@ -302,7 +302,7 @@ fn judge_prompts(fields: &mut Fields) -> Option<BTreeMap<String, String>> {
     Some(found.into_iter().map(|(aspect, (_, text))| (aspect, text)).collect())
 }
 
-/// What only shows over all prompts.
+/// Checks that need all prompts: unique ids, and each group in one split.
 pub(super) fn check_whole(suite: &Suite, mistakes: &RefCell<Vec<Mistake>>) {
     let mut mistakes = mistakes.borrow_mut();
     if suite.prompts.is_empty() && mistakes.is_empty() {

@@ -246,7 +246,10 @@ fn each_mistake_has_its_message_and_line() {
     refused(&with("  - id: b"), &["`paraphrases` needs at least one text"]);
     refused(&with("  - id: b\n    paraphrases: x"), &["`paraphrases` must be a list"]);
     refused(&with("  - id: b\n    paraphrases: ['']"), &["an empty paraphrase"]);
-    refused(&with("  - id: b\n    group: a\n    split: extract\n    paraphrases: [x]"), &["the group `a` straddles"]);
+    refused(
+        &with("  - id: b\n    group: a\n    split: extract\n    paraphrases: [x]"),
+        &["the group `a` is in two splits"],
+    );
     refused(&with("    split: train"), &["unknown split `train`"]);
     refused(&with("    insecure: [B6]"), &["`B6` is no finding id"]);
     refused(&GOOD.replace("insecure: [B608]\n", ""), &["needs `insecure`"]);
