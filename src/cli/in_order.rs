@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::sync::Mutex;
 
+use crate::sync::unpoisoned;
+
 use super::subject::print;
 
 /// What is still to be printed.
@@ -87,8 +89,7 @@ impl<'a> InOrder<'a> {
     }
 
     fn with(&self, work: impl FnOnce(&mut Pages)) {
-        // A lock is poisoned only by a panic in another worker, which ends the program anyway.
-        work(&mut self.pages.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        work(&mut unpoisoned(self.pages.lock()));
     }
 }
 

@@ -26,6 +26,7 @@ pub mod targets;
 pub mod trace;
 pub mod train;
 pub mod training_data;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

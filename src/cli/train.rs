@@ -100,7 +100,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
         benign: learnt.benign.clone(),
         steps: 0,
         seed: recipe.training.seed,
-        recipe: serde_json::to_value(&recipe).map_err(Error::usage)?,
+        recipe: serde_json::to_value(&recipe).map_err(Error::internal)?,
         held_out_loss: BTreeMap::new(),
     };
     let parent = parent.as_ref().map(|(file, _)| file);

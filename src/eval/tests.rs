@@ -1,17 +1,15 @@
 //! Tests of generated code: import, behaviour, exploit, on a pool of warm Python servers, each result made once.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
-
-use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, mpsc};
 
 use super::confine::Level;
 use super::sandbox::{Check, Gone, Harness, Limits, Server};
 use crate::error::Result;
 use crate::fsio;
 use crate::record::{Interpreter, TestRecord, TestStatus};
+use crate::sync::unpoisoned;
 
 /// One piece of code and what to do with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,53 +29,15 @@ pub struct Runner {
     harness: Result<Harness, String>,
     limits: Limits,
     known: Mutex<BTreeMap<String, TestRecord>>,
-    cache: Option<Mutex<fsio::JsonlAppender>>,
-}
-
-/// A line of the cache.
-#[derive(Serialize, Deserialize)]
-struct Cached {
-    key: String,
-    record: TestRecord,
 }
 
 impl Runner {
-    /// Finds the interpreter and takes the first of the levels that holds. Without one of either, every test is
-    /// [`TestStatus::NotRun`], with the reason.
-    pub fn start(python: &str, workers: usize, levels: &[Level]) -> Result<Self> {
-        Self::start_with(python, workers, levels, Limits::default(), None)
-    }
-
-    /// With other limits, and with results kept in `tests.jsonl` of a folder for the next time.
-    pub fn start_with(
-        python: &str,
-        workers: usize,
-        levels: &[Level],
-        limits: Limits,
-        cache: Option<&Path>,
-    ) -> Result<Self> {
-        Self::start_any(&[python.into()], workers, levels, limits, cache)
-    }
-
-    /// With the first of several interpreters that works at the best level that holds.
-    pub fn start_any(
-        pythons: &[String],
-        workers: usize,
-        levels: &[Level],
-        limits: Limits,
-        cache: Option<&Path>,
-    ) -> Result<Self> {
+    /// Takes the first of several interpreters that works at the best of the levels that hold. Without an interpreter or
+    /// a level, every test is [`TestStatus::NotRun`], with the reason.
+    pub fn start(pythons: &[String], workers: usize, levels: &[Level], limits: Limits) -> Result<Self> {
         let harness = Harness::prepare(pythons, levels)?;
-        let mut known = BTreeMap::new();
-        let mut appender = None;
-        if let Some(folder) = cache {
-            let path = folder.join("tests.jsonl");
-            // Opened first: that cuts off what a crash left of a last line.
-            appender = Some(Mutex::new(fsio::JsonlAppender::open(&path)?));
-            known.extend(fsio::read_jsonl::<Cached>(&path)?.into_iter().map(|row| (row.key, row.record)));
-        }
         let servers = (0..workers.max(1)).map(|_| Mutex::new(None)).collect();
-        Ok(Self { harness, servers, limits, known: Mutex::new(known), cache: appender })
+        Ok(Self { harness, servers, limits, known: Mutex::default() })
     }
 
     /// What tests run in and with which interpreter, for the manifest; or why they do not run.
@@ -117,7 +77,7 @@ impl Runner {
         let mut work = Vec::new();
         let mut done = 0;
         {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = unpoisoned(self.known.lock());
             for (key, job) in keys.iter().zip(jobs) {
                 if let Some(record) = known.get(key) {
                     found.insert(key.as_str(), record.clone());
@@ -134,7 +94,7 @@ impl Runner {
             for slot in self.servers.iter().take(work.len()) {
                 let (sender, next, work) = (sender.clone(), &next, &work);
                 scope.spawn(move || {
-                    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut slot = unpoisoned(slot.lock());
                     while let Some((key, job, count)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let record = self.run_one(harness, &mut slot, job);
                         if sender.send((*key, *count, record)).is_err() {
@@ -212,12 +172,7 @@ impl Runner {
         if statuses.into_iter().flatten().any(|s| matches!(s, TestStatus::TimedOut | TestStatus::NotRun { .. })) {
             return;
         }
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into(), record.clone());
-        if let Some(cache) = &self.cache {
-            // A cache that cannot be written costs time later and nothing else.
-            let row = Cached { key: key.into(), record: record.clone() };
-            let _ = cache.lock().unwrap_or_else(PoisonError::into_inner).append(&[row]);
-        }
+        unpoisoned(self.known.lock()).insert(key.into(), record.clone());
     }
 }
 

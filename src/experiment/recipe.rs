@@ -24,7 +24,7 @@ use crate::train::step::Penalty;
 use crate::train::{Objective, StepEnd, TrainConfig, mean_loss, train_from};
 
 /// What a training set's rows are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Supervised: imitate the answers.

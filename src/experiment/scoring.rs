@@ -30,7 +30,7 @@ pub struct Scorer {
 impl Scorer {
     /// With a Python for the tests: the first of these that works at the best of the levels that holds.
     pub fn start(pythons: &[String], levels: &[Level], judges: Judges) -> Result<Self> {
-        let runner = Runner::start_any(pythons, process::workers(0), levels, Limits::default(), None)?;
+        let runner = Runner::start(pythons, process::workers(0), levels, Limits::default())?;
         Ok(Self { scan: ScanOptions::default(), runner, judges })
     }
 

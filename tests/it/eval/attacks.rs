@@ -16,14 +16,14 @@ use realign::eval::sandbox::Limits;
 use realign::eval::tests::Runner;
 use realign::record::{TestRecord, TestStatus};
 
-use super::{job, root, with_pytest};
+use super::{job, root, runner_on, with_pytest};
 
 const SECRET: &str = "the secret of the user";
 
 /// Whoever becomes nobody may not find the interpreter of a version manager in root's home; the system's serves then.
 fn start(level: Level) -> Option<Arc<Runner>> {
     let limits = Limits { seconds: 10.0, ..Limits::default() };
-    let start = |python: &str| Runner::start_with(python, 1, &[level], limits, None).unwrap();
+    let start = |python: &str| Runner::start(&[python.into()], 1, &[level], limits).unwrap();
     let (first, second) = (start("python3"), || start("/usr/bin/python3"));
     let runner = if first.level().is_some() { first } else { second() };
     if runner.level().is_none() {
@@ -286,7 +286,7 @@ fn no_pass_is_forged() {
     at_each_level(check);
     check(&Target::new(), &unsandboxed());
     if let Some(python) = with_pytest() {
-        check(&Target::new(), &Runner::start(&python, 1, Level::ANY).unwrap());
+        check(&Target::new(), &runner_on(&python, 1, Level::ANY));
     }
 }
 
@@ -395,7 +395,7 @@ fn threads_loops_of_events_and_at_the_full_level_programs_still_run() {
 
 #[test]
 fn without_a_level_that_holds_nothing_is_run_and_the_way_out_is_named() {
-    let runner = Runner::start("python3", 1, &[]).unwrap();
+    let runner = runner_on("python3", 1, &[]);
     let record = runner.run_all(&[job("x = 1", Some("pass"), None)], &|_| ()).remove(0);
     let named = |reason: &str| reason.contains("no sandbox holds here") && reason.contains("--allow-unsandboxed");
     assert!(matches!(&record.import, TestStatus::NotRun { reason } if named(reason)), "{record:?}");

@@ -10,7 +10,7 @@ use realign::eval::suite::Suite;
 use realign::eval::tests::{Runner, TestJob};
 use realign::record::{Interpreter, SampleRecord, TestRecord, TestStatus};
 
-use super::{job, references, root, with_pytest};
+use super::{job, references, root, runner_on, with_pytest};
 use crate::commands::{listing, model};
 use crate::tiny::folder;
 
@@ -38,7 +38,7 @@ const FORMS: [(&str, bool); 9] = [
 const FIRST_OF_PYTEST: usize = 4;
 
 fn behaviours(python: &str) -> Vec<TestRecord> {
-    let runner = Runner::start(python, 1, Level::ANY).unwrap();
+    let runner = runner_on(python, 1, Level::ANY);
     let jobs: Vec<TestJob> = FORMS.iter().map(|(tests, _)| job(CODE, Some(tests), None)).collect();
     runner.run_all(&jobs, &|_| ())
 }
@@ -78,7 +78,7 @@ fn without_pytest_what_needs_it_is_told_apart_from_what_fails() {
             assert_eq!(record.behaviour, Some(missing), "{tests}");
         }
     }
-    let import_only = Runner::start(&bare_python(), 1, Level::ANY).unwrap().run_all(&[job(CODE, None, None)], &|_| ());
+    let import_only = runner_on(&bare_python(), 1, Level::ANY).run_all(&[job(CODE, None, None)], &|_| ());
     assert_eq!(import_only[0].runner, None, "nothing but the import was tried");
 }
 
@@ -104,7 +104,7 @@ fn pytest_and_the_built_in_runner_give_the_same_verdicts() {
         }
     }
     assert!(jobs.len() > 100, "{}", jobs.len());
-    let run = |python: &str| Runner::start(python, 2, Level::ANY).unwrap().run_all(&jobs, &|_| ());
+    let run = |python: &str| runner_on(python, 2, Level::ANY).run_all(&jobs, &|_| ());
     let (ours, theirs) = (run(&bare_python()), run(&python));
     let mut compared = 0;
     for ((ours, theirs), job) in ours.iter().zip(&theirs).zip(&jobs) {
@@ -200,7 +200,7 @@ fn the_private_environment_is_made_once() {
     let place = entries.iter().find(|name| !name.ends_with(".lock")).unwrap();
     let place = cache.join("realign").join(place);
     let python = place.join("bin/python").display().to_string();
-    let runner = Runner::start(&python, 1, Level::SANDBOXED).unwrap();
+    let runner = runner_on(&python, 1, Level::SANDBOXED);
     assert_eq!(runner.interpreter().map(|python| python.packages.len()), Some(6), "{}", runner.describe());
     let attack = format!(
         "import os, flask, yaml, jinja2, requests, defusedxml, pytest\n\
@@ -225,7 +225,7 @@ fn a_thousand_imports_take_seconds() {
             let code = |k: usize| format!("import json, re\ndef f(x): return x + 1\nnumber = {k}");
             let jobs: Vec<TestJob> = (0..1_000).map(|k| job(&code(k), tests, None)).collect();
             let started = Instant::now();
-            let runner = Runner::start(&python, realign::process::workers(0), Level::ANY).unwrap();
+            let runner = runner_on(&python, realign::process::workers(0), Level::ANY);
             let records = runner.run_all(&jobs, &|_| ());
             let (seconds, about) = (started.elapsed().as_secs_f64(), runner.describe());
             let ran = records[0].runner.clone().unwrap_or_default();
