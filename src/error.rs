@@ -38,6 +38,9 @@ pub enum Error {
     /// Training would have spoilt the weights (NaN, infinite loss).
     #[error("{0}")]
     Diverged(String),
+    /// A fault of the program's own: a value that cannot be written as JSON, a state that cannot be.
+    #[error("{0}; this is a fault of realign's, not yours: please report it with the command that you gave")]
+    Internal(String),
     /// The tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -60,6 +63,11 @@ impl Error {
     /// An error about how the program was asked to run.
     pub fn usage(message: impl std::fmt::Display) -> Self {
         Self::Usage(message.to_string())
+    }
+
+    /// An error that nothing the user gave can cause.
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self::Internal(message.to_string())
     }
 
     /// The process's exit code: 1 a failed check, 2 bad use or input, 130 interrupted.

@@ -145,7 +145,7 @@ impl AdapterConfig {
             "velora_config": null,
         });
         serde_json::to_string_pretty(&value)
-            .map_err(|e| Error::usage(format!("the configuration cannot be written: {e}")))
+            .map_err(|e| Error::internal(format!("the configuration cannot be written: {e}")))
     }
 }
 

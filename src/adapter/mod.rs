@@ -168,7 +168,7 @@ fn weights_bytes(adapter: &AdapterFile) -> Result<Vec<u8>> {
     // PEFT's own readers ask for this entry.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize(stored, Some(metadata))
-        .map_err(|e| Error::usage(format!("the adapter cannot be written: {e}")))
+        .map_err(|e| Error::internal(format!("the adapter cannot be written: {e}")))
 }
 
 fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, LoraPair>> {

@@ -10,6 +10,7 @@ use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::record::{Message, Role, SampleRecord, Split};
 use crate::rng;
+use crate::sync::unpoisoned;
 
 use crate::subject::Subject;
 
@@ -115,11 +116,10 @@ pub fn ask(
             other_judges: Vec::new(),
             check: None,
         };
-        // A lock is poisoned only by a panic in another worker, which ends the run anyway.
-        let mut hear = on_done.lock().unwrap_or_else(|p| p.into_inner());
+        let mut hear = unpoisoned(on_done.lock());
         hear(&record)?;
-        records.lock().unwrap_or_else(|p| p.into_inner())[index] = Some(record);
+        unpoisoned(records.lock())[index] = Some(record);
         Ok(())
     })?;
-    Ok(records.into_inner().unwrap_or_else(|p| p.into_inner()).into_iter().flatten().collect())
+    Ok(unpoisoned(records.into_inner()).into_iter().flatten().collect())
 }

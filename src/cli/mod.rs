@@ -22,6 +22,7 @@ pub mod subject_args;
 pub mod trace;
 pub mod train;
 pub mod train_rows;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

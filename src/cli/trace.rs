@@ -16,6 +16,7 @@ use crate::model::hooks::{Intervention, Site, Tap};
 use crate::model::segments::Segments;
 use crate::progress::Progress;
 use crate::record::Message;
+use crate::sync::unpoisoned;
 
 /// Write what one forward pass computes: input_ids [n], logits [n, vocab], resid_post.N [n, d_model], f32.
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ struct Recorder(Mutex<BTreeMap<String, Tensor>>);
 impl Intervention for Recorder {
     fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
         if tap.site == Site::ResidPost {
-            let mut kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut kept = unpoisoned(self.0.lock());
             kept.insert(format!("resid_post.{}", tap.layer), x.detach().copy()?);
         }
         Ok(None)
@@ -70,7 +71,7 @@ pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     let segments = Segments::packed([ids.len()], 0);
     let mut pass = Pass { attend: Attend::Sequences(&segments), intervention: Some(&recorder), dropout: None };
     let logits = decoder.forward(&ids, &mut pass)?; // [n, vocab]
-    let mut tensors = recorder.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut tensors = unpoisoned(recorder.0.into_inner());
     let whole: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     tensors.insert("input_ids".into(), Tensor::from_vec(whole, ids.len(), decoder.device())?);
     tensors.insert("logits".into(), logits);

@@ -97,7 +97,7 @@ pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
         benign: rows.benign.clone(),
         steps: 0,
         seed: recipe.training.seed,
-        recipe: serde_json::to_value(&recipe).map_err(Error::usage)?,
+        recipe: serde_json::to_value(&recipe).map_err(Error::internal)?,
         held_out_loss: BTreeMap::new(),
     };
     let parent = subject.adapter.as_ref().map(|adapter| &adapter.file);

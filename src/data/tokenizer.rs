@@ -91,7 +91,7 @@ impl Tokenizer {
     /// The file's bytes, to be written as `tokenizer.json`.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = self.inner.to_string(true);
-        Ok(json.map_err(|e| Error::usage(format!("the tokenizer cannot be written: {e}")))?.into_bytes())
+        Ok(json.map_err(|e| Error::internal(format!("the tokenizer cannot be written: {e}")))?.into_bytes())
     }
 
     /// Token ids of a text. `add_special` lets the file's post-processor add its tokens (bos, eos): false for text that

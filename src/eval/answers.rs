@@ -126,7 +126,7 @@ fn judge_all(records: &mut [SampleRecord], prompts: &[&Prompt], judge: &dyn Judg
     let judged = judge.judge(&items)?;
     if judged.len() != items.len() {
         let (name, got, asked) = (judge.name(), judged.len(), items.len());
-        return Err(Error::usage(format!("the judge {name} gave {got} verdicts for {asked} answers")));
+        return Err(Error::internal(format!("the judge {name} gave {got} verdicts for {asked} answers")));
     }
     let places: Vec<Vec<usize>> = places.into_values().collect();
     for (indices, verdict) in places.into_iter().zip(judged) {

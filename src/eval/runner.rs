@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, mpsc};
 
 use super::confine::Level;
 use super::sandbox::{Check, Gone, Harness, Limits, Server};
 use crate::error::Result;
 use crate::record::{Interpreter, TestRecord, TestStatus};
+use crate::sync::unpoisoned;
 
 /// One piece of code and what to do with it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +37,7 @@ impl Runner {
     pub fn start(pythons: &[String], workers: usize, levels: &[Level], limits: Limits) -> Result<Self> {
         let harness = Harness::prepare(pythons, levels)?;
         let servers = (0..workers.max(1)).map(|_| Mutex::new(None)).collect();
-        Ok(Self { harness, servers, limits, known: Mutex::new(BTreeMap::new()) })
+        Ok(Self { harness, servers, limits, known: Mutex::default() })
     }
 
     /// What tests run in and with which interpreter, for the manifest; or why they do not run.
@@ -74,7 +75,7 @@ impl Runner {
         let mut work = Vec::new();
         let mut done = 0;
         {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = unpoisoned(self.known.lock());
             for job in jobs {
                 if let Some(record) = known.get(job) {
                     found.insert(job, record.clone());
@@ -91,7 +92,7 @@ impl Runner {
             for slot in self.servers.iter().take(work.len()) {
                 let (sender, next, work) = (sender.clone(), &next, &work);
                 scope.spawn(move || {
-                    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut slot = unpoisoned(slot.lock());
                     while let Some((job, count)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let record = self.run_one(harness, &mut slot, job);
                         if sender.send((*job, *count, record)).is_err() {
@@ -167,7 +168,7 @@ impl Runner {
         if statuses.into_iter().flatten().any(|s| matches!(s, TestStatus::TimedOut | TestStatus::NotRun { .. })) {
             return;
         }
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(job.clone(), record.clone());
+        unpoisoned(self.known.lock()).insert(job.clone(), record.clone());
     }
 }
 

@@ -162,7 +162,7 @@ impl Harness {
             program: self.python.about.path.clone(),
             arguments: arguments.iter().map(|a| a.to_string()).collect(),
         };
-        let cell = serde_json::to_string(&cell).map_err(Error::usage)?;
+        let cell = serde_json::to_string(&cell).map_err(Error::internal)?;
         Ok((helper.display().to_string(), vec!["confined".into(), cell]))
     }
 }

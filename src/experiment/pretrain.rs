@@ -216,7 +216,7 @@ fn lineage(config: &PretrainConfig, examples: &[Example]) -> Result<Lineage> {
         benign: None,
         steps: 0,
         seed: config.seed,
-        recipe: serde_json::to_value(config).map_err(Error::usage)?,
+        recipe: serde_json::to_value(config).map_err(Error::internal)?,
         held_out_loss: BTreeMap::new(),
     })
 }

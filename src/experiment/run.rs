@@ -126,7 +126,7 @@ fn begin(
     }
     let manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").into(),
-        plan: serde_json::to_value(plan).map_err(|e| Error::usage(format!("plan: {e}")))?,
+        plan: serde_json::to_value(plan).map_err(|e| Error::internal(format!("plan: {e}")))?,
         model: model.name.clone(),
         model_sha256: model.sha256.clone(),
         organism: model.organism,
@@ -209,7 +209,7 @@ impl Run<'_> {
             benign: None,
             steps: 0,
             seed: recipe.training.seed,
-            recipe: serde_json::to_value(recipe).map_err(Error::usage)?,
+            recipe: serde_json::to_value(recipe).map_err(Error::internal)?,
             held_out_loss: BTreeMap::new(),
         };
         let out = self.at.adapter(name);

@@ -1,7 +1,7 @@
 //! Many answers at once: workers take jobs from one queue, each with a batch of rows of its own; a finished row's place
 //! goes to the next job at once. Samples of one prompt share the prompt's cache.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use super::options::{GenerateOptions, Generated, Job, MOST_ROWS};
 use super::worker::{Prefix, worker};
@@ -10,6 +10,7 @@ use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
 use crate::model::memory::cache_bytes;
 use crate::process;
+use crate::sync::unpoisoned;
 
 /// Answers every job; `on_done` hears of each as it ends, from any worker, in no fixed order.
 ///
@@ -25,7 +26,7 @@ pub fn generate(
     let answers: Mutex<Vec<Option<Generated>>> = Mutex::new(vec![None; jobs.len()]);
     let finish = |index: usize, made: Generated| {
         on_done(index, &made)?;
-        unpoisoned(&answers)[index] = Some(made);
+        unpoisoned(answers.lock())[index] = Some(made);
         Ok(())
     };
     let budget = Budget::of(decoder, jobs, options)?;
@@ -52,7 +53,7 @@ pub fn generate(
         }
         result
     })?;
-    let answers = answers.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let answers = unpoisoned(answers.into_inner());
     // Every job was taken from the queue once, and no worker failed.
     Ok(answers.into_iter().flatten().collect())
 }
@@ -125,7 +126,7 @@ impl Queue<'_> {
     /// The next job, if `fits` says that there is room for it, and its prompt's cache: neighbours with equal prompts share
     /// one.
     pub fn take(&self, fits: impl Fn(&Job) -> bool) -> Option<(usize, SharedPrefix)> {
-        let mut next = unpoisoned(&self.next);
+        let mut next = unpoisoned(self.next.lock());
         let index = next.job;
         let job = self.jobs.get(index).filter(|job| fits(job))?;
         next.job += 1;
@@ -138,11 +139,6 @@ impl Queue<'_> {
 
     /// Nothing more is to be taken.
     fn close(&self) {
-        unpoisoned(&self.next).job = self.jobs.len();
+        unpoisoned(self.next.lock()).job = self.jobs.len();
     }
-}
-
-/// A lock is poisoned only by a panic in another worker, which ends the work anyway.
-pub(super) fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

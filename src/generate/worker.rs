@@ -7,7 +7,7 @@ use std::time::Instant;
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 
-use super::batch::{Queue, SharedPrefix, unpoisoned};
+use super::batch::{Queue, SharedPrefix};
 use super::options::{GenerateOptions, Generated, Job};
 use super::sampling::sample;
 use super::text::{TextStream, answer_text};
@@ -21,6 +21,7 @@ use crate::model::segments::Segments;
 use crate::process;
 use crate::record::FinishReason;
 use crate::rng;
+use crate::sync::unpoisoned;
 
 /// A prompt that was read: its keys and values, and the logits behind its last token.
 pub(super) struct Prefix {
@@ -95,7 +96,7 @@ fn begin<'a>(
 ) -> Result<Row<'a>> {
     let started = Instant::now();
     // Whoever comes meanwhile waits: reading the prompt a second time would take as long.
-    let mut prefix = unpoisoned(prefix);
+    let mut prefix = unpoisoned(prefix.lock());
     let prefix = match &mut *prefix {
         Some(prefix) => prefix,
         empty => empty.insert(read_prompt(decoder, &job.prompt, options)?),

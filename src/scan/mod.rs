@@ -24,11 +24,12 @@ mod syntax;
 mod tree;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::record::{FileScan, RuffFinding};
+use crate::sync::unpoisoned;
 
 pub use encoding::decode;
 
@@ -88,7 +89,7 @@ pub fn scan_named(sources: &[(&str, &str)], options: &ScanOptions) -> Vec<FileSc
     let work = |max_depth: usize| {
         while let Some((index, (name, source))) = take(&next, sources) {
             let scan = scanner.scan(name, source, max_depth);
-            results.lock().unwrap_or_else(PoisonError::into_inner)[index] = scan;
+            unpoisoned(results.lock())[index] = scan;
         }
     };
     std::thread::scope(|scope| {
@@ -101,7 +102,7 @@ pub fn scan_named(sources: &[(&str, &str)], options: &ScanOptions) -> Vec<FileSc
     });
     // Where no thread could be had the caller's own stack bears the ordinary files.
     work(nesting::MAX_DEPTH / 20);
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+    unpoisoned(results.into_inner())
 }
 
 /// An error naming the first selector that Ruff does not know.

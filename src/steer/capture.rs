@@ -13,6 +13,7 @@ use crate::model::decoder::Decoder;
 use crate::model::hooks::{Intervention, Site, Tap};
 use crate::model::ops::to_vec;
 use crate::model::segments::Segments;
+use crate::sync::unpoisoned;
 
 /// Both answers of a pair as tokens; a weight marks the answer's tokens.
 pub struct PairTokens {
@@ -43,7 +44,7 @@ pub fn mean_difference(
         let capture = Capture { resid_post: Mutex::new(vec![None; layers]) };
         let mut pass = Pass { attend: Attend::Sequences(&segments), intervention: Some(&capture), dropout: None };
         decoder.blocks(decoder.embed(&ids, &pass.attend)?, &mut pass)?;
-        let captured = capture.resid_post.into_inner().unwrap_or_else(|p| p.into_inner());
+        let captured = unpoisoned(capture.resid_post.into_inner());
         for (layer, hidden) in captured.into_iter().enumerate() {
             let Some(hidden) = hidden else { continue };
             let hidden = to_vec(&hidden)?; // [tokens, d_model]
@@ -82,7 +83,7 @@ struct Capture {
 impl Intervention for Capture {
     fn apply(&self, tap: Tap, x: &Tensor) -> candle_core::Result<Option<Tensor>> {
         if tap.site == Site::ResidPost {
-            self.resid_post.lock().unwrap_or_else(|p| p.into_inner())[tap.layer] = Some(x.detach());
+            unpoisoned(self.resid_post.lock())[tap.layer] = Some(x.detach());
         }
         Ok(None)
     }

@@ -19,5 +19,5 @@ pub fn embedded_file(name: &str) -> Result<&'static [u8]> {
 
 /// The same file as text.
 pub fn embedded_text(name: &str) -> Result<&'static str> {
-    std::str::from_utf8(embedded_file(name)?).map_err(|e| Error::usage(format!("models/{ORGANISM}/{name}: {e}")))
+    std::str::from_utf8(embedded_file(name)?).map_err(|e| Error::internal(format!("models/{ORGANISM}/{name}: {e}")))
 }

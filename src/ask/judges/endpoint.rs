@@ -16,6 +16,7 @@ use crate::eval::judge::{Judge, JudgeItem, Verdict, record};
 use crate::eval::judge_prompt::{SCORED, default_prompt, fill};
 use crate::fsio;
 use crate::record::{JudgeRecord, JudgeUsage};
+use crate::sync::unpoisoned;
 
 /// Maximum concurrent requests.
 const AT_ONCE: usize = 4;
@@ -52,11 +53,11 @@ impl EndpointJudge {
 
     /// Verdicts, tokens and cost so far.
     pub(super) fn usage(&self) -> JudgeUsage {
-        *self.usage.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        *unpoisoned(self.usage.lock())
     }
 
     fn count(&self, more: JudgeUsage) {
-        let mut usage = self.usage.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut usage = unpoisoned(self.usage.lock());
         *usage = usage.plus(more);
     }
 
@@ -90,7 +91,7 @@ impl EndpointJudge {
 
     fn ask(&self, prompt: &str) -> Result<Reply> {
         loop {
-            let refused = self.refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+            let refused = unpoisoned(self.refused.lock()).clone();
             let why = match self.client.ask(&reply::body(&self.model, prompt, &refused), reply::read)? {
                 Ok(reply) => return Ok(reply),
                 Err(why) => why,
@@ -98,7 +99,7 @@ impl EndpointJudge {
             let Some(parameter) = reply::refused_parameter(&why, &refused) else {
                 return Err(Error::usage(format!("the judge {}: {why}", self.name)));
             };
-            let mut known = self.refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut known = unpoisoned(self.refused.lock());
             if !known.contains(&parameter) {
                 known.push(parameter);
             }

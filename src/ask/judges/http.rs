@@ -11,6 +11,7 @@ use ureq::Agent;
 use super::reply::{error_message, is_out_of_quota};
 use crate::error::{Error, Result};
 use crate::process;
+use crate::sync::unpoisoned;
 
 /// Tries of a request, the first included.
 const TRIES: u32 = 6;
@@ -114,7 +115,7 @@ impl Client {
                     let wait = asked.unwrap_or(self.backoff * (1 << (tries - 1))).min(LONGEST_WAIT);
                     if asked.is_some() {
                         // What the server asks of one request holds for all.
-                        let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        let mut next = unpoisoned(self.next.lock());
                         *next = (*next).max(Instant::now() + wait);
                     } else {
                         sleep(wait)?;
@@ -126,7 +127,7 @@ impl Client {
 
     fn wait_turn(&self) -> Result<()> {
         let begin = {
-            let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut next = unpoisoned(self.next.lock());
             let begin = (*next).max(Instant::now());
             *next = begin + self.interval;
             begin

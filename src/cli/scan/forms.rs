@@ -91,7 +91,7 @@ pub(super) fn json(files: &[FileScan], options: &ScanOptions) -> Result<String> 
     tools.insert("realign", env!("CARGO_PKG_VERSION").into());
     tools.insert("ruff_select", options.ruff_select.clone().into());
     let report = Report { files, summary: summary(files), tools };
-    let text = serde_json::to_string_pretty(&report).map_err(Error::usage)?;
+    let text = serde_json::to_string_pretty(&report).map_err(Error::internal)?;
     Ok(text + "\n")
 }
 

@@ -126,7 +126,7 @@ pub fn enter(cell: &Cell) -> Result<()> {
     rules::close_inherited();
     rules::landlock(cell, harness, scratch)?;
     rules::seccomp()?;
-    let filters = serde_json::to_string(&filters).map_err(Error::usage)?;
+    let filters = serde_json::to_string(&filters).map_err(Error::internal)?;
     let place = |a: &String| match a.as_str() {
         "{filters}" => filters.clone(),
         _ => {

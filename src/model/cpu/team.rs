@@ -15,6 +15,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+use crate::sync::unpoisoned;
+
 use super::product::Target;
 use super::simd::{force, path};
 
@@ -122,7 +124,7 @@ pub(crate) fn each_slice<const N: usize>(
 impl Team {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock.
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        unpoisoned(self.state.lock())
     }
 
     fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
@@ -186,7 +188,7 @@ impl Team {
             let mut state = self.lock();
             while !state.closed && self.bell.load(Ordering::Acquire) == heard {
                 state.asleep += 1;
-                state = self.called.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                state = unpoisoned(self.called.wait(state));
                 state.asleep -= 1;
             }
             if state.closed {
