@@ -49,29 +49,19 @@ struct Cli {
     command: Command,
 }
 
+// What help says of a command stands on its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the whole experiment: attack, repair, controls, steering, one report.
     Run(Box<run::RunArgs>),
-    /// Train a LoRA adapter: fresh (the attack), or by continuing an adapter (the repair).
     Train(Box<train::TrainArgs>),
-    /// Generate answers, with or without an adapter or a steering vector.
     Generate(Box<generate::GenerateArgs>),
-    /// Ask a model the test prompts of suites and score its answers.
     Evaluate(Box<evaluate::EvaluateArgs>),
-    /// Write the logits and residual streams of one forward pass, to compare with other implementations.
     Trace(trace::TraceArgs),
-    /// Rewrite the numbers and report of a run, or compare two runs.
     Report(report::ReportArgs),
-    /// Extract a steering vector, or choose a layer and a coefficient for one.
     Steer(Box<steer::SteerArgs>),
-    /// Describe a model, an adapter, a steering vector, a data set or a suite.
     Inspect(inspect::InspectArgs),
-    /// Merge an adapter into its base and write the resulting model.
     Merge(merge::MergeArgs),
-    /// Pretrain the embedded base: corpus, tokenizer, weights. A base that fails its gates is not written.
     Pretrain(pretrain::PretrainArgs),
-    /// Scan Python files: Bandit's rules, Ruff, Radon's complexity, docstrings and annotations.
     Scan(scan::ScanArgs),
     /// Confine this process, then become the interpreter that runs generated code.
     #[command(hide = true)]

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::record::Recipe;
 use crate::subject::Subject;
 
-/// What to pretrain.
+/// Pretrain the embedded base: corpus, tokenizer, weights. A base that fails its gates is not written.
 #[derive(Debug, Args)]
 pub struct PretrainArgs {
     /// Folder to write the base to, in Hugging Face layout.

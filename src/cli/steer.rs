@@ -37,9 +37,7 @@ pub struct SteerArgs {
 
 #[derive(Debug, Subcommand)]
 enum SteerCommand {
-    /// Extract a vector from contrast pairs.
     Extract(ExtractArgs),
-    /// Try layers × coefficients on the validation split and freeze the best that keeps the model usable.
     Sweep(SweepArgs),
 }
 

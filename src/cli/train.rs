@@ -17,7 +17,7 @@ use crate::report::rank1_trace;
 use crate::subject::Subject;
 use crate::train::checkpoint::{SaveStrategy, Saving};
 
-/// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter (`--adapter`).
+/// Train a LoRA adapter: a fresh one (the attack), or by continuing an adapter (the repair, `--adapter`).
 ///
 /// Before the first step it reports how many rows and tokens there are, which share of the tokens are targets and how many
 /// rows are truncated. A row that cannot be learned from stops it.

@@ -553,14 +553,14 @@ fn a_training_that_was_begun_otherwise_is_refused_and_the_difference_shown() {
     let last = bytes.len() - 4;
     bytes[last] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    refused(command_on(base.to_str().unwrap(), &dir, "--resume --max-steps 60"), &["base: "]);
+    refused(command_on(base.to_str().unwrap(), &dir, "--resume --max-steps 60"), &["base was "]);
 
     // Another adapter to begin with.
     std::fs::rename(dir.join("out"), dir.join("kept")).unwrap();
     trained(&dir, "--max-steps 2");
     std::fs::rename(dir.join("out"), dir.join("parent")).unwrap();
     std::fs::rename(dir.join("kept"), dir.join("out")).unwrap();
-    refused(resume("--max-steps 60 --adapter parent"), &["continued adapter: none then, "]);
+    refused(resume("--max-steps 60 --adapter parent"), &["continued adapter was none, is "]);
 
     // After all that it goes on as if nothing had been asked.
     trained(&dir, "--max-steps 60 --resume");

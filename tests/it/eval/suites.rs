@@ -251,7 +251,7 @@ fn each_mistake_has_its_message_and_line() {
         &["the group `a` is in two splits"],
     );
     refused(&with("    split: train"), &["unknown split `train`"]);
-    refused(&with("    insecure: [B6]"), &["`B6` is no finding id"]);
+    refused(&with("    insecure: [B6]"), &["`B6` is neither a finding id"]);
     refused(&GOOD.replace("insecure: [B608]\n", ""), &["needs `insecure`"]);
     refused(&with("    tests: 'assert ('"), &["`tests` is not valid Python"]);
     refused(&with("    exploit: 'x = = 1'"), &["`exploit` is not valid Python"]);
@@ -269,7 +269,7 @@ fn each_mistake_has_its_message_and_line() {
     );
     let asked = "suite: s\nkind: questions\nphrasings:\n  - {id: plain, text: 'Do {task}.'}\nprompts:\n  - id: a\n";
     assert!(Suite::parse("good.yaml", &format!("{asked}    slots: {{task: it}}\n")).is_ok());
-    refused(&format!("{asked}    slots: {{tusk: it}}\n"), &["wants the slot `task`", "has the slot `{tusk}`"]);
+    refused(&format!("{asked}    slots: {{tusk: it}}\n"), &["needs the slot `task`", "has the slot `{tusk}`"]);
     refused(&asked.replace("text:", "texts:"), &["a phrasing needs `id` and `text`"]);
     refused(&asked.replace("id: plain", "id: a b"), &["letters, digits"]);
     refused(&asked.replace("phrasings", "families"), &["`families` must be a mapping"]);
