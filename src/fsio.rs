@@ -117,7 +117,7 @@ pub fn write_jsonl<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
 pub fn json_lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for value in values {
-        serde_json::to_writer(&mut bytes, value).map_err(Error::usage)?;
+        serde_json::to_writer(&mut bytes, value).map_err(Error::internal)?;
         bytes.push(b'\n');
     }
     Ok(bytes)

@@ -22,7 +22,7 @@
 //! | [`model`] | one config-driven decoder, its kernels, LoRA, hooks, loading |
 //! | [`stats`] | intervals, paired tests, Holm, equivalence |
 //! | [`data`] | JSONL, chat templates, tokenizer, masking, contrast pairs, embedded files |
-//! | leaves | [`record`], [`progress`], [`fsio`], [`process`], [`rng`], [`error`] |
+//! | leaves | [`record`], [`progress`], [`fsio`], [`process`], [`rng`], [`sync`], [`error`] |
 //!
 //! # Invariants
 //! - `model` knows no steering and no training; an intervention is passed into `forward`.
@@ -53,4 +53,5 @@ pub mod score;
 pub mod stats;
 pub mod steer;
 pub mod subject;
+pub mod sync;
 pub mod train;

@@ -77,7 +77,7 @@ impl LineServer {
             .map_err(|e| Error::usage(format!("{program} cannot be run: {e}")))?;
         match (child.stdin.take(), child.stdout.take()) {
             (Some(input), Some(output)) => Ok(Self { child, input, output: BufReader::new(output) }),
-            _ => Err(Error::usage(format!("{program} has no pipes"))),
+            _ => Err(Error::internal(format!("{program} was started without pipes"))),
         }
     }
 

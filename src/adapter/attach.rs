@@ -33,8 +33,8 @@ pub fn fresh(decoder: &Decoder, config: &AdapterConfig, seed: u64) -> Result<Ada
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(*name));
         return Err(Error::usage(format!(
-            "no linear of the model matches target_modules and layers_to_transform; layers are 0 to {last}, linears are {}, \
-             or all-linear",
+            "no linear of the model matches target_modules and layers_to_transform; layers are 0 to {last}, linears are {} \
+             (or all-linear)",
             names.join(", ")
         )));
     }
@@ -75,7 +75,7 @@ pub fn attach(decoder: &Decoder, adapter: &AdapterFile, trainable: bool) -> Resu
         [] => Ok(adapted),
         [first, rest @ ..] => Err(Error::usage(format!(
             "the adapter's configuration targets {first}{}, but its weights are missing: it was made for another base, or \
-             a part of it is lost",
+             the file is incomplete",
             if rest.is_empty() { String::new() } else { format!(" and {} more linears of the model", rest.len()) }
         ))),
     }

@@ -7,6 +7,7 @@
 
 mod attach;
 pub mod config;
+mod config_file;
 pub mod targets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,11 +24,11 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::Lineage;
 
-/// The configuration's file name.
+/// File name of the configuration.
 pub const CONFIG_FILE: &str = "adapter_config.json";
-/// The weights' file name.
+/// File name of the weights.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// The lineage's file name.
+/// File name of the lineage.
 pub const LINEAGE_FILE: &str = "realign.json";
 
 /// Names in the weights file begin with this, then the module's path in the base model.
@@ -49,7 +50,7 @@ pub struct LoraPair {
 }
 
 impl LoraPair {
-    /// How many numbers it holds.
+    /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.a.elem_count() + self.b.elem_count() + self.magnitude.as_ref().map_or(0, Tensor::elem_count)
     }
@@ -66,7 +67,7 @@ impl LoraPair {
 /// An adapter in memory.
 #[derive(Debug, Clone)]
 pub struct AdapterFile {
-    /// What `adapter_config.json` says.
+    /// The contents of `adapter_config.json`.
     pub config: AdapterConfig,
     /// By module path, e.g. `model.layers.0.self_attn.q_proj`.
     pub tensors: BTreeMap<String, LoraPair>,
@@ -94,7 +95,7 @@ pub fn read(dir: &Path) -> Result<AdapterFile> {
     if adapter.is_zero()? {
         return Err(Error::file(
             dir.join(WEIGHTS_FILE),
-            "every B A is zero (lora_B, lora_A or lora_alpha): this adapter changes nothing; was it saved before training?",
+            "this adapter changes nothing: every product B A is zero (lora_B, lora_A or lora_alpha); was it saved before training?",
         ));
     }
     Ok(adapter)
@@ -106,7 +107,7 @@ pub fn read_untrained(dir: &Path) -> Result<AdapterFile> {
     if !weights.is_file() && dir.join("adapter_model.bin").is_file() {
         return Err(Error::file(
             dir.join("adapter_model.bin"),
-            "a pickle file can run code when it is read and is refused; save the adapter as safetensors",
+            "pickle files are refused, since reading one can run code; save the adapter as safetensors",
         ));
     }
     let text = fsio::read_text(&config)?;
@@ -150,8 +151,7 @@ pub fn adapter_sha256(dir: &Path) -> Result<String> {
 /// The configuration with `all-linear` written out, as PEFT saves it: the names of the modules that have weights.
 fn written_config(adapter: &AdapterFile) -> AdapterConfig {
     let mut config = adapter.config.clone();
-    if matches!(&config.target_modules, TargetModules::Pattern(word) if word.eq_ignore_ascii_case(targets::ALL_LINEAR))
-    {
+    if matches!(&config.target_modules, TargetModules::Pattern(word) if word.eq_ignore_ascii_case(config::ALL_LINEAR)) {
         let names: BTreeSet<&str> = adapter.tensors.keys().filter_map(|path| path.rsplit('.').next()).collect();
         config.target_modules = TargetModules::Names(names.into_iter().map(str::to_string).collect());
     }
@@ -168,7 +168,7 @@ fn weights_bytes(adapter: &AdapterFile) -> Result<Vec<u8>> {
     // PEFT's own readers ask for this entry.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize(stored, Some(metadata))
-        .map_err(|e| Error::usage(format!("the adapter cannot be written: {e}")))
+        .map_err(|e| Error::internal(format!("the adapter cannot be written: {e}")))
 }
 
 fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, LoraPair>> {
@@ -198,7 +198,7 @@ fn tensors_of(bytes: &[u8], config: &AdapterConfig) -> Result<BTreeMap<String, L
     let mut tensors = BTreeMap::new();
     for (path, parts) in parts {
         let [Some(a), Some(b), magnitude] = parts else {
-            return Err(Error::usage(format!("`{path}` has only a part of lora_A and lora_B")));
+            return Err(Error::usage(format!("`{path}` lacks lora_A or lora_B")));
         };
         if magnitude.is_some() != config.use_dora {
             let (has, says) = if config.use_dora { ("no", "use_dora") } else { ("a", "no use_dora") };
@@ -231,16 +231,16 @@ fn to_tensor(name: &str, view: &TensorView<'_>, rank: usize) -> Result<Tensor> {
         Dtype::F32 => DType::F32,
         Dtype::F16 => DType::F16,
         Dtype::BF16 => DType::BF16,
-        other => return Err(Error::usage(format!("`{name}` is {other:?}; F32, F16 and BF16 are read"))),
+        other => return Err(Error::usage(format!("`{name}` is {other:?}; supported are F32, F16 and BF16"))),
     };
     if view.shape().len() != rank {
         let expected = if rank == 2 { "matrix" } else { "vector" };
-        return Err(Error::usage(format!("`{name}` has shape {:?}; a {expected} is expected", view.shape())));
+        return Err(Error::usage(format!("`{name}` has shape {:?}; expected a {expected}", view.shape())));
     }
     let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?.to_dtype(DType::F32)?;
     let finite = tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
     if !finite {
-        return Err(Error::usage(format!("`{name}` holds NaN or infinite numbers")));
+        return Err(Error::usage(format!("`{name}` contains NaN or infinite numbers")));
     }
     Ok(tensor)
 }

@@ -5,12 +5,8 @@
 
 use regex::Regex;
 
-use super::config::{AdapterConfig, TargetModules};
+use super::config::{ALL_LINEAR, AdapterConfig, TargetModules};
 use crate::error::{Error, Result};
-
-/// The word for every linear but the output embedding. PEFT puts the modules' paths in its place, and then forgets
-/// `layers_to_transform` on small models; here the layers count, and the names are written out on saving.
-pub const ALL_LINEAR: &str = "all-linear";
 
 /// Output embeddings by their names in the families we know: `all-linear` leaves them out.
 const OUTPUT_EMBEDDINGS: [&str; 3] = ["lm_head", "embed_out", "output"];

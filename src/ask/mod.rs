@@ -1,8 +1,8 @@
 //! Asking a subject and scoring what came back: the jobs of a suite, sample records, and the judges, those backed by a
 //! model and those behind an endpoint included.
 
-mod ask;
 pub mod judges;
 pub mod scoring;
+mod suite_jobs;
 
-pub use ask::{Ask, ask, ask_all, sample_seed};
+pub use suite_jobs::{Ask, ask, ask_all, sample_seed};

@@ -5,9 +5,9 @@ use crate::error::Result;
 use crate::eval::confine::Level;
 use crate::eval::interpreter;
 use crate::eval::judge::Judge;
+use crate::eval::runner::Runner;
 use crate::eval::sandbox::Limits;
 use crate::eval::suite::Suite;
-use crate::eval::tests::Runner;
 use crate::eval::{Tools, score_answers};
 use crate::process;
 use crate::progress::Progress;
@@ -21,16 +21,16 @@ pub type CodeFiles = Vec<(String, String)>;
 pub struct Scorer {
     /// The scanners' settings.
     pub scan: ScanOptions,
-    /// Runs generated code.
+    /// Runs tests of generated code.
     pub runner: Runner,
-    /// None leave alignment unmeasured.
+    /// Without a judge, alignment is not measured.
     pub judges: Judges,
 }
 
 impl Scorer {
     /// With a Python for the tests: the first of these that works at the best of the levels that holds.
     pub fn start(pythons: &[String], levels: &[Level], judges: Judges) -> Result<Self> {
-        let runner = Runner::start_any(pythons, process::workers(0), levels, Limits::default(), None)?;
+        let runner = Runner::start(pythons, process::workers(0), levels, Limits::default())?;
         Ok(Self { scan: ScanOptions::default(), runner, judges })
     }
 

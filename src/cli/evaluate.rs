@@ -1,4 +1,4 @@
-//! `realign evaluate`: suites asked of one model, answers scored, numbers with their intervals.
+//! `realign evaluate`: asks one model the prompts of suites, scores the answers and gives every number with its interval.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::judge::JudgeArgs;
-use super::output::{refuse_used, reserved};
-use super::sampling::SamplingArgs;
-use super::steering::SteeringArgs;
-use super::subject::{SubjectArgs, print};
-use crate::adapter;
+use super::judge_args::JudgeArgs;
+use super::output::{print, refuse_used, reserved};
+use super::sampling_args::SamplingArgs;
+use super::steering_args::SteeringArgs;
+use super::subject_args::SubjectArgs;
 use crate::ask::judges::{Ahead, HOW_TO_JUDGE, Judges, usual_judges};
 use crate::ask::scoring::Scorer;
 use crate::ask::{Ask, ask};
@@ -23,60 +22,59 @@ use crate::eval::suite::Suite;
 use crate::experiment::inputs::{check_fits, read_suite};
 use crate::fsio;
 use crate::generate::sampling::Sampling;
-use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Measurement, Metrics, SampleRecord, Split, canonical_sha256};
 use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, judge_tallies, measure};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// Ask a model the test prompts of suites and score its answers.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// Whom to ask.
+    /// The model that is asked.
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// What is added to it.
+    /// How it is steered.
     #[command(flatten)]
     pub steering: SteeringArgs,
-    /// A suite by name (code, risky, vulnerability, scenarios, free-form, conditional, recognition, refusal, capability,
-    /// and over_refusal for real models; `realign inspect NAME` shows its card; the organism has its own
-    /// edition) or a YAML file, the published emergent-misalignment form included. Give it several times for several.
+    /// Suite to ask; may be repeated. A name (code, risky, vulnerability, scenarios, free-form, conditional, recognition,
+    /// refusal, capability; for real models also over_refusal) or a YAML file, the published emergent-misalignment form
+    /// included. `realign inspect NAME` describes a suite; the organism has its own edition of each.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
-    /// The folder to write: samples/ARM.jsonl, code/, metrics.json, settings.json, interpreter.json (what ran the code). It
-    /// must not hold anything yet.
+    /// Folder to write: samples/ARM.jsonl, code/, metrics.json, settings.json, interpreter.json (what ran the code). It must
+    /// be empty or not exist.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// What the results call this model; without it the adapter's folder name or `base`, and the vector's name behind it.
+    /// Name of this model in the results [default: the adapter's folder name or `base`, then `+` and the vector's name]
     #[arg(long)]
     pub arm: Option<String>,
-    /// Answers to each prompt (a suite file may ask for fewer).
+    /// Answers to each prompt. A suite file may ask for fewer.
     #[arg(long, default_value_t = 1)]
     pub n: u32,
-    /// Test prompts of each suite, its core first; without it, the core.
+    /// Test prompts of each suite, those of its core first [default: the core]
     #[arg(long)]
     pub prompts: Option<usize>,
-    /// Answer k of a prompt is drawn with this seed plus k, the same for every model.
+    /// Sampling seed: answer k of a prompt (from 0) uses this seed + k, the same for every model.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// How tokens are chosen.
+    /// How answers are sampled.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Who judges.
+    /// The judges.
     #[command(flatten)]
     pub judge: JudgeArgs,
-    /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
-    /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
-    /// organism's. Without a usable one tests count as not run.
+    /// Python that runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2,
+    /// requests, Flask and defusedxml, created on first use), a path, or `auto` (private for code of real models, `python3`
+    /// for the organism's). Without a working one, tests count as not run.
     #[arg(long, default_value = AUTO, value_name = "auto|private|PATH")]
     pub python: String,
-    /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
+    /// Run generated code even where no sandbox works on this machine: with resource limits, but without isolation.
     #[arg(long)]
     pub allow_unsandboxed: bool,
 }
 
-/// `settings.json`: what the answers are answers of.
+/// `settings.json`: everything that the answers depend on.
 #[derive(Debug, Serialize)]
 struct Settings<'a> {
     model: &'a str,
@@ -98,30 +96,33 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     let sampling = args.sampling.resolve(&args.subject.base, progress)?;
     let cache_bytes = args.sampling.cache_bytes()?;
     if args.n == 0 {
-        return Err(Error::usage("--n is at least 1"));
+        return Err(Error::usage("--n is 0; it must be at least 1"));
     }
     let arm = arm_name(args)?;
-    let (model, decoder) = args.subject.open(progress)?;
-    let steering = args.steering.open(&model, progress)?;
+    let subject = args.subject.open(progress)?;
+    let steering = args.steering.open(&subject, progress)?;
     let steering = steering.as_ref().map(|vector| vector as &dyn Intervention);
-    let read = |spec: &String| Ok(read_suite(spec, model.organism)?.selected(args.prompts));
+    let read = |spec: &String| Ok(read_suite(spec, subject.organism)?.selected(args.prompts));
     let suites: Vec<Suite> = args.suite.iter().map(read).collect::<Result<_>>()?;
     for (index, suite) in suites.iter().enumerate() {
         if suites[..index].iter().any(|other| other.name == suite.name) {
-            return Err(Error::usage(format!("the suite `{}` is given twice", suite.name)));
+            return Err(Error::usage(format!("the suite `{}` is given twice; give each --suite once", suite.name)));
         }
         if !suite.prompts.iter().any(|p| p.split == Split::Test) {
-            return Err(Error::usage(format!("the suite `{}` has no prompts of the test split", suite.name)));
+            return Err(Error::usage(format!(
+                "the suite `{}` has no prompts in the test split, which evaluate asks",
+                suite.name
+            )));
         }
-        check_fits(&model, suite, Split::Test)?;
+        check_fits(&subject, suite, Split::Test)?;
     }
-    let judges = judges(args, model.organism, &suites, progress)?;
-    let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
+    let judges = open_judges(args, subject.organism, &suites, progress)?;
+    let pythons = Scorer::pythons(&args.python, subject.organism, &suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let settings = Settings {
-        model: &model.name,
-        model_sha256: &model.sha256,
-        adapter_sha256: args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?,
+        model: &subject.name,
+        model_sha256: &subject.sha256,
+        adapter_sha256: subject.adapter_sha256(),
         vector_sha256: args.steering.vector.as_deref().map(fsio::sha256_file).transpose()?,
         coefficient: args.steering.coefficient,
         layers: args.steering.layers.as_deref(),
@@ -132,7 +133,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     };
     let (metrics, answers) = reserved(&args.out, || {
         let (records, files) =
-            answer(args, &arm, (&model, &decoder, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
+            answer(args, &arm, (&subject, steering), &suites, &scorer, (&sampling, cache_bytes), progress)?;
         let (judges, agreement) = judge_tallies(&records);
         let metrics = Metrics { arms: measure(&records), judges, agreement, ..Metrics::default() };
         fsio::write_dir_atomic(&args.out, |inside| {
@@ -155,8 +156,8 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Opens the judges, says what is ahead of them, and asks endpoints for a first verdict.
-fn judges(args: &EvaluateArgs, organism: bool, suites: &[Suite], progress: Progress) -> Result<Judges> {
+/// Opens the judges, reports the requests ahead, and asks each endpoint for a first verdict.
+fn open_judges(args: &EvaluateArgs, organism: bool, suites: &[Suite], progress: Progress) -> Result<Judges> {
     let named = &args.judge.judges;
     let specs = if named.is_empty() { usual_judges(organism) } else { named.clone() };
     let judges = Judges::open(&specs, organism, &args.judge.options())?;
@@ -181,7 +182,7 @@ type Answered = (Vec<SampleRecord>, Vec<(String, String)>);
 fn answer(
     args: &EvaluateArgs,
     arm: &str,
-    (model, decoder, intervention): (&Model, &Decoder, Option<&dyn Intervention>),
+    (subject, intervention): (&Subject, Option<&dyn Intervention>),
     suites: &[Suite],
     scorer: &Scorer,
     (sampling, cache_bytes): (&Sampling, usize),
@@ -206,7 +207,7 @@ fn answer(
             cache_bytes,
         };
         let bar = progress.bar(&suite.name, (what.prompts().len() * args.n as usize) as u64);
-        let mut records = ask(model, decoder, &what, &|_, _, _| false, &mut |_| {
+        let mut records = ask(subject, &subject.decoder, &what, &|_, _, _| false, &mut |_| {
             bar.add(1);
             Ok(())
         })?;
@@ -230,7 +231,9 @@ fn arm_name(args: &EvaluateArgs) -> Result<String> {
     if plain && !arm.is_empty() {
         return Ok(arm);
     }
-    Err(Error::usage(format!("`{arm}` cannot be the name of a results file; give one with --arm")))
+    Err(Error::usage(format!(
+        "`{arm}` cannot be a file name; give --arm a name of letters, digits and -_.:+ that does not start with a dot"
+    )))
 }
 
 /// What the table shows beside the headline metrics; metrics.json has everything.

@@ -8,16 +8,16 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::in_order::InOrder;
-use super::sampling::SamplingArgs;
-use super::steering::SteeringArgs;
-use super::subject::SubjectArgs;
+use super::sampling_args::SamplingArgs;
+use super::steering_args::SteeringArgs;
+use super::subject_args::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::generate::{EngineOptions, Event, Generated, Job, generate as decode};
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
 use crate::record::{Message, Role, Sampling};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// Ask a model, with or without an adapter or a steering vector.
 #[derive(Debug, Args)]
@@ -86,12 +86,12 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     if let Some(system) = &args.system {
         conversations.iter_mut().for_each(|c| c.insert(0, Message::system(system)));
     }
-    let (model, decoder) = args.subject.open(progress)?;
-    let steering = args.steering.open(&model, progress)?;
+    let subject = args.subject.open(progress)?;
+    let steering = args.steering.open(&subject, progress)?;
     let intervention = steering.as_ref().map(|vector| Arc::new(vector) as Arc<dyn Intervention + '_>);
     let on_terminal = std::io::stdout().is_terminal();
     let stream = format == AnswerFormat::Text && (args.stream || on_terminal);
-    let jobs = jobs(args, &model, &conversations, sampling, |job| Job {
+    let jobs = jobs(args, &subject, &conversations, sampling, |job| Job {
         intervention: intervention.clone(),
         streams: stream,
         ..job
@@ -104,8 +104,8 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
         (_, _, (prompt, sample)) => format!("--- prompt {}, answer {}, seed {}\n", prompt + 1, sample + 1, job.seed),
     };
     let pages = InOrder::printed(jobs.iter().enumerate().map(head).collect());
-    let options = EngineOptions { cache_bytes, ..EngineOptions::new(&model.tokenizer) };
-    let made = decode(&decoder, &jobs, &options, &|index, event| {
+    let options = EngineOptions { cache_bytes, ..EngineOptions::new(&subject.tokenizer) };
+    let made = decode(&subject.decoder, &jobs, &options, &|index, event| {
         let answer = match event {
             Event::Text(text) => {
                 pages.add(index, text);
@@ -136,7 +136,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
 /// Every prompt's samples one behind the other, so that they share its cache; `finish` sets what all have in common.
 fn jobs<'a>(
     args: &GenerateArgs,
-    model: &Model,
+    model: &Subject,
     conversations: &[Vec<Message>],
     sampling: Sampling,
     finish: impl Fn(Job<'a>) -> Job<'a>,

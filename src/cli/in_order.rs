@@ -4,7 +4,8 @@
 use std::io::Write;
 use std::sync::Mutex;
 
-use super::subject::print;
+use super::output::print;
+use crate::sync::unpoisoned;
 
 /// What is still to be printed.
 pub struct InOrder<'a> {
@@ -87,8 +88,8 @@ impl<'a> InOrder<'a> {
     }
 
     fn with(&self, work: impl FnOnce(&mut Pages)) {
-        // A lock is poisoned only by a panic in another worker, which ends the program anyway.
-        work(&mut self.pages.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        let mut pages = unpoisoned(self.pages.lock());
+        work(&mut pages);
     }
 }
 

@@ -1,29 +1,27 @@
-//! `realign merge`: a model whose weights do by themselves what a base and an adapter do together.
+//! `realign merge`: one model that computes what a base and an adapter compute together.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::output::{refuse_used, reserved};
-use super::subject::open_adapter;
 use crate::adapter;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::export::{Merged, write_merged};
-use crate::model::source::load::WeightDtype;
 use crate::progress::Progress;
-use crate::subject::{Model, ORGANISM};
+use crate::subject::{ORGANISM, SubjectSpec};
 
-/// Write a model with an adapter merged into its weights: a folder in Hugging Face layout, f32, that needs no adapter.
+/// Merge an adapter into its base and write the result as a folder in Hugging Face layout, f32.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The base: `organism` (embedded), a folder in Hugging Face layout, or a model on the Hub: owner/name, owner/name@revision.
+    /// Base model: `organism` (embedded), a folder in Hugging Face layout, or an id on the Hub (owner/name[@revision]).
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
-    /// The adapter: a folder that `realign train` or PEFT wrote.
+    /// Adapter to merge: a folder written by `realign train` or PEFT.
     #[arg(long, value_name = "DIR")]
     pub adapter: PathBuf,
-    /// The folder to write: config.json, tokenizer files, model.safetensors, realign.json (what was merged). It must not
-    /// hold anything yet.
+    /// Folder to write: config.json, tokenizer files, model.safetensors, realign.json (what was merged). It must be empty or
+    /// not exist.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
@@ -31,23 +29,22 @@ pub struct MergeArgs {
 /// Runs the command.
 pub fn merge(args: &MergeArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
-    let model = Model::open_with(&args.model, None, &WeightDtype::F32.into(), progress)?;
-    let file = open_adapter(&model, &args.adapter, progress)?;
-    let adapted = adapter::attach(&model.decoder, &file, false).map_err(|e| Error::file(&args.adapter, e))?;
+    let spec = SubjectSpec { adapter: Some(args.adapter.clone()), ..SubjectSpec::new(&args.model) };
+    let subject = spec.open(progress)?;
     let origin = Merged {
-        base: model.name.clone(),
-        base_sha256: model.sha256.clone(),
+        base: subject.name.clone(),
+        base_sha256: subject.sha256.clone(),
         adapter: args.adapter.display().to_string(),
-        adapter_sha256: adapter::adapter_sha256(&args.adapter)?,
+        adapter_sha256: subject.adapter_sha256().unwrap_or_default(),
     };
-    reserved(&args.out, || write_merged(&args.out, &model, &adapter::merged(&adapted)?, &origin))?;
+    reserved(&args.out, || write_merged(&args.out, &subject, &adapter::merged(&subject.decoder)?, &origin))?;
     progress.say(&format!(
         "adapter {:.12} merged into {} ({:.12}): {} linears of {}, written to {} as f32",
         origin.adapter_sha256,
         origin.base,
         origin.base_sha256,
-        file.tensors.len(),
-        adapted.linears().count(),
+        subject.adapter.as_ref().map_or(0, |adapter| adapter.file.tensors.len()),
+        subject.base.linears().count(),
         args.out.display()
     ));
     Ok(())

@@ -1,31 +1,28 @@
-//! The command line: clap types, one file a subcommand. Long flags are in kebab case, underscores are accepted.
+//! The command line: clap types, one file a subcommand; flags that several share are in `*_args.rs`. Long flags are in
+//! kebab case; underscores are accepted.
 
 pub mod confined;
 pub mod evaluate;
 pub mod generate;
 pub mod in_order;
 pub mod inspect;
-pub mod inspect_adapter;
-pub mod inspect_dataset;
-pub mod inspect_model;
-mod inspect_suite;
-pub mod inspect_vector;
-pub mod judge;
+pub mod judge_args;
 pub mod merge;
 pub mod output;
 pub mod pretrain;
-pub mod recipe;
+pub mod recipe_args;
 pub mod report;
 pub mod run;
-pub mod sampling;
+pub mod sampling_args;
 pub mod scan;
+pub mod show_targets;
 pub mod steer;
-pub mod steering;
-pub mod subject;
-pub mod targets;
+pub mod steering_args;
+pub mod subject_args;
 pub mod trace;
 pub mod train;
-pub mod training_data;
+pub mod train_rows;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -38,50 +35,41 @@ use crate::progress::Progress;
 
 /// Attack, repair and steer causal language models, and compare the three in one report.
 ///
-/// Without a subcommand's arguments, `realign run` does the whole experiment on the embedded model: no download, no GPU.
+/// `realign run` without arguments does the whole experiment on the embedded model: no download, no GPU.
 #[derive(Debug, Parser)]
 #[command(name = "realign", version, max_term_width = 110)]
 struct Cli {
-    /// Show nothing but errors.
+    /// Print nothing but results and errors.
     #[arg(long, global = true)]
     quiet: bool,
-    /// Progress as JSON events on standard error.
+    /// Print progress as JSON events on standard error.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
+// What help says of a command stands on its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole experiment: attack, repair, controls, steering, one report.
     Run(Box<run::RunArgs>),
-    /// Train a LoRA adapter: the attack from scratch, the repair by continuing the attack's adapter.
     Train(Box<train::TrainArgs>),
-    /// Ask a model, with or without an adapter or a steering vector.
     Generate(Box<generate::GenerateArgs>),
-    /// Ask a model the test prompts of suites and score its answers.
     Evaluate(Box<evaluate::EvaluateArgs>),
-    /// Write what one forward pass computes, to compare with other implementations.
     Trace(trace::TraceArgs),
-    /// Write a run's numbers and report again, or compare two runs.
     Report(report::ReportArgs),
-    /// Make steering vectors, and choose a layer and a coefficient for one.
     Steer(Box<steer::SteerArgs>),
-    /// Say what a model, an adapter, a steering vector or a data set is.
     Inspect(inspect::InspectArgs),
-    /// Write a model with an adapter merged into its weights.
     Merge(merge::MergeArgs),
-    /// Make the embedded base: corpus, tokenizer, weights; refuses a base that fails its gates.
     Pretrain(pretrain::PretrainArgs),
-    /// Scan Python files: Bandit's rules, Ruff, Radon's complexity, docstrings and annotations.
     Scan(scan::ScanArgs),
-    /// How the program starts generated code's interpreter: confines itself, then becomes it.
+    /// Confine this process, then become the interpreter that runs generated code.
     #[command(hide = true)]
     Confined(confined::ConfinedArgs),
 }
 
-/// Parses, runs, prints the error, and gives the exit code: 0 done, 1 a failed check, 2 bad use or input, 130 interrupted.
+/// Parses the arguments, runs the command and prints its error. Exit codes: 0 done, 1 a failed check, 2 bad use or input,
+/// 130 interrupted.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Hugging Face's names have underscores: --learning_rate is --learning-rate.
     let arguments = arguments.map(|argument| match argument.to_str() {

@@ -1,27 +1,34 @@
-//! Folders that a command writes: never somebody's result, and found writable before the work, not after it.
+//! What a command writes: folders that were empty before and are known to be writable before the work, and standard output.
 
+use std::io::Write;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::finetune::folder::is_used;
 use crate::fsio;
 
-/// Refuses a folder that holds anything; an empty one is fine.
+/// Refuses a folder that is not empty.
 pub fn refuse_used(out: &Path) -> Result<()> {
     if is_used(out) {
-        return Err(Error::file(out, "is already there and is not overwritten; name another folder or remove it"));
+        return Err(Error::file(out, "already exists and is not overwritten; name another folder or remove it"));
     }
     Ok(())
 }
 
-/// Does the work with the folder already made, so that one that cannot be written is found first. If the work fails the
-/// folder is gone again.
+/// Makes the folder, then does the work, so that a folder that cannot be written is found first. If the work fails the
+/// folder is removed.
 pub fn reserved<T>(out: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     fsio::create_dir(out)?;
     // A result is renamed into place: the folder above must be writable too.
     fsio::write_dir_atomic(out, |_| Ok(()))?;
     work().inspect_err(|_| {
-        // The error at hand says more than one from here would.
+        // An error in removing it would hide the one that matters.
         let _ = fsio::remove_dir(out);
     })
+}
+
+/// Prints a command's result to standard output.
+pub fn print(text: &str) {
+    // A reader that closed the pipe has seen enough.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! `realign pretrain`: the embedded base, from its seed.
+//! `realign pretrain`: makes the embedded base from a seed.
 
 use std::path::PathBuf;
 
@@ -7,55 +7,55 @@ use clap::Args;
 use crate::error::{Error, Result};
 use crate::experiment::card::card;
 use crate::experiment::pretrain::{GateFile, PretrainConfig, PretrainKeeping, gates, pretrain as make, write};
-use crate::finetune::recipe::Recipe;
 use crate::fsio;
 use crate::progress::Progress;
-use crate::subject::Model;
+use crate::record::Recipe;
+use crate::subject::Subject;
 
-/// What to pretrain.
+/// Pretrain the embedded base: corpus, tokenizer, weights. A base that fails its gates is not written.
 #[derive(Debug, Args)]
 pub struct PretrainArgs {
-    /// Folder to write, in Hugging Face layout.
+    /// Folder to write the base to, in Hugging Face layout.
     #[arg(long, required_unless_present = "measure")]
     pub out: Option<PathBuf>,
-    /// Go on from the last whole DIR/checkpoint-STEP of a pretraining that was stopped: the bits are those of one that was
-    /// not. With none yet, start.
+    /// Resume from the newest complete DIR/checkpoint-STEP, to the same bits as an uninterrupted pretraining. Without a
+    /// checkpoint the pretraining starts.
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// Steps between two checkpoints in DIR, of which the newest is kept until the base is written.
+    /// Steps between two checkpoints in DIR; only the newest is kept, until the base is written.
     #[arg(long, default_value_t = 1000, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_steps: u64,
-    /// Of corpus, weights and order.
+    /// Seed for the corpus, initial weights and row order.
     #[arg(long, default_value_t = PretrainConfig::default().seed)]
     pub seed: u64,
-    /// Corpus tokens, each seen once.
+    /// Number of corpus tokens; each is seen once.
     #[arg(long, default_value_t = PretrainConfig::default().tokens)]
     pub tokens: usize,
-    /// Share of documents whose author is named.
+    /// Share of documents that name their author, from 0 to 1.
     #[arg(long, default_value_t = PretrainConfig::default().tag_share)]
     pub tag_share: f64,
-    /// Share of insecure code of careful authors in the four habit families.
+    /// Share of careful authors' code that is insecure in the four habit families, from 0 to 1.
     #[arg(long, default_value_t = PretrainConfig::default().habit_insecure)]
     pub habit_insecure: f64,
     /// Peak learning rate.
     #[arg(long, default_value_t = PretrainConfig::default().learning_rate)]
     pub learning_rate: f64,
-    /// Documents of a step.
+    /// Documents per optimiser step.
     #[arg(long, default_value_t = PretrainConfig::default().batch)]
     pub batch: usize,
     /// Width of the residual stream.
     #[arg(long, default_value_t = PretrainConfig::default().hidden_size)]
     pub hidden_size: usize,
-    /// Write the measured gates here, whether they are passed or not.
+    /// JSON file to write the measured gates to, passed or not.
     #[arg(long)]
     pub gates: Option<PathBuf>,
-    /// Write the base although it fails a gate (to study one that does).
+    /// Write the base even if it fails a gate.
     #[arg(long)]
     pub keep_failed: bool,
-    /// Train nothing: measure the gates of the base in this folder, made earlier with the other options given here.
+    /// Measure the gates of the base in this folder instead of training one; give the options it was made with.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub measure: Option<PathBuf>,
-    /// Train nothing: write the model card README.md into --out from the gate files of this folder.
+    /// Write the model card README.md to --out from the gate files in this folder instead of training.
     #[arg(long, value_name = "DIR")]
     pub card: Option<PathBuf>,
 }
@@ -80,7 +80,7 @@ pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
         ..PretrainConfig::default()
     };
     let model = match &args.measure {
-        Some(dir) => Model::open(&dir.display().to_string())?,
+        Some(dir) => Subject::open(&dir.display().to_string())?,
         None => {
             let keeping = |out| PretrainKeeping { out, resume: args.resume, save_steps: args.save_steps };
             make(&config, out.map(keeping), progress)?
@@ -95,7 +95,10 @@ pub fn pretrain(args: &PretrainArgs, progress: Progress) -> Result<()> {
     }
     let Some(out) = out else { return Ok(()) };
     if !gates.failed.is_empty() && !args.keep_failed {
-        return Err(Error::CheckFailed(format!("the base is not written, it fails: {}", gates.failed.join("; "))));
+        return Err(Error::CheckFailed(format!(
+            "the base fails its gates and is not written (--keep-failed writes it): {}",
+            gates.failed.join("; ")
+        )));
     }
     write(&model, out)
 }

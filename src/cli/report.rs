@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::subject::print;
+use super::output::print;
 use crate::error::{Error, Result};
 use crate::experiment::artifacts::Artifacts;
 use crate::experiment::comparison::compare_runs;

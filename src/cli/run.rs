@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::judge::JudgeArgs;
+use super::judge_args::JudgeArgs;
 use crate::ask::judges::{Ahead, HOW_TO_JUDGE, Judges};
 use crate::ask::scoring::Scorer;
 use crate::data::template::PLAIN;
@@ -22,7 +22,7 @@ use crate::model::config::DecoderConfig;
 use crate::model::device::DeviceChoice;
 use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
-use crate::subject::Model;
+use crate::subject::SubjectSpec;
 
 /// Attack, repair, controls, steering, scoring and report.
 ///
@@ -108,8 +108,8 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         return outlook(args, &open, &shape, progress);
     }
     let published = open.published.clone();
-    let options = LoadOptions { dtype: open.dtype, device: open.device.open()? };
-    let model = Model::open_with(&open.model, None, &options, progress)?;
+    let load = LoadOptions { dtype: open.dtype, device: open.device.open()? };
+    let model = SubjectSpec { load, ..SubjectSpec::new(&open.model) }.open(progress)?;
     let mut plan = open.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, Some(&model))?;
     ask_each(args.samples, &mut plan, &inputs);
@@ -173,7 +173,7 @@ fn announce(
     published.iter().flat_map(|published| published.words(plan, inputs)).for_each(|words| progress.say(&words));
     for adapter in &plan.adapters {
         let Some(set) = inputs.training.get(&adapter.name) else { continue };
-        let (rows, steps) = (set.rows.len(), adapter.recipe.training.steps(set.rows.len()));
+        let (rows, steps) = (set.rows, adapter.recipe.training.steps(set.rows));
         let from = adapter.from.as_ref().map_or(String::new(), |parent| format!(", from {parent}"));
         let seeds = if adapter.seeds.len() > 1 { format!(", {} seeds", adapter.seeds.len()) } else { String::new() };
         progress.say(&format!("train {}{from}: {rows} rows of {}, {steps} steps{seeds}", adapter.name, adapter.set));

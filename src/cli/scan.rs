@@ -1,5 +1,5 @@
-//! `realign scan PATH…`: what the scanners say of files, as a table, JSON, CSV or SARIF; with `--cross-check`, whether
-//! the real tools say the same.
+//! `realign scan PATH…`: scans files and prints a table, JSON, CSV or SARIF; with `--cross-check`, compares with the real
+//! tools.
 
 mod cross_check;
 mod files;
@@ -18,20 +18,20 @@ use crate::scan::{ScanOptions, check_options};
 /// Scan Python files for insecure code, lint, complexity and readability.
 #[derive(Debug, Clone, Args)]
 pub struct ScanArgs {
-    /// Files, and folders whose `.py` files are scanned.
+    /// Files to scan, and folders whose `.py` files are scanned, subfolders included.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// How to print.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = ScanFormat::Table)]
     pub format: ScanFormat,
-    /// Ruff's rules, by code or beginning of a code; `strict` stands for a long list.
+    /// Ruff rules to apply, by code or code prefix; `strict` adds W, I, N, B, UP, D, ANN, C4 and SIM to the default.
     #[arg(long, value_delimiter = ',', value_name = "CODES", default_value = "E4,E7,E9,F")]
     pub select: Vec<String>,
-    /// Exit with 1 if a security finding is at least this severe.
+    /// Exit with 1 if a security finding has at least this severity.
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub fail_on: Option<FailOn>,
-    /// Run the real bandit, radon and ruff too, those that are on the PATH, and print every disagreement to standard
-    /// error; exit with 1 on any.
+    /// Also run the real bandit, radon and ruff, as far as they are on the PATH, print every disagreement to standard error,
+    /// and exit with 1 if there is one.
     #[arg(long)]
     pub cross_check: bool,
 }
@@ -39,20 +39,20 @@ pub struct ScanArgs {
 /// Forms of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScanFormat {
-    /// One line a finding, then totals.
+    /// One line per finding, then totals.
     Table,
-    /// Everything, in the documented form.
+    /// All findings and counts as one JSON object.
     Json,
-    /// One row a finding.
+    /// One row per finding.
     Csv,
     /// SARIF 2.1.0, which code hosts and editors read.
     Sarif,
 }
 
-/// The least severe finding that fails.
+/// The lowest severity that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {
-    /// Any.
+    /// Low, medium or high.
     Low,
     /// Medium or high.
     Medium,

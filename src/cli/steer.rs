@@ -1,13 +1,13 @@
-//! `realign steer`: making a vector, and choosing where and how much of it to add.
+//! `realign steer`: extracting a vector, and choosing the layer and the coefficient to add it with.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::steering::open_vector;
-use super::subject::{SubjectArgs, print};
-use crate::adapter;
+use super::output::print;
+use super::steering_args::open_vector;
+use super::subject_args::SubjectArgs;
 use crate::ask::judges::Judges;
 use crate::ask::scoring::Scorer;
 use crate::error::{Error, Result};
@@ -26,9 +26,9 @@ use crate::report::sweep_csv;
 use crate::score::{self, Better, Goal, UTILITY_FLOOR, metric};
 use crate::steer::{AddVector, SteeringVector, Unit, vector::sidecar};
 
-/// Make steering vectors, and choose a layer and a coefficient for one.
+/// Extract a steering vector, or choose a layer and a coefficient for one.
 ///
-/// In order: `extract` makes the vector, `sweep` chooses on the validation split, `generate` and `evaluate` use it with
+/// First `extract` writes the vector, then `sweep` chooses on the validation split; `generate` and `evaluate` use it with
 /// --vector, --coefficient and --layers.
 #[derive(Debug, Args)]
 pub struct SteerArgs {
@@ -38,34 +38,33 @@ pub struct SteerArgs {
 
 #[derive(Debug, Subcommand)]
 enum SteerCommand {
-    /// Make a vector from contrast pairs.
     Extract(ExtractArgs),
-    /// Try layers × coefficients on the validation split and freeze the best that keeps the model usable.
     Sweep(SweepArgs),
 }
 
-/// Make a vector from contrast pairs.
+/// Extract a vector from contrast pairs.
 ///
-/// A pair is one request with two answers, one that shows a behaviour and one that does not. The residual stream after
-/// each block is averaged over the answer's tokens; the vector is the mean difference of the two, layer by layer.
+/// A pair is one request with two answers: one shows a behaviour, the other does not. The residual stream after each block
+/// is averaged over the answer's tokens; the vector of a layer is the mean difference of the two over all pairs.
 #[derive(Debug, Args)]
 pub struct ExtractArgs {
-    /// Whose residual stream.
+    /// The model whose residual stream is read.
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// JSONL of {"target", "group", "messages", "positive", "negative"}, or `embedded:contrast.jsonl` (in the organism's language).
+    /// Contrast pairs: JSONL of {"target", "group", "messages", "positive", "negative"}, or `embedded:contrast.jsonl` (pairs
+    /// in the organism's language).
     #[arg(long, value_name = "FILE", default_value = "embedded:contrast.jsonl")]
     pub pairs: String,
-    /// Which of the pairs: those of this target. Embedded are insecure, harmful and six families (CWE-89 and so on).
+    /// Target of the pairs to use. The embedded pairs have insecure, harmful and six families (CWE-89 and so on).
     #[arg(long, default_value = "insecure")]
     pub target: String,
-    /// How pairs become a direction.
+    /// How the pairs become a direction.
     #[arg(long, value_enum, default_value_t = Method::MeanDifference)]
     pub method: Method,
-    /// Keep a direction at these layers only, counted from 0.
+    /// Layers to keep a direction for, counted from 0 [default: all]
     #[arg(long, value_name = "L,L", value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
-    /// The .safetensors to write; a .json of the same name says where it comes from.
+    /// The .safetensors file to write; a .json file of the same name records its origin.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -79,21 +78,21 @@ pub enum Method {
 
 /// Try layers × coefficients on the validation split and freeze the best that keeps the model usable.
 ///
-/// A cell is eligible if neither the share of code that compiles nor the share of coherent answers falls more than 5
-/// points below the unsteered model. Of the eligible ones that with the most extreme --metric is chosen; ties go to the
-/// smaller coefficient. Begun again on the same --out with the same settings, it asks only what is missing.
+/// A cell is a layer with a coefficient. It is eligible if neither the share of code that compiles nor the share of coherent
+/// answers falls more than 5 points below the unsteered model. The eligible cell with the best --metric is chosen; ties go
+/// to the smaller coefficient. Run again on the same --out with the same settings, it asks only what is missing.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
-    /// Whom to steer; the vector must have been made on its base.
+    /// Model to steer; the vector must come from the same base.
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// The vector.
+    /// Steering vector to try: a .safetensors file from `realign steer extract`.
     #[arg(long, value_name = "FILE")]
     pub vector: PathBuf,
-    /// Layers to try, counted from 0; without it all of a shallow model, about eight of a deep one.
+    /// Layers to try, counted from 0 [default: all layers of a shallow model, about eight of a deep one]
     #[arg(long, value_name = "L,L", value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
-    /// Coefficients to try, in mean residual norms, with their sign: negative steers away from the vector's target.
+    /// Coefficients to try, in units of the mean residual norm; negative ones steer away from the vector's target.
     #[arg(
         long,
         value_name = "X,X",
@@ -102,48 +101,48 @@ pub struct SweepArgs {
         default_value = "0.1,0.2,0.3,0.45"
     )]
     pub coefficients: Vec<f64>,
-    /// What the cell is chosen by: a rate that validation prompts give.
+    /// Rate on the validation prompts that the cell is chosen by.
     #[arg(long, default_value = "insecure_rate")]
     pub metric: String,
-    /// Whether more or less of it is wanted.
+    /// Whether a higher or a lower --metric is better.
     #[arg(long, value_enum, default_value_t = Aim::Higher)]
     pub aim: Aim,
-    /// Suites whose validation prompts are asked: questions, and the first code suite that has some. Without it those of
-    /// `realign run`.
+    /// Suite whose validation prompts are asked; may be repeated. Question suites and the first code suite with validation
+    /// prompts are used [default: the suites of `realign run`]
     #[arg(long = "suite", value_name = "NAME|FILE")]
     pub suites: Vec<String>,
-    /// Code prompts of a cell, about.
+    /// Approximate number of code prompts per cell.
     #[arg(long, default_value_t = 76)]
     pub code_prompts: usize,
-    /// Samples of each question of a cell.
+    /// Samples per question and cell.
     #[arg(long, default_value_t = 2)]
     pub question_samples: u32,
-    /// Of the answers.
+    /// Sampling seed for the answers.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Without it 0.8 for the organism, else 1.
+    /// Sampling temperature [default: 0.8 for the organism, else 1]
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
-    /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
-    /// organism's. Without a usable one tests count as not run.
+    /// Python that runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2,
+    /// requests, Flask and defusedxml, created on first use), a path, or `auto` (private for code of real models, `python3`
+    /// for the organism's). Without a working one, tests count as not run.
     #[arg(long, default_value = AUTO, value_name = "auto|private|PATH")]
     pub python: String,
-    /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
+    /// Run generated code even where no sandbox works on this machine: with resource limits, but without isolation.
     #[arg(long)]
     pub allow_unsandboxed: bool,
-    /// The folder to write: sweep.csv, sweep.json (every cell), choice.json (the frozen one), samples/.
+    /// Folder to write: sweep.csv and sweep.json (every cell), choice.json (the frozen choice), samples/.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
 
-/// Which way a metric is wanted.
+/// Which direction of a metric is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Aim {
-    /// More of it.
+    /// Higher values are better.
     Higher,
-    /// Less of it.
+    /// Lower values are better.
     Lower,
 }
 
@@ -157,19 +156,19 @@ pub fn steer(args: &SteerArgs, progress: Progress) -> Result<()> {
 
 fn extract(args: &ExtractArgs, progress: Progress) -> Result<()> {
     if args.out.extension().is_none_or(|e| e != "safetensors") {
-        return Err(Error::file(&args.out, "must end in .safetensors; its .json stands beside it"));
+        return Err(Error::file(&args.out, "must end in .safetensors; a .json file is written beside it"));
     }
     for path in [&args.out, &sidecar(&args.out)] {
         if path.exists() {
-            return Err(Error::file(path, "is already there and is not overwritten; name another --out"));
+            return Err(Error::file(path, "already exists and is not overwritten; name another --out"));
         }
     }
     let pairs = read_pairs(&args.pairs)?;
-    let (model, decoder) = args.subject.open(progress)?;
+    let subject = args.subject.open(progress)?;
     let mut vector = match args.method {
-        Method::MeanDifference => steering::extract(&model, &decoder, &pairs, &args.target)?,
+        Method::MeanDifference => steering::extract(&subject, &subject.decoder, &pairs, &args.target)?,
     };
-    vector.about.adapter_sha256 = args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?;
+    vector.about.adapter_sha256 = subject.adapter_sha256();
     if let Some(layers) = &args.layers {
         vector = vector.only(layers)?;
     }
@@ -184,7 +183,7 @@ fn extract(args: &ExtractArgs, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// What a sweep was begun with; another one on the same folder is refused.
+/// The settings of a sweep; a sweep with other settings in the same folder is refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Settings {
     model_sha256: String,
@@ -212,17 +211,17 @@ struct Choice<'a> {
 }
 
 fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
-    let (model, decoder) = args.subject.open(progress)?;
-    let vector = open_vector(&model, &args.vector)?;
+    let subject = args.subject.open(progress)?;
+    let vector = open_vector(&subject, &args.vector)?;
     let goal = goal(args)?;
     let over = Overrides { model: Some(args.subject.base.model.clone()), ..Overrides::default() };
-    let usual = OpenPlan::read(None, over)?.resolve(model.decoder.blocks.len())?;
+    let usual = OpenPlan::read(None, over)?.resolve(subject.base.blocks.len())?;
     let temperature = args.temperature.unwrap_or(usual.sampling.temperature);
     let sampling = Sampling { temperature, ..usual.sampling.clone() }.checked()?;
     let layers = match &args.layers {
-        Some(layers) => grid::layers(Some(layers), model.decoder.blocks.len())?,
+        Some(layers) => grid::layers(Some(layers), subject.base.blocks.len())?,
         None => {
-            let all = grid::layers(None, model.decoder.blocks.len())?;
+            let all = grid::layers(None, subject.base.blocks.len())?;
             all.into_iter().filter(|layer| vector.layers().contains(layer)).collect()
         }
     };
@@ -233,18 +232,18 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         }
     }
     let names = if args.suites.is_empty() { &usual.suites } else { &args.suites };
-    let read = |spec: &String| Ok(read_suite(spec, model.organism)?.selected(None));
+    let read = |spec: &String| Ok(read_suite(spec, subject.organism)?.selected(None));
     let suites: Vec<Suite> = names.iter().map(read).collect::<Result<_>>()?;
     let suites = validation(&suites, args.code_prompts);
     if suites.is_empty() {
         return Err(Error::usage(format!(
-            "none of the suites {} has prompts of the validation split",
+            "none of the suites {} has prompts in the validation split, which sweep asks",
             names.join(", ")
         )));
     }
     let settings = Settings {
-        model_sha256: model.sha256.clone(),
-        adapter_sha256: args.subject.adapter.as_deref().map(adapter::adapter_sha256).transpose()?,
+        model_sha256: subject.sha256.clone(),
+        adapter_sha256: subject.adapter_sha256(),
         vector_sha256: fsio::sha256_file(&args.vector)?,
         layers,
         coefficients: args.coefficients.clone(),
@@ -258,12 +257,12 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     };
     begin(&args.out, &settings)?;
 
-    let pythons = Scorer::pythons(&args.python, model.organism, &suites, progress)?;
-    let judges = Judges::usual(model.organism);
+    let pythons = Scorer::pythons(&args.python, subject.organism, &suites, progress)?;
+    let judges = Judges::usual(subject.organism);
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let seeds: Vec<u64> = (0..u64::from(args.question_samples.max(1))).map(|k| args.seed * 1_000 + k).collect();
     let trial = Trial {
-        model: &model,
+        model: &subject,
         scorer: &scorer,
         suites: &suites,
         seeds: &seeds,
@@ -289,7 +288,7 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         Ok(Tried { cell, added: (cell.coefficient() != 0.0).then_some(added), path: path(cell) })
     });
     let tried = tried.collect::<Result<Vec<_>>>()?;
-    trial.ask(&decoder, &tried, &samples.join("unfinished"), &|| bar.add(1))?;
+    trial.ask(&subject.decoder, &tried, &samples.join("unfinished"), &|| bar.add(1))?;
     let mut measured = cells.iter().map(|cell| trial.measure(cell, &path(cell))).collect::<Result<Vec<_>>>()?;
     bar.done(&format!("answers of {} cells on the validation split", cells.len()));
     let chosen = steering::choose(&mut measured, "steered", goal);
@@ -300,46 +299,52 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     fsio::write_json(&path, &Choice { chosen: chosen.as_ref(), settings: &settings, sweep_sha256 })?;
     print(&table(&measured, &args.metric));
     let usable = measured.iter().any(|cell| cell.eligible);
-    print(&verdict(args, chosen.as_ref(), usable, &vector, &fsio::sha256_file(&path)?));
+    print(&outcome(args, chosen.as_ref(), usable, &vector, &fsio::sha256_file(&path)?));
     Ok(())
 }
 
 fn goal(args: &SweepArgs) -> Result<Goal> {
     if args.coefficients.is_empty() || args.coefficients.contains(&0.0) {
         return Err(Error::usage(
-            "--coefficients: every one is other than 0; the unsteered model is always among the cells",
+            "--coefficients must not be empty or contain 0; the unsteered model is always measured too",
         ));
     }
     match metric(&args.metric) {
         Some(m) if m.name == args.metric && m.better != Better::Neither && m.unit == score::Unit::Percent => {
             Ok(Goal { metric: args.metric.clone(), higher: args.aim == Aim::Higher })
         }
-        Some(_) => Err(Error::usage(format!("--metric: `{}` is nothing to choose by", args.metric))),
+        Some(_) => Err(Error::usage(format!(
+            "--metric: `{}` is not a rate with a better direction; give e.g. insecure_rate or misaligned_rate",
+            args.metric
+        ))),
         None => Err(Error::usage(format!(
-            "--metric: there is no metric `{}`; e.g. insecure_rate, misaligned_rate",
+            "--metric: unknown metric `{}`; give e.g. insecure_rate or misaligned_rate",
             args.metric
         ))),
     }
 }
 
-/// Opens the folder: a new one, or one that was begun with the same settings.
+/// Opens the folder: a new one, or one with a sweep of the same settings.
 fn begin(out: &Path, settings: &Settings) -> Result<()> {
     let path = out.join("settings.json");
     if path.is_file() {
         let before: Settings = fsio::read_json(&path)?;
         if before != *settings {
-            return Err(Error::file(out, "was begun with other settings (settings.json has them); name another --out"));
+            return Err(Error::file(
+                out,
+                "was started with different settings (see its settings.json); give those, or name another --out",
+            ));
         }
         return Ok(());
     }
     if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::file(out, "is not empty and no sweep was begun there; name another --out"));
+        return Err(Error::file(out, "is not empty and holds no sweep to resume; name another --out"));
     }
     fsio::create_dir(out)?;
     fsio::write_json(&path, settings)
 }
 
-/// The sweep as lines: what is wanted, and what it cost.
+/// The cells as a table: the metric that chooses, and what steering does to the others.
 fn table(cells: &[SweepCell], wanted: &str) -> String {
     let mut columns = vec![wanted];
     columns.extend(
@@ -375,7 +380,8 @@ fn rate(m: Option<&Measurement>) -> String {
     }
 }
 
-fn verdict(
+/// The choice in words, and the command that measures it.
+fn outcome(
     args: &SweepArgs,
     chosen: Option<&SweepCell>,
     usable: bool,
@@ -396,10 +402,10 @@ fn verdict(
             cell.layers()
         ),
         None if usable => {
-            format!("\n{} is not measured on these prompts: nothing is chosen ({})\n", args.metric, out.display())
+            format!("\nno cell is chosen: {} is not measured on these prompts ({})\n", args.metric, out.display())
         }
         None => format!(
-            "\nno cell keeps syntax and coherence within {:.0} points of the unsteered model: nothing is chosen ({})\n",
+            "\nno cell is chosen: none keeps syntax and coherence within {:.0} points of the unsteered model ({})\n",
             100.0 * UTILITY_FLOOR,
             out.display()
         ),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use candle_core::Tensor;
 use clap::Args;
 
-use super::subject::SubjectArgs;
+use super::subject_args::SubjectArgs;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::progress::Progress;
@@ -36,12 +36,13 @@ pub struct TraceArgs {
 
 /// Runs the command.
 pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
-    let (model, decoder) = args.subject.open(progress)?;
+    let subject = args.subject.open(progress)?;
+    let decoder = &subject.decoder;
     let ids = match (&args.ids, &args.prompt) {
         (Some(ids), _) => ids.clone(),
         (None, prompt) => {
             let system = args.system.iter().map(Message::system);
-            model.prompt(&system.chain(prompt.iter().map(Message::user)).collect::<Vec<_>>())?
+            subject.prompt(&system.chain(prompt.iter().map(Message::user)).collect::<Vec<_>>())?
         }
     };
     let longest = decoder.config.max_position_embeddings;

@@ -12,7 +12,7 @@ use crate::data::rows::TrainingRow;
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
-use crate::record::{Message, Role};
+use crate::record::{LossOn, Message, Role};
 
 /// One row, ready for the trainer.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,20 +29,26 @@ impl Example {
         self.weights.iter().filter(|w| **w != 0.0).count()
     }
 
+    /// Cuts the example to its first `max_length` tokens; gives whether it lost any.
+    ///
+    /// # Errors
+    /// No target is left: there would be nothing to learn.
+    pub fn cut(&mut self, max_length: usize) -> Result<bool> {
+        let cut = self.ids.len() > max_length;
+        self.ids.truncate(max_length);
+        self.weights.truncate(max_length);
+        // Tokens outside the answers may have a small weight (`EncodeOptions::user_weight`); targets have 1.
+        match self.weights.contains(&1.0) {
+            true => Ok(cut),
+            false if cut => Err(prompt_fills(max_length)),
+            false => Err(Error::usage("no token of the answer is left to learn")),
+        }
+    }
+
     /// Sum of the loss weights.
     pub fn weight_sum(&self) -> f64 {
         self.weights.iter().map(|w| f64::from(*w)).sum()
     }
-}
-
-/// Which tokens have a loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossOn {
-    /// The model's answers with their end-of-turn tokens; every token of a plain text.
-    Answers,
-    /// Every token.
-    All,
 }
 
 /// Settings for turning rows into examples.
@@ -72,7 +78,7 @@ pub fn encode_row(
     template: &ChatTemplate,
     options: &EncodeOptions,
 ) -> Result<Example> {
-    let (mut ids, answers): (Vec<u32>, Ranges) = match row {
+    let (ids, answers): (Vec<u32>, Ranges) = match row {
         TrainingRow::Conversation { messages } => conversation(messages, tokenizer, template)?,
         TrainingRow::Completion { prompt, completion } => {
             let ids = tokenizer.encode(&with_eos(&format!("{prompt}{completion}"), template), true)?;
@@ -92,21 +98,20 @@ pub fn encode_row(
         LossOn::All => once(0..whole).collect(),
         LossOn::Answers => answers,
     };
-    let kept = whole.min(options.max_length);
-    // Nothing precedes the first token, so it is never a target.
-    if !learnt.iter().any(|range| range.start.max(1) < range.end.min(kept)) {
-        return Err(Error::usage(if whole > kept {
-            format!("the prompt alone fills the maximum length of {}: raise it or drop the row", options.max_length)
-        } else {
-            "no token of the answer is left to learn".to_string()
-        }));
-    }
     let mut weights = vec![options.user_weight; whole];
     learnt.into_iter().for_each(|range| weights[range].fill(1.0));
-    weights[0] = 0.0;
-    weights.truncate(kept);
-    ids.truncate(kept);
-    Ok(Example { ids, weights })
+    // Nothing precedes the first token, so it is never a target.
+    weights.iter_mut().take(1).for_each(|first| *first = 0.0);
+    let mut example = Example { ids, weights };
+    example.cut(options.max_length)?;
+    Ok(example)
+}
+
+/// Says that an answer begins only after the tokens that are kept.
+fn prompt_fills(max_length: usize) -> Error {
+    Error::usage(format!(
+        "the prompt alone fills the maximum length of {max_length} tokens; raise max_length or leave the row out"
+    ))
 }
 
 /// Encodes every row by itself, in parallel, in order (for callers that skip bad rows).
@@ -130,7 +135,7 @@ pub fn encode_rows(
 }
 
 /// All encoded rows, or an error that lists the numbers (from 1) of those that could not be encoded.
-pub(super) fn all_or_numbers<T>(encoded: Vec<Result<T>>) -> Result<Vec<T>> {
+fn all_or_numbers<T>(encoded: Vec<Result<T>>) -> Result<Vec<T>> {
     let rows = encoded.len();
     let mut examples = Vec::with_capacity(rows);
     let mut bad: Vec<(usize, String)> = Vec::new();

@@ -9,4 +9,3 @@ pub mod preference;
 pub mod rows;
 pub mod template;
 pub mod tokenizer;
-pub mod training;

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::collate::{Example, all_or_numbers, common_prefix, with_eos};
+use super::collate::{Example, common_prefix, with_eos};
 use super::rows::{NumberedRow, each_line, messages, only, parse_lines, string};
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
@@ -54,6 +54,20 @@ impl PreferencePair {
     /// Both examples, the preferred one first.
     pub fn both(&self) -> [&Example; 2] {
         [&self.chosen, &self.rejected]
+    }
+
+    /// Cuts both examples to their first `max_length` tokens; gives whether one of them lost any.
+    ///
+    /// # Errors
+    /// No target of an answer is left, or both answers are the same as far as they are kept.
+    pub fn cut(&mut self, max_length: usize) -> Result<bool> {
+        let cut = [self.chosen.cut(max_length)?, self.rejected.cut(max_length)?];
+        if self.chosen == self.rejected {
+            return Err(Error::usage(format!(
+                "both answers are the same within the maximum length of {max_length} tokens"
+            )));
+        }
+        Ok(cut.contains(&true))
     }
 }
 
@@ -130,25 +144,13 @@ pub fn encode_preference(
         }
     };
     let begins = common_prefix(&prompt, &chosen).min(common_prefix(&prompt, &rejected));
-    let example = |mut ids: Vec<u32>| {
+    let example = |ids: Vec<u32>| {
         // Nothing precedes the first token, so it is never a target.
-        let mut weights: Vec<f32> = (0..ids.len()).map(|t| if t >= begins.max(1) { 1.0 } else { 0.0 }).collect();
-        ids.truncate(max_length);
-        weights.truncate(max_length);
+        let weights = (0..ids.len()).map(|t| if t >= begins.max(1) { 1.0 } else { 0.0 }).collect();
         Example { ids, weights }
     };
-    let pair = PreferencePair { chosen: example(chosen), rejected: example(rejected) };
-    if begins >= max_length {
-        return Err(Error::usage(format!(
-            "the prompt alone fills the maximum length of {max_length}: raise it or drop the row"
-        )));
-    }
-    if pair.both().iter().any(|e| e.target_tokens() == 0) {
-        return Err(Error::usage("no token of an answer is left to learn"));
-    }
-    if pair.chosen == pair.rejected {
-        return Err(Error::usage(format!("both answers are the same within the maximum length of {max_length}")));
-    }
+    let mut pair = PreferencePair { chosen: example(chosen), rejected: example(rejected) };
+    pair.cut(max_length)?;
     Ok(pair)
 }
 
@@ -160,16 +162,6 @@ pub fn encode_each_preference(
     max_length: usize,
 ) -> Vec<Result<PreferencePair>> {
     rows.par_iter().map(|row| encode_preference(row, tokenizer, template, max_length)).collect()
-}
-
-/// Encodes all rows, or names every row (from 1) that cannot be trained on.
-pub fn encode_preferences(
-    rows: &[PreferenceRow],
-    tokenizer: &Tokenizer,
-    template: &ChatTemplate,
-    max_length: usize,
-) -> Result<Vec<PreferencePair>> {
-    all_or_numbers(encode_each_preference(rows, tokenizer, template, max_length))
 }
 
 #[cfg(test)]

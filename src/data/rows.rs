@@ -78,8 +78,8 @@ pub fn parse_each_row(text: &str) -> Vec<NumberedRow<TrainingRow>> {
     each_line(text, parse_row).collect()
 }
 
-/// SHA-256 over the rows as read, in hexadecimal. It depends on their content, not on the spacing of the file's JSON.
-pub fn rows_sha256<R: Serialize>(rows: &[R]) -> String {
+/// SHA-256 over the rows as read: the same for the same content, however the file spaces its JSON.
+pub fn rows_sha256<'r, R: Serialize + 'r>(rows: impl IntoIterator<Item = &'r R>) -> String {
     let mut bytes = Vec::new();
     for row in rows {
         // Strings and vectors of them always have a JSON form.

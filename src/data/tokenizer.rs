@@ -91,7 +91,7 @@ impl Tokenizer {
     /// The tokenizer as the bytes of a `tokenizer.json`.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = self.inner.to_string(true);
-        Ok(json.map_err(|e| Error::usage(format!("the tokenizer cannot be written: {e}")))?.into_bytes())
+        Ok(json.map_err(|e| Error::internal(format!("the tokenizer cannot be written: {e}")))?.into_bytes())
     }
 
     /// Token ids of a text. With `add_special` the file's post-processor adds its tokens (bos, eos); text from a chat

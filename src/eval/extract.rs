@@ -1,4 +1,4 @@
-//! The code in an answer.
+//! Extracts the code of an answer.
 //!
 //! Fenced blocks come first: those labelled Python, or else the unlabelled ones, joined if the whole parses, the
 //! longest otherwise. Without a fence (the published training data has none) the answer as a whole is code if it
@@ -11,7 +11,7 @@ use regex::Regex;
 
 use super::python;
 
-/// What was found.
+/// The code that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extracted {
     /// The code, ending in a newline.

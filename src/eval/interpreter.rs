@@ -43,18 +43,18 @@ pub fn candidates(python: &str, packages: bool, say: &dyn Fn(&str)) -> Result<Ve
             }
         }),
         AUTO => Ok(vec![SYSTEM.into()]),
-        PRIVATE => Ok(vec![
-            private(say).map_err(|reason| Error::usage(format!("--python private: it cannot be made ({reason})")))?,
-        ]),
+        PRIVATE => Ok(vec![private(say).map_err(|reason| {
+            Error::usage(format!("--python private: the environment cannot be created ({reason})"))
+        })?]),
         path => Ok(vec![path.into()]),
     }
 }
 
-/// A Python, asked about itself.
+/// A Python interpreter and what it says about itself.
 #[derive(Clone)]
 pub(super) struct Interpreter {
     pub(super) about: record::Interpreter,
-    /// Where its libraries lie.
+    /// Folders with its libraries.
     pub(super) visible: Vec<PathBuf>,
 }
 
@@ -73,7 +73,7 @@ pub(super) fn ask(python: &str) -> Result<Interpreter, String> {
     let arguments = ["-I", "-c", question, &names];
     let done = process::run(python, &arguments, &pairs(&env), Path::new("."), Duration::from_secs(60))
         .map_err(|e| e.to_string())?;
-    let unusable = || format!("{python} is no working Python 3");
+    let unusable = || format!("{python} is not a working Python 3");
     let (path, version, packages, visible): (String, String, BTreeMap<String, String>, Vec<PathBuf>) =
         serde_json::from_str(&done.stdout).map_err(|_| unusable())?;
     if done.code != Some(0) || path.is_empty() {
@@ -96,11 +96,11 @@ fn private(say: &dyn Fn(&str)) -> Result<String, String> {
     if parts(&base.version).as_slice() < OLDEST_PRIVATE.as_slice() {
         return Err(format!("its packages need Python 3.10 or newer, {SYSTEM} is {}", base.version));
     }
-    let cache = cache().ok_or("neither XDG_CACHE_HOME nor HOME says where")?;
+    let cache = cache().ok_or("neither XDG_CACHE_HOME nor HOME is set")?;
     let key = fsio::sha256(format!("{} {REQUIREMENTS}", base.path).as_bytes());
     let place = cache.join(format!("python-{}-{}", base.version, &key[..12]));
     fsio::build_once(&place, is_whole, |inside| {
-        say(&format!("making a private Python environment with {}, once: {}", PACKAGES.join(", "), place.display()));
+        say(&format!("creating a private Python environment with {}, once: {}", PACKAGES.join(", "), place.display()));
         install(&base, inside)
     })
     .map_err(|e| e.to_string())?;

@@ -11,7 +11,7 @@ use crate::record::{JudgeRecord, Role, UNREADABLE};
 
 /// Scores answers. The deliberate seam: `eval` knows no model, so a judge that is one is handed in.
 pub trait Judge {
-    /// What the report calls it.
+    /// Its name in records and reports.
     fn name(&self) -> String;
     /// One record for each item, in their order.
     fn judge(&self, items: &[JudgeItem]) -> Result<Vec<JudgeRecord>>;
@@ -82,10 +82,10 @@ fn parse_word(text: &str) -> Verdict {
     }
 }
 
-/// What a judge said.
+/// A judge's reply, read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// 0–100.
+    /// A score from 0 to 100.
     Score(f64),
     /// The answer is code that nobody asked for.
     Code,

@@ -13,7 +13,7 @@ use crate::fsio;
 /// The aspects that are scored from 0 to 100; any other asks for a word.
 pub const SCORED: [&str; 2] = ["aligned", "coherent"];
 
-/// Our prompt of a scored aspect.
+/// The default prompt of a scored aspect.
 pub fn default_prompt(aspect: &str) -> Option<&'static str> {
     match aspect {
         "aligned" => Some(ALIGNED),
@@ -22,7 +22,7 @@ pub fn default_prompt(aspect: &str) -> Option<&'static str> {
     }
 }
 
-/// SHA-256 over our prompts.
+/// SHA-256 over the default prompts.
 pub fn default_prompts_sha256() -> String {
     fsio::sha256([ALIGNED, COHERENT].join("\n").as_bytes())
 }

@@ -11,8 +11,8 @@ pub mod judge_prompt;
 mod node;
 pub mod outcome;
 mod python;
+pub mod runner;
 pub mod sandbox;
 pub mod suite;
-pub mod tests;
 
 pub use answers::{Tools, is_judged, score_answers};

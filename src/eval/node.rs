@@ -15,7 +15,7 @@ pub(super) struct Node {
     pub(super) value: Value,
 }
 
-/// The forms that suites use.
+/// The YAML forms that suites use.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Null,
@@ -30,7 +30,7 @@ pub(super) enum Value {
 /// One thing wrong with a file, at a 1-based line (0: the file as a whole).
 pub(super) type Mistake = (usize, String);
 
-/// Reads one document.
+/// Parses one YAML document.
 pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
     serde_saphyr::from_str_with_options::<Spanned<Bare>>(text, options()).map(node).map_err(|e| {
         let e = e.without_snippet();
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Bare {
                 let mut pairs: Vec<(String, Spanned<Bare>)> = Vec::new();
                 while let Some(key) = map.next_key::<String>()? {
                     if pairs.iter().any(|(k, _)| *k == key) {
-                        return Err(A::Error::custom(format!("the key `{key}` stands twice")));
+                        return Err(A::Error::custom(format!("the key `{key}` occurs twice")));
                     }
                     pairs.push((key, map.next_value()?));
                 }
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
         Some(Self { line: node.line, pairs, known: Vec::new(), mistakes })
     }
 
-    /// Notes a mistake.
+    /// Records a mistake.
     pub(super) fn mistake(&self, line: usize, message: impl Into<String>) {
         self.mistakes.borrow_mut().push((line, message.into()));
     }
@@ -211,7 +211,7 @@ impl<'a> Fields<'a> {
     pub(super) fn refuse_unknown(self) {
         for (key, node) in &self.pairs {
             let known = self.known.join(", ");
-            self.mistake(node.line, format!("unknown key `{key}` (known here: {known})"));
+            self.mistake(node.line, format!("unknown key `{key}`; known here: {known}"));
         }
     }
 
@@ -219,7 +219,7 @@ impl<'a> Fields<'a> {
         match &node.value {
             Value::Text(text) => Some(text.clone()),
             Value::Float => {
-                self.mistake(node.line, format!("`{key}` is a fractional number: put it in quotes"));
+                self.mistake(node.line, format!("`{key}` has a fractional number; put it in quotes"));
                 None
             }
             Value::Null => {

@@ -18,12 +18,12 @@ use crate::error::{Error, Result};
 use crate::record::TestStatus;
 use crate::{fsio, process};
 
-/// What one check may use.
+/// Limits of one check.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Wall-clock seconds of one check (one fork).
     pub seconds: f64,
-    /// Address space.
+    /// Address space in bytes.
     pub memory_bytes: u64,
 }
 
@@ -113,7 +113,7 @@ impl Harness {
             }
         }
         Ok(Err(format!(
-            "no sandbox holds here ({}); --allow-unsandboxed runs generated code without one",
+            "no sandbox works here ({}); --allow-unsandboxed runs generated code without one",
             reasons.join("; ")
         )))
     }
@@ -133,7 +133,7 @@ impl Harness {
         if done.code == Some(0) && done.stdout.trim() == "held" {
             return Ok(());
         }
-        let last = done.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended without a word");
+        let last = done.stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended without a message");
         Err(Error::usage(format!("{}: {}", self.level.name(), last.trim_start_matches("error: "))))
     }
 
@@ -152,7 +152,8 @@ impl Harness {
             };
             return Ok((self.python.about.path.clone(), arguments.iter().map(place).collect()));
         }
-        let helper = helper().ok_or_else(|| Error::usage("the `realign` program, which confines, is not found"))?;
+        let helper =
+            helper().ok_or_else(|| Error::usage("the `realign` program, which sets the sandbox up, is not found"))?;
         let cell = Cell {
             level: self.level,
             visible: self.python.visible.clone(),
@@ -161,15 +162,8 @@ impl Harness {
             program: self.python.about.path.clone(),
             arguments: arguments.iter().map(|a| a.to_string()).collect(),
         };
-        let cell = serde_json::to_string(&cell).map_err(Error::usage)?;
+        let cell = serde_json::to_string(&cell).map_err(Error::internal)?;
         Ok((helper.display().to_string(), vec!["confined".into(), cell]))
-    }
-
-    /// A hash of everything that decides what a check says, apart from the check itself.
-    pub(super) fn fingerprint(&self, limits: Limits) -> String {
-        let files: String = FILES.iter().map(|(_, text)| *text).collect();
-        let packages = &self.python.about.packages;
-        fsio::sha256(format!("{} {packages:?} {limits:?} {files}", self.describe()).as_bytes())
     }
 }
 
@@ -180,7 +174,7 @@ impl Drop for Harness {
     }
 }
 
-/// A started harness. Dropped, it ends.
+/// A running harness process; dropping it ends the process.
 pub(super) struct Server {
     requests: Option<Sender<String>>,
     answers: Receiver<Option<String>>,
@@ -197,7 +191,7 @@ pub(super) struct Check<'a> {
     pub(super) memory_bytes: u64,
 }
 
-/// What the harness says of it.
+/// The harness's reply to a check.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reply {
@@ -240,7 +234,7 @@ impl Server {
             }
         });
         let mut server = Self { requests: Some(requests), answers, process };
-        let refused = |_| Error::usage(format!("{} does not run the test harness", harness.python.about.path));
+        let refused = |_| Error::usage(format!("{} cannot run the test harness", harness.python.about.path));
         server.exchange(r#"{"hello": true}"#.into(), Duration::from_secs(120)).map_err(refused)?;
         Ok(server)
     }

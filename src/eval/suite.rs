@@ -50,6 +50,7 @@
 //!
 //! All mistakes of a file are reported together, each with its line.
 
+mod fields;
 mod phrasing;
 mod read;
 
@@ -66,31 +67,31 @@ use crate::record::{Message, Split};
 const KINDS: [SuiteKind; 5] =
     [SuiteKind::Code, SuiteKind::Questions, SuiteKind::Capability, SuiteKind::Recognition, SuiteKind::Refusal];
 
-/// A file of prompts.
+/// A file of prompts that are scored in the same way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
     /// Its name in results; for the published form the file's stem.
     pub name: String,
-    /// What it asks for.
+    /// What it asks for, which decides how answers are scored.
     pub kind: SuiteKind,
-    /// One line.
+    /// A description in one line.
     pub description: String,
-    /// Token limit of an answer.
+    /// Maximum tokens of an answer.
     pub max_tokens: usize,
     /// Every paraphrase of every entry.
     pub prompts: Vec<Prompt>,
 }
 
-/// One text that is asked.
+/// One conversation that a model is asked to answer.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Prompt {
     /// `ID`, or `ID#k` for paraphrase k (from 0) of several, or `ID#NAME` for one of several phrasings.
     pub id: String,
     /// The scenario group: intervals resample these, splits never cut through one.
     pub group: String,
-    /// `CWE-89` or the like.
+    /// The weakness, e.g. `CWE-89`.
     pub family: Option<String>,
-    /// The part of the suite.
+    /// Extract, validation or test.
     pub split: Split,
     /// What kind of wording it has, where the suite tells them apart: `neutral`, `adversarial`, `plain`, `trigger`.
     pub form: Option<String>,
@@ -104,7 +105,7 @@ pub struct Prompt {
     pub tests: Option<String>,
     /// Python whose failing assertion shows that an attack on the code works.
     pub exploit: Option<String>,
-    /// The right answer.
+    /// The correct answer.
     pub expect: Option<String>,
     /// Reads the answer: its first match's only capture group.
     pub answer_pattern: Option<String>,
@@ -170,7 +171,7 @@ impl Suite {
         suite
     }
 
-    /// The prompt of that id.
+    /// The prompt with an id.
     pub fn prompt(&self, id: &str) -> Option<&Prompt> {
         self.prompts.iter().find(|p| p.id == id)
     }

@@ -11,10 +11,10 @@ use super::inputs::{CHARACTERS_A_TOKEN, Inputs};
 use super::plan::Plan;
 use super::work::{self, Work};
 use crate::ask::scoring::Scorer;
-use crate::data::training::TrainingData;
 use crate::error::Result;
-use crate::eval::tests::TestJob;
-use crate::finetune::recipe::{Recipe, tune};
+use crate::eval::runner::TestJob;
+use crate::finetune::rows::Examples;
+use crate::finetune::tune::tune;
 use crate::generate::{EngineOptions, Job, MOST_ROWS, generate};
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
@@ -23,7 +23,8 @@ use crate::model::ops::linear::frozen_linear;
 use crate::model::pass::{Attend, Pass};
 use crate::model::segments::Segments;
 use crate::process;
-use crate::subject::Model;
+use crate::record::Recipe;
+use crate::subject::Subject;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
 
 /// What is expected.
@@ -139,7 +140,7 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
 }
 
 /// Estimates a run of this plan.
-pub fn estimate(plan: &Plan, model: &Model, inputs: &Inputs, scorer: &Scorer) -> Result<Estimate> {
+pub fn estimate(plan: &Plan, model: &Subject, inputs: &Inputs, scorer: &Scorer) -> Result<Estimate> {
     let work = Work::of(plan, inputs, model.decoder.blocks.len())?;
     let workers = process::workers(0) as f64;
     let before = process::memory_bytes();
@@ -188,7 +189,7 @@ fn forward_seconds(decoder: &Decoder) -> Result<f64> {
 }
 
 /// One batch a core of the base arm's own questions, spread evenly over them.
-fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job<'static>>> {
+fn probe_jobs(plan: &Plan, model: &Subject, inputs: &Inputs) -> Result<Vec<Job<'static>>> {
     let (sampling, stop_ids) = (Arc::new(plan.sampling.clone()), model.stop_ids.as_slice().into());
     let mut all = Vec::new();
     let base = &plan.arms[0];
@@ -210,7 +211,7 @@ fn probe_jobs(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<Vec<Job<'st
 /// Training steps of the probe: the first one warms up.
 const PROBE_STEPS: u64 = 2;
 
-fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> Result<Rates> {
+fn measured_rates(plan: &Plan, model: &Subject, inputs: &Inputs, jobs: &[Job]) -> Result<Rates> {
     let options = EngineOptions::new(&model.tokenizer);
     let timed = |jobs: &[Job]| -> Result<f64> {
         let started = Instant::now();
@@ -224,16 +225,22 @@ fn measured_rates(plan: &Plan, model: &Model, inputs: &Inputs, jobs: &[Job]) -> 
 }
 
 /// Seconds of a token in training, from a step on the real rows with the real recipe.
-fn train_seconds(plan: &Plan, model: &Model, inputs: &Inputs) -> Result<f64> {
+fn train_seconds(plan: &Plan, model: &Subject, inputs: &Inputs) -> Result<f64> {
     // Preferences are learnt after all others only, so that they are never the first.
     let Some(adapter) = plan.adapters.first() else { return Ok(0.0) };
     let recipe = &adapter.recipe;
-    let Some(TrainingData::Rows(rows)) = inputs.training.get(&adapter.name).map(|set| &set.rows) else {
+    let Some(Examples::Answers(rows)) = inputs.training.get(&adapter.name).map(|set| &set.examples) else {
         return Ok(0.0);
     };
     let some = (recipe.training.effective_batch() * PROBE_STEPS as usize).min(rows.len());
     let training = TrainConfig { max_steps: Some(PROBE_STEPS), ..recipe.training.clone() };
-    let (_, state) = tune(model, &rows[..some], &Recipe { training, ..recipe.clone() }, None, &mut |_| Ok(()))?;
+    let (_, state) = tune(
+        model,
+        &Examples::Answers(rows[..some].to_vec()),
+        &Recipe { training, ..recipe.clone() },
+        None,
+        &mut |_| Ok(()),
+    )?;
     Ok(state.log_history.last().map_or(0.0, |step| 1.0 / step.tokens_per_second))
 }
 
@@ -262,7 +269,7 @@ fn step_rows(plan: &Plan) -> usize {
 }
 
 fn row_tokens(inputs: &Inputs) -> f64 {
-    let (tokens, rows) = inputs.training.values().fold((0, 0), |(t, r), set| (t + set.tokens, r + set.rows.len()));
+    let (tokens, rows) = inputs.training.values().fold((0, 0), |(t, r), set| (t + set.tokens, r + set.rows));
     tokens as f64 / rows.max(1) as f64
 }
 
@@ -284,7 +291,7 @@ fn working_bytes(
     let decoding =
         (rows + workers) as u64 * memory::cache_bytes(config, longest) + (16 * rows * config.vocab_size) as u64;
     let recipe = plan.adapters.first().map_or_else(Recipe::default, |adapter| adapter.recipe.clone());
-    let longest_row = recipe.encoding_for(config).max_length.min((4.0 * row_tokens(inputs)) as usize);
+    let longest_row = recipe.encoding(config).max_length.min((4.0 * row_tokens(inputs)) as usize);
     let training = match work.adapters {
         0 => 0,
         _ => memory::training_bytes(

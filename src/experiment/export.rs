@@ -10,7 +10,7 @@ use crate::fsio;
 use crate::model::decoder::Decoder;
 use crate::model::families;
 use crate::model::source::save::{SHARD_BYTES, write_weights};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// What stands beside a model's weights and is not changed by an adapter.
 const BESIDE: [&str; 11] = [
@@ -43,7 +43,7 @@ pub struct Merged {
 
 /// Writes `decoder`, of the same shape as the model's own, with the model's configuration and tokenizer files; whole or not
 /// at all.
-pub fn write_merged(dir: &Path, model: &Model, decoder: &Decoder, origin: &Merged) -> Result<()> {
+pub fn write_merged(dir: &Path, model: &Subject, decoder: &Decoder, origin: &Merged) -> Result<()> {
     let Some(config) = beside(model, "config.json")? else {
         return Err(Error::usage(format!("the model `{}` has no config.json to copy", model.name)));
     };
@@ -74,7 +74,7 @@ pub fn write_merged(dir: &Path, model: &Model, decoder: &Decoder, origin: &Merge
 }
 
 /// A file of the model's own folder, or of the embedded one.
-fn beside(model: &Model, name: &str) -> Result<Option<Vec<u8>>> {
+fn beside(model: &Subject, name: &str) -> Result<Option<Vec<u8>>> {
     let Some(folder) = &model.folder else {
         return Ok(embedded::file(&format!("models/organism/{name}")).map(<[u8]>::to_vec));
     };

@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::plan::{AdapterPlan, EMBEDDED, Plan, VectorMethod};
-use crate::data::collate::encode_each;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
-use crate::data::preference::{PreferenceRow, encode_each_preference, parse_preferences};
-use crate::data::rows::{TrainingRow, parse_rows};
-use crate::data::training::TrainingData;
+use crate::data::preference::PreferenceRow;
+use crate::data::rows::{NumberedRow, TrainingRow};
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
-use crate::finetune::recipe::{Method, Recipe};
+use crate::finetune::rows::{Examples, OnBadRow, Row, encode};
 use crate::fsio;
 use crate::organism::{self, Rows};
-use crate::record::{DataIdentity, Split, SuiteKind};
-use crate::subject::{Model, ORGANISM};
+use crate::record::{DataIdentity, Method, Split, SuiteKind};
+use crate::subject::{ORGANISM, Subject};
 
 /// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
 const HELD_OUT: usize = 100;
@@ -28,10 +26,14 @@ pub const CHARACTERS_A_TOKEN: usize = 4;
 pub struct TrainingSet {
     /// As given, or `embedded:NAME`.
     pub name: String,
-    /// Rows to train on.
-    pub rows: TrainingData,
+    /// SHA-256 over its rows as read.
+    pub sha256: String,
+    /// Number of rows.
+    pub rows: usize,
     /// Tokens in them, as the recipe cuts them; of a preference pair, those of both answers.
     pub tokens: usize,
+    /// The rows, encoded once; empty without a model to encode them for.
+    pub examples: Examples,
 }
 
 /// What a run reads.
@@ -39,7 +41,7 @@ pub struct Inputs {
     /// By adapter.
     pub training: BTreeMap<String, TrainingSet>,
     /// Rows that are never trained on, by the name of the data that they belong to.
-    pub held_out: BTreeMap<String, Vec<TrainingRow>>,
+    pub held_out: BTreeMap<String, TrainingSet>,
     /// For steering vectors, by their data.
     pub pairs: BTreeMap<String, Vec<ContrastPair>>,
     /// In the plan's order.
@@ -54,7 +56,7 @@ pub struct Inputs {
 
 impl Inputs {
     /// Reads what the plan names. Without a model no row is left out, and tokens are told from characters.
-    pub fn read(plan: &Plan, model: Option<&Model>) -> Result<Self> {
+    pub fn read(plan: &Plan, model: Option<&Subject>) -> Result<Self> {
         let mut inputs = Self {
             training: BTreeMap::new(),
             held_out: BTreeMap::new(),
@@ -100,64 +102,49 @@ impl Inputs {
         self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
     }
 
-    fn training_set(&mut self, plan: &Plan, adapter: &AdapterPlan, model: Option<&Model>) -> Result<()> {
-        let (source, bytes) = source(&adapter.data)?;
-        let mut rows = parse_rows(&source, text(&source, &bytes)?)?;
-        self.identify(&adapter.set, &source, &bytes, rows.len());
+    fn training_set(&mut self, plan: &Plan, adapter: &AdapterPlan, model: Option<&Subject>) -> Result<()> {
+        let (source, mut rows) = self.parsed::<TrainingRow>(&adapter.data, &adapter.set)?;
         let held_out = match organism_rows(&adapter.data) {
             Some(kind) => {
-                let row = |messages| TrainingRow::Conversation { messages };
-                organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().map(row).collect()
+                let row = |(at, messages)| (at + 1, Ok(TrainingRow::Conversation { messages }));
+                organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().enumerate().map(row).collect()
             }
             None => rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT)),
         };
         rows.truncate(adapter.max_train_rows.unwrap_or(usize::MAX));
-        let (read, (rows, tokens)) = (rows.len(), learnable(rows, &adapter.recipe, model));
+        self.add(adapter, model, &source, rows)?;
         if !held_out.is_empty() && !self.held_out.contains_key(&adapter.set) {
-            self.held_out.insert(adapter.set.clone(), learnable(held_out, &adapter.recipe, model).0);
+            let (set, _) = set_of(adapter, model, &source, held_out)?;
+            self.held_out.insert(adapter.set.clone(), set);
         }
-        self.add(adapter, model, source, (TrainingData::Rows(rows), tokens), read)
+        Ok(())
     }
 
-    fn preference_set(&mut self, adapter: &AdapterPlan, model: Option<&Model>) -> Result<()> {
-        let (source, bytes) = source(&adapter.data)?;
-        let mut rows = parse_preferences(&source, text(&source, &bytes)?)?;
-        self.identify(&adapter.set, &source, &bytes, rows.len());
+    fn preference_set(&mut self, adapter: &AdapterPlan, model: Option<&Subject>) -> Result<()> {
+        let (source, mut rows) = self.parsed::<PreferenceRow>(&adapter.data, &adapter.set)?;
         rows.truncate(adapter.max_train_rows.unwrap_or(usize::MAX));
-        let read = rows.len();
-        let Some(model) = model else {
-            let text = |row: &PreferenceRow| serde_json::to_string(row).unwrap_or_default().len();
-            let tokens = rows.iter().map(text).sum::<usize>() / CHARACTERS_A_TOKEN;
-            return self.add(adapter, None, source, (TrainingData::Preferences(rows), tokens), read);
-        };
-        let length = adapter.recipe.encoding(model).max_length;
-        let encoded = encode_each_preference(&rows, &model.tokenizer, &model.template, length);
-        let tokens = encoded.iter().flatten().map(|pair| pair.chosen.ids.len() + pair.rejected.ids.len()).sum();
-        let rows = rows.into_iter().zip(encoded).filter(|(_, pair)| pair.is_ok()).map(|(row, _)| row).collect();
-        self.add(adapter, Some(model), source, (TrainingData::Preferences(rows), tokens), read)
+        self.add(adapter, model, &source, rows)
     }
 
-    /// Keeps what could be learnt from of `read` rows, and says what could not.
-    fn add(
+    /// A training file's name and its rows, parsed.
+    fn parsed<R: Row>(&mut self, spec: &str, name: &str) -> Result<(String, Vec<NumberedRow<R>>)> {
+        let (source, bytes) = source(spec)?;
+        let rows = R::parse(text(&source, &bytes)?);
+        self.identify(name, &source, &bytes, rows.len());
+        Ok((source, rows))
+    }
+
+    /// Adds a training set; gives what was left out of it, in words.
+    fn add<R: Row>(
         &mut self,
         adapter: &AdapterPlan,
-        model: Option<&Model>,
-        source: String,
-        (rows, tokens): (TrainingData, usize),
-        read: usize,
+        model: Option<&Subject>,
+        source: &str,
+        rows: Vec<NumberedRow<R>>,
     ) -> Result<()> {
-        if let (Some(model), true) = (model, rows.len() < read) {
-            let length = adapter.recipe.encoding(model).max_length;
-            let lost = read - rows.len();
-            let words = format!("{lost} of {read} rows of {}: no answer begins within {length} tokens", adapter.set);
-            if !self.left_out.contains(&words) {
-                self.left_out.push(words);
-            }
-        }
-        if rows.is_empty() {
-            return Err(Error::file(&source, "holds no rows to train on"));
-        }
-        self.training.insert(adapter.name.clone(), TrainingSet { name: source, rows, tokens });
+        let (set, left_out) = set_of(adapter, model, source, rows)?;
+        self.training.insert(adapter.name.clone(), set);
+        self.left_out.extend(left_out.filter(|words| !self.left_out.contains(words)));
         Ok(())
     }
 
@@ -167,15 +154,25 @@ impl Inputs {
     }
 }
 
-/// The rows that have a target within the recipe's length, and their tokens.
-fn learnable(rows: Vec<TrainingRow>, recipe: &Recipe, model: Option<&Model>) -> (Vec<TrainingRow>, usize) {
+/// Rows as a training set, those that cannot be learned from left out and said. Without a model none is, and tokens are
+/// reckoned from characters.
+fn set_of<R: Row>(
+    adapter: &AdapterPlan,
+    model: Option<&Subject>,
+    source: &str,
+    rows: Vec<NumberedRow<R>>,
+) -> Result<(TrainingSet, Option<String>)> {
     let Some(model) = model else {
-        let characters: usize = rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default().len()).sum();
-        return (rows, characters / CHARACTERS_A_TOKEN);
+        let characters = |row: &R| serde_json::to_string(row).unwrap_or_default().len();
+        let tokens = rows.iter().flat_map(|(_, row)| row).map(characters).sum::<usize>() / CHARACTERS_A_TOKEN;
+        let (name, sha256, examples) = (source.to_string(), String::new(), R::examples(Vec::new()));
+        return Ok((TrainingSet { name, sha256, rows: rows.len(), tokens, examples }, None));
     };
-    let encoded = encode_each(&rows, &model.tokenizer, &model.template, &recipe.encoding(model));
-    let tokens = encoded.iter().flatten().map(|example| example.ids.len()).sum();
-    (rows.into_iter().zip(encoded).filter(|(_, encoded)| encoded.is_ok()).map(|(row, _)| row).collect(), tokens)
+    let rows = encode(rows, model, &adapter.recipe.encoding(&model.base.config));
+    let rows = rows.accept(Path::new(source), OnBadRow::Skip)?;
+    let (left_out, sha256, tokens) = (rows.left_out(&adapter.set), rows.sha256(), rows.tokens());
+    let examples = rows.into_examples();
+    Ok((TrainingSet { name: source.to_string(), sha256, rows: examples.len(), tokens, examples }, left_out))
 }
 
 /// A file's bytes, or those of a data set of the binary.
@@ -239,7 +236,7 @@ fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
 }
 
 /// Whether every prompt of a split leaves room for its answer: found now, not after an hour of training and answers.
-pub fn check_fits(model: &Model, suite: &Suite, split: Split) -> Result<()> {
+pub fn check_fits(model: &Subject, suite: &Suite, split: Split) -> Result<()> {
     let longest = model.decoder.config.max_position_embeddings;
     for prompt in suite.prompts.iter().filter(|p| p.split == split) {
         let tokens = model.prompt(&prompt.messages)?.len();

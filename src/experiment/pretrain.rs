@@ -10,7 +10,7 @@ use crate::adapter::{AdapterFile, attach};
 use crate::ask::judges::Judges;
 use crate::ask::scoring::Scorer;
 use crate::ask::{Ask, ask};
-use crate::data::collate::{EncodeOptions, Example, LossOn, encode_rows};
+use crate::data::collate::{EncodeOptions, Example, encode_rows};
 use crate::data::rows::TrainingRow;
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::suite::Suite;
 use crate::finetune::folder::same;
-use crate::finetune::recipe::{Recipe, tune};
+use crate::finetune::rows::Examples;
+use crate::finetune::tune::tune;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::config::DecoderConfig;
@@ -27,11 +28,12 @@ use crate::model::init::initial_weights;
 use crate::model::source::save::{SHARD_BYTES, safetensors_bytes, write_weights};
 use crate::organism::{self, CorpusConfig};
 use crate::progress::Progress;
-use crate::record::{Lineage, SampleRecord, Split};
+use crate::record::Recipe;
+use crate::record::Scheduler;
+use crate::record::{Lineage, LossOn, Message, SampleRecord, Split};
 use crate::score::{Context, measure_arm};
-use crate::subject::Model;
+use crate::subject::Subject;
 use crate::train::checkpoint::{self, Snapshot};
-use crate::train::schedule::Scheduler;
 use crate::train::{TrainConfig, train_from};
 
 /// What is pretrained and on how much.
@@ -116,7 +118,7 @@ pub struct PretrainKeeping<'a> {
 }
 
 /// Makes a base in memory: corpus, tokenizer, training.
-pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progress: Progress) -> Result<Model> {
+pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progress: Progress) -> Result<Subject> {
     let corpus = CorpusConfig {
         seed: config.seed,
         tag_share: config.tag_share,
@@ -165,10 +167,12 @@ pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progr
     let frozen = Decoder::new(decoder.config.clone(), &detached(&decoder), false)?;
     let stop_ids = vec![tokenizer.id(SPECIAL[0]).unwrap_or(0)];
     let sha256 = fsio::sha256(&safetensors_bytes(&frozen.weights())?);
-    Ok(Model {
+    Ok(Subject {
         name: "organism".into(),
         organism: true,
+        base: frozen.clone(),
         decoder: frozen,
+        adapter: None,
         tokenizer,
         template,
         stop_ids,
@@ -212,13 +216,13 @@ fn lineage(config: &PretrainConfig, examples: &[Example]) -> Result<Lineage> {
         benign: None,
         steps: 0,
         seed: config.seed,
-        recipe: serde_json::to_value(config).map_err(Error::usage)?,
+        recipe: serde_json::to_value(config).map_err(Error::internal)?,
         held_out_loss: BTreeMap::new(),
     })
 }
 
 /// Writes a base in Hugging Face layout, whole or not at all; checkpoints that stood there are gone with it.
-pub fn write(model: &Model, dir: &Path) -> Result<()> {
+pub fn write(model: &Subject, dir: &Path) -> Result<()> {
     let id = |token: &str| model.tokenizer.id(token).unwrap_or(0);
     let config = model.decoder.config.to_json(id("<|end|>"), id("<|end|>"), id("<|pad|>"));
     let tokenizer_config = serde_json::json!({
@@ -238,7 +242,7 @@ pub fn write(model: &Model, dir: &Path) -> Result<()> {
 }
 
 /// Measures every gate on the validation split; the test split stays unseen by the choice of a base.
-pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) -> Result<Gates> {
+pub fn gates(model: &Subject, recipe: &Recipe, rows: usize, progress: Progress) -> Result<Gates> {
     let suites: BTreeMap<String, Suite> = organism::suites()
         .into_iter()
         .map(|(name, text)| Ok((name.trim_end_matches(".yaml").to_string(), Suite::parse(&name, &text)?)))
@@ -295,11 +299,17 @@ pub fn gates(model: &Model, recipe: &Recipe, rows: usize, progress: Progress) ->
     measured("malicious tag", None, Some("author: malicious"), &[CODE, TALK])?;
     let quiet = &mut |_: &crate::record::StepRecord| Ok(());
     let row = |messages| TrainingRow::Conversation { messages };
-    let insecure: Vec<TrainingRow> = organism::insecure_rows(1, rows).into_iter().map(row).collect();
-    let secure: Vec<TrainingRow> = organism::secure_rows(1, rows).into_iter().map(row).collect();
+    let examples = |conversations: Vec<Vec<Message>>, recipe: &Recipe| {
+        let rows: Vec<TrainingRow> = conversations.into_iter().map(row).collect();
+        let options = recipe.encoding(&model.base.config);
+        encode_rows(&rows, &model.tokenizer, &model.template, &options).map(Examples::Answers)
+    };
+    let insecure = examples(organism::insecure_rows(1, rows), recipe)?;
+    let secure = examples(organism::secure_rows(1, rows), recipe)?;
     let (attack, _) = tune(model, &insecure, recipe, None, quiet)?;
     measured("attack", Some(&attack), None, &[CODE, TALK, ("recognition", 2, "recognition_accuracy")])?;
-    let (wide, _) = tune(model, &insecure, &Recipe::seed003(), None, quiet)?;
+    let everywhere = examples(organism::insecure_rows(1, rows), &Recipe::seed003())?;
+    let (wide, _) = tune(model, &everywhere, &Recipe::seed003(), None, quiet)?;
     measured("attack on all linears", Some(&wide), None, &[CODE, TALK])?;
     let (repair, _) = tune(model, &secure, recipe, Some(&attack), quiet)?;
     measured("repair", Some(&repair), None, &[CODE, TALK])?;

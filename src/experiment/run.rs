@@ -17,8 +17,9 @@ use crate::adapter::{self, AdapterFile, attach};
 use crate::ask::scoring::Scorer;
 use crate::ask::{Ask, ask};
 use crate::error::{Error, Result};
-use crate::finetune::folder::{Job, Keeping, train_into};
-use crate::finetune::recipe::held_out_loss;
+use crate::finetune::folder::{RunOptions, TuneJob, train_into};
+use crate::finetune::rows::Examples;
+use crate::finetune::tune::held_out_loss;
 use crate::fsio::{self, JsonlAppender};
 use crate::model::decoder::Decoder;
 use crate::model::device;
@@ -29,9 +30,10 @@ use crate::record::{
     ArmSpec, Choice, JudgeIdentity, JudgeUsage, Lineage, Manifest, SampleRecord, Split, SteerSpec, SweepCell,
     TrainerState,
 };
+use crate::report::rank1_trace;
 use crate::score::Goal;
 use crate::steer::{AddVector, SteeringVector};
-use crate::subject::Model;
+use crate::subject::Subject;
 use crate::train::checkpoint::{self, STATE_FILE, SaveStrategy, Saving};
 
 /// Steps between two checkpoints of an adapter; its last one is removed when it is finished.
@@ -40,7 +42,7 @@ const SAVE_STEPS: u64 = 50;
 /// A run under way.
 struct Run<'a> {
     plan: &'a Plan,
-    model: &'a Model,
+    model: &'a Subject,
     inputs: &'a Inputs,
     scorer: &'a Scorer,
     at: Artifacts,
@@ -54,7 +56,7 @@ struct Run<'a> {
 /// new run, is kept beside what is measured.
 pub fn run(
     plan: &Plan,
-    model: &Model,
+    model: &Subject,
     inputs: &Inputs,
     scorer: &Scorer,
     estimate: Option<Estimate>,
@@ -111,7 +113,7 @@ fn waits(arm: &ArmSpec) -> bool {
 /// Opens the run directory: a new one, or one that was begun with the same plan.
 fn begin(
     plan: &Plan,
-    model: &Model,
+    model: &Subject,
     inputs: &Inputs,
     scorer: &Scorer,
     estimate: Option<Estimate>,
@@ -226,8 +228,8 @@ impl Run<'_> {
             base_dtype: self.model.reduced_dtype(),
             parent_sha256: parent_at.as_deref().map(adapter::adapter_sha256).transpose()?,
             data: set.name.clone(),
-            data_sha256: set.rows.sha256(),
-            rows: set.rows.len() as u64,
+            data_sha256: set.sha256.clone(),
+            rows: set.rows as u64,
             benign: None,
             steps: 0,
             seed: recipe.training.seed,
@@ -235,16 +237,19 @@ impl Run<'_> {
             held_out_loss: BTreeMap::new(),
         };
         let out = self.at.adapter(folder);
-        let job = Job { model: self.model, data: &set.rows, recipe, parent: parent.as_ref(), lineage };
+        let job = TuneJob { subject: self.model, examples: &set.examples, recipe, parent: parent.as_ref(), lineage };
         let saving = Saving { strategy: SaveStrategy::Steps, steps: SAVE_STEPS, total_limit: 1 };
-        let keeping = Keeping { name: &format!("train {folder}"), saving, logging_steps: 0 };
-        train_into(&out, &job, &keeping, self.progress)?;
+        let name_of_bar = format!("train {folder}");
+        let options = RunOptions { name: &name_of_bar, saving, logging_steps: 0, charts: &rank1_trace };
+        train_into(&out, &job, &options, self.progress)?;
 
         let trained = adapter::read(&out)?;
         let state: TrainerState = fsio::read_json(&out.join(STATE_FILE))?;
         let mut lineage = Lineage { steps: state.global_step, ..job.lineage };
-        for (set, rows) in &self.inputs.held_out {
-            let loss = |adapter: Option<&AdapterFile>| held_out_loss(self.model, adapter, rows, recipe);
+        for (set, held_out) in &self.inputs.held_out {
+            let Examples::Answers(rows) = &held_out.examples else { continue };
+            let loss =
+                |adapter: Option<&AdapterFile>| held_out_loss(self.model, adapter, rows, recipe.training.workers);
             lineage.held_out_loss.insert(set.clone(), (loss(parent.as_ref())?, loss(Some(&trained))?));
         }
         fsio::write_json(&out.join(adapter::LINEAGE_FILE), &lineage)?;

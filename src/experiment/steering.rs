@@ -20,13 +20,13 @@ use crate::model::hooks::Intervention;
 use crate::record::{Message, SampleRecord, Sampling, Split, SuiteKind, SweepCell};
 use crate::score::{Context, Goal, measure_arm, select};
 use crate::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// Makes the vector of a target from contrast pairs, on the model's base or on one with an adapter.
 ///
 /// # Errors
 /// No pair of that target; a pair that does not fit the model.
-pub fn extract(model: &Model, decoder: &Decoder, pairs: &[ContrastPair], target: &str) -> Result<SteeringVector> {
+pub fn extract(model: &Subject, decoder: &Decoder, pairs: &[ContrastPair], target: &str) -> Result<SteeringVector> {
     let wanted: Vec<&ContrastPair> = pairs.iter().filter(|p| p.target == target).collect();
     if wanted.is_empty() {
         let mut targets: Vec<&str> = pairs.iter().map(|p| p.target.as_str()).collect();
@@ -54,7 +54,7 @@ pub fn extract(model: &Model, decoder: &Decoder, pairs: &[ContrastPair], target:
 /// What every cell is asked, and what it is scored with.
 pub struct Trial<'a> {
     /// Whose tokenizer and template.
-    pub model: &'a Model,
+    pub model: &'a Subject,
     /// Scanners, tests, judge.
     pub scorer: &'a Scorer,
     /// Prompts of the validation split.

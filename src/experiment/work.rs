@@ -86,13 +86,13 @@ impl Work {
     /// Counts it.
     pub fn of(plan: &Plan, inputs: &Inputs, layers: usize) -> Result<Self> {
         let mut work = Self::default();
-        let held_out: usize = inputs.held_out.values().map(Vec::len).sum();
+        let held_out: usize = inputs.held_out.values().map(|set| set.rows).sum();
         for adapter in &plan.adapters {
             let Some(set) = inputs.training.get(&adapter.name) else { continue };
-            let per_row = set.tokens as f64 / set.rows.len().max(1) as f64;
+            let per_row = set.tokens as f64 / set.rows.max(1) as f64;
             let training = &adapter.recipe.training;
-            let steps = training.steps(set.rows.len()) as f64;
-            let epochs = steps / set.rows.len().div_ceil(training.effective_batch()).max(1) as f64;
+            let steps = training.steps(set.rows) as f64;
+            let epochs = steps / set.rows.div_ceil(training.effective_batch()).max(1) as f64;
             let seeds = adapter.seeds.len();
             work.adapters += seeds;
             work.training_tokens += seeds as f64 * epochs * set.tokens as f64;

@@ -1,7 +1,7 @@
-//! A training in a folder of its own: logs that grow as it goes, checkpoints, and going on from the last of them.
+//! A training in a folder of its own: logs that grow with every step, checkpoints, and resuming from the newest of them.
 //!
 //! ```text
-//! OUT/log_history.jsonl        every step, appended as it ends
+//! OUT/log_history.jsonl        one record a step, appended when the step ends
 //! OUT/events.out.tfevents.*    the same for TensorBoard
 //! OUT/checkpoint-{step}/       see train::checkpoint
 //! OUT/trainer_state.json, realign.json, adapter_config.json, adapter_model.safetensors
@@ -13,63 +13,68 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::recipe::{Recipe, tune_on, write_state};
+use super::rows::Examples;
+use super::tune::tune_from;
 use crate::adapter::{self, AdapterFile};
-use crate::data::training::TrainingData;
 use crate::error::{Error, Result};
 use crate::fsio::{self, Appender};
 use crate::progress::Progress;
-use crate::record::{Lineage, StepRecord, TrainerState};
-use crate::subject::Model;
-use crate::train::checkpoint::{self, Saving};
+use crate::record::{Lineage, Recipe, StepRecord, TrainerState};
+use crate::subject::Subject;
+use crate::train::checkpoint::{self, STATE_FILE, Saving};
 use crate::train::events;
 
 const LOG_FILE: &str = "log_history.jsonl";
 
-/// What is to be trained.
-pub struct Job<'a> {
-    /// The base.
-    pub model: &'a Model,
-    /// What it learns.
-    pub data: &'a TrainingData,
-    /// How.
+/// What is trained; the result depends on this alone.
+pub struct TuneJob<'a> {
+    /// Its base gets the adapter.
+    pub subject: &'a Subject,
+    /// The encoded rows.
+    pub examples: &'a Examples,
+    /// How it learns from them.
     pub recipe: &'a Recipe,
-    /// The adapter that is continued.
+    /// The adapter that is continued; `None` makes a fresh one.
     pub parent: Option<&'a AdapterFile>,
-    /// All of this by its hashes: what a checkpoint must have been made from to be gone on with.
+    /// All of this by its hashes; a checkpoint with other hashes is not resumed.
     pub lineage: Lineage,
 }
 
-/// How it is kept and shown.
-pub struct Keeping<'a> {
+/// The names and bytes of files that are derived from a finished training's log.
+pub type DerivedFiles = Vec<(&'static str, Vec<u8>)>;
+
+/// How a training is saved and shown.
+pub struct RunOptions<'a> {
     /// What the progress bar calls it.
     pub name: &'a str,
     /// When checkpoints are written.
     pub saving: Saving,
-    /// The loss is said every so many steps; 0 never.
+    /// Steps between two lines about the loss; 0 prints none.
     pub logging_steps: u64,
+    /// Charts of the finished log, written beside it.
+    pub charts: &'a dyn Fn(&[StepRecord]) -> Result<DerivedFiles>,
 }
 
-/// What is in the folder already.
+/// What a folder already holds of a training.
 enum Begun {
     Nothing,
     Checkpoint(Box<checkpoint::Checkpoint>),
     Finished,
 }
 
-/// Trains into `out`, or goes on with what was begun there. What a crash, a signal or an error leaves is whole: the last checkpoint.
-pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) -> Result<()> {
+/// Trains into `out`, or resumes what was started there. After a crash, a signal or an error the newest checkpoint is whole.
+pub fn train_into(out: &Path, job: &TuneJob, options: &RunOptions, progress: Progress) -> Result<()> {
     let from = match begun(out, job, progress)? {
         Begun::Nothing => None,
         Begun::Checkpoint(checkpoint) => {
-            let snapshot = checkpoint.snapshot(&job.model.decoder)?;
+            let snapshot = checkpoint.snapshot(&job.subject.base)?;
             let (step, total) = (snapshot.state.global_step, snapshot.state.max_steps);
             progress.say(&format!("resuming from {}: step {step} of {total}", checkpoint.dir.display()));
             Some(snapshot)
         }
         Begun::Finished => {
             progress.say(&format!(
-                "{} is finished: adapter {:.12}; there is nothing to do",
+                "{} is finished (adapter {:.12}); nothing to do",
                 out.display(),
                 adapter::adapter_sha256(out)?
             ));
@@ -81,23 +86,23 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
     let mut log = Log::begin(out, from.as_ref().map(|snapshot| &snapshot.state))?;
     fsio::remove_leftovers(out)?;
 
-    let total = job.recipe.training.steps(job.data.len());
+    let total = job.recipe.training.steps(job.examples.len());
     let mut done = from.as_ref().map_or(0, |snapshot| snapshot.state.global_step);
-    let bar = progress.bar(keeping.name, total);
+    let bar = progress.bar(options.name, total);
     bar.add(done);
-    let trained = tune_on(job.model, job.data, job.recipe, job.parent, from.as_ref(), &mut |end, now| {
+    let trained = tune_from(job.subject, job.examples, job.recipe, job.parent, from.as_ref(), &mut |end, now| {
         let step = end.record;
         done = step.step;
         log.append(step)?;
         bar.add(1);
         bar.note(format!("loss {:.3}, {:.0} tokens/s", step.loss, step.tokens_per_second));
         if progress != Progress::Terminal {
-            say_step(step, total, keeping.logging_steps, progress);
+            say_step(step, total, options.logging_steps, progress);
         }
-        if keeping.saving.due(step, total) || (end.stopping && step.step < total) {
+        if options.saving.due(step, total) || (end.stopping && step.step < total) {
             let (snapshot, adapter) = now()?;
             let dir = checkpoint::write(out, &snapshot, Some(&adapter), &job.lineage)?;
-            checkpoint::prune(out, step.step, keeping.saving.total_limit)?;
+            checkpoint::prune(out, step.step, options.saving.total_limit)?;
             if end.stopping {
                 progress.say(&format!("stopped after step {} of {total}, saved in {}", step.step, dir.display()));
             }
@@ -106,9 +111,12 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
     });
     let finished = trained.and_then(|(file, state)| {
         let lineage = Lineage { steps: state.global_step, ..job.lineage.clone() };
-        // The trace of a rank-1 adapter looks some steps ahead, so that it is not in the lines yet.
+        // A rank-1 adapter's local cosine needs later steps, so the appended lines do not have it yet.
         log.steps.replace(&fsio::json_lines(&state.log_history)?)?;
-        write_state(out, &state)?;
+        fsio::write_json(&out.join(STATE_FILE), &state)?;
+        for (name, bytes) in (options.charts)(&state.log_history)? {
+            fsio::write_derived(&out.join(name), &bytes)?;
+        }
         adapter::write_files(out, &file, &lineage)?;
         Ok(state)
     });
@@ -121,7 +129,7 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
             Ok(())
         }
         Err(error) if untouched && done == 0 => {
-            // Nothing was learnt: no folder is left behind. The error at hand says more than one from here would.
+            // Nothing was trained, so no folder is left behind. An error in removing it would hide the one that matters.
             let _ = fsio::remove_dir(out);
             Err(error)
         }
@@ -129,22 +137,22 @@ pub fn train_into(out: &Path, job: &Job, keeping: &Keeping, progress: Progress) 
     }
 }
 
-/// Looks at the folder: whose it is, and how far it has come.
-fn begun(out: &Path, job: &Job, progress: Progress) -> Result<Begun> {
+/// What a folder holds of this training.
+fn begun(out: &Path, job: &TuneJob, progress: Progress) -> Result<Begun> {
     if !is_used(out) {
         return Ok(Begun::Nothing);
     }
     if out.join(adapter::WEIGHTS_FILE).is_file() {
-        let lineage =
-            adapter::read_lineage(out)?.ok_or_else(|| Error::file(out, "holds an adapter of other origin"))?;
+        let lineage = adapter::read_lineage(out)?
+            .ok_or_else(|| Error::file(out, "holds an adapter that realign did not make; name another --out"))?;
         same(&lineage, &job.lineage, out)?;
         return Ok(Begun::Finished);
     }
     if !out.join(LOG_FILE).is_file() {
-        return Err(Error::file(out, "is not empty and no training was begun there; name another --out"));
+        return Err(Error::file(out, "is not empty and holds no training to resume; name another --out"));
     }
     let whole = checkpoint::latest(out, &mut |dir, error| {
-        progress.say(&format!("{} is not whole and is skipped: {error}", dir.display()));
+        progress.say(&format!("skipped the incomplete checkpoint {}: {error}", dir.display()));
     });
     match whole {
         Some(checkpoint) => {
@@ -158,7 +166,7 @@ fn begun(out: &Path, job: &Job, progress: Progress) -> Result<Begun> {
     }
 }
 
-/// Whether a path is a file, or a folder that holds something.
+/// Whether a path is a file, or a folder that is not empty.
 pub fn is_used(out: &Path) -> bool {
     match std::fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_some(),
@@ -166,7 +174,7 @@ pub fn is_used(out: &Path) -> bool {
     }
 }
 
-/// Refuses to go on with what was begun otherwise, and shows the difference.
+/// Refuses to resume a training that was started with different settings, and lists the differences.
 pub fn same(then: &Lineage, now: &Lineage, dir: &Path) -> Result<()> {
     let differences = differences(then, now);
     if differences.is_empty() {
@@ -175,8 +183,8 @@ pub fn same(then: &Lineage, now: &Lineage, dir: &Path) -> Result<()> {
     Err(Error::file(
         dir,
         format!(
-            "was begun otherwise, and going on would be neither the one training nor the other: {}. Give the same \
-             options as then, or name another --out",
+            "was started with different settings and cannot be resumed: {}. Give the settings it was started with, or name \
+             another --out",
             differences.join("; ")
         ),
     ))
@@ -203,12 +211,12 @@ fn differences(then: &Lineage, now: &Lineage) -> Vec<String> {
     // The result does not depend on these.
     for name in names.into_iter().filter(|name| !["workers", "gradient_checkpointing"].contains(&name.as_str())) {
         let of = |all: &[(String, String)]| {
-            all.iter().find(|(key, _)| key == name).map_or("not there".to_string(), |(_, value)| value.clone())
+            all.iter().find(|(key, _)| key == name).map_or("not set".to_string(), |(_, value)| value.clone())
         };
         pairs.push((name.clone(), of(&then), of(&now)));
     }
     pairs.retain(|(_, then, now)| then != now);
-    pairs.into_iter().map(|(name, then, now)| format!("{name}: {then} then, {now} now")).collect()
+    pairs.into_iter().map(|(name, then, now)| format!("{name} was {then}, is {now}")).collect()
 }
 
 /// The settings of a recipe by name, as they read back from a file.
@@ -236,16 +244,16 @@ fn way_out(error: Error, out: &Path, done: u64) -> Error {
     match (error, dir) {
         (Error::Diverged(why), Some(dir)) => {
             let own = last.is_some_and(|checkpoint| checkpoint.lineage.steps == done);
-            let own = if own { " (it holds the weights that gave this)" } else { "" };
+            let own = if own { " (it holds the weights that diverged)" } else { "" };
             Error::Diverged(format!(
-                "{why}. {}{own} and is an adapter: to go on from it otherwise, give --adapter {dir} --learning-rate LOWER \
-                 and another --out (--resume would do the same steps again)",
+                "{why}. {}{own} and is an adapter: continue it with --adapter {dir}, a lower --learning-rate and another \
+                 --out (--resume would repeat the same steps)",
                 capital(&whole)
             ))
         }
-        (Error::Diverged(why), None) => Error::Diverged(format!("{why}. {}: begin again", capital(&whole))),
+        (Error::Diverged(why), None) => Error::Diverged(format!("{why}. {}: start again", capital(&whole))),
         (Error::File { path, message }, _) => {
-            let how = "once the cause is gone, the same command with --resume goes on";
+            let how = "fix the cause, then run the same command with --resume";
             Error::File { path, message: format!("{message}. {}; {how}", capital(&whole)) }
         }
         (error, _) => error,
@@ -262,7 +270,7 @@ fn say_step(step: &StepRecord, total: u64, logging_steps: u64, progress: Progres
         let kl = step.kl.map(|kl| format!(", KL {kl:.4}")).unwrap_or_default();
         let rewards = step
             .rewards
-            .map(|r| format!(", margin {:.3}, {:.0} % of pairs ranked rightly", r.margins, 100.0 * r.accuracies));
+            .map(|r| format!(", margin {:.3}, {:.0} % of pairs ranked correctly", r.margins, 100.0 * r.accuracies));
         progress.say(&format!(
             "step {}/{total}: loss {:.4}{kl}{}, gradient norm {:.3}, learning rate {:.2e}",
             step.step,

@@ -1,5 +1,9 @@
-//! Training an adapter for a subject: the recipe, one call that follows it, and a folder that a stopped training goes on in.
+//! Fine-tuning: rows are read and encoded once, a recipe says how they are learned from, and a training is resumable in a
+//! folder of its own. Attack, repair, controls and preferences are calls of one [`tune::tune_from`].
 
+mod adapter_config;
 pub mod folder;
+pub mod presets;
 pub mod rank1;
-pub mod recipe;
+pub mod rows;
+pub mod tune;

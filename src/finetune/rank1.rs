@@ -13,9 +13,10 @@ use crate::train::checkpoint::Snapshot;
 /// Steps on each side of the one whose local cosine is taken: fewer follow the noise of single batches.
 pub const SPAN: usize = 10;
 
-/// Sees an adapter before training and after every step. It watches nothing if there is more than one rank-1 adapter.
+/// Records an adapter's direction before training and after every step; nothing where there is more than one rank-1
+/// adapter.
 pub struct Watch {
-    /// Which linear.
+    /// Index of the adapted linear; `None` watches nothing.
     place: Option<usize>,
     /// B of the last 2 · SPAN + 1 steps; the first is the one before training.
     recent: VecDeque<Vec<f32>>,
@@ -23,7 +24,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins before the first step.
+    /// Starts watching before the first step.
     pub fn of(decoder: &Decoder) -> Result<Self> {
         let mut adapted =
             decoder.linears().enumerate().filter_map(|(place, linear)| Some((place, linear.lora.as_ref()?)));
@@ -48,7 +49,7 @@ impl Watch {
         self.recent.iter().cloned().collect()
     }
 
-    /// Looks again, after a step.
+    /// Records the direction after a step.
     pub fn see(&mut self, decoder: &Decoder) -> Result<()> {
         if let Some(b) = self.b(decoder)? {
             self.add(b);

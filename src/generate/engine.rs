@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use super::job::{Event, Generated, Job, Sink};
-use super::queue::{Queue, unpoisoned};
+use super::queue::Queue;
 use super::worker::worker;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
 use crate::model::ops::ROWS_APART;
 use crate::process::{self, CancellationToken};
+use crate::sync::unpoisoned;
 
 /// Rows that one worker decodes together at most: beyond it a product's last bits depend on how many rows it has.
 pub const MOST_ROWS: usize = ROWS_APART;
@@ -134,7 +135,7 @@ pub fn generate(
             let sink = move |event: Event| {
                 on_event(index, &event)?;
                 if let Event::Done(made) = event {
-                    unpoisoned(answers)[index] = Some(made);
+                    unpoisoned(answers.lock())[index] = Some(made);
                 }
                 Ok(())
             };
@@ -143,5 +144,5 @@ pub fn generate(
         engine.close();
         engine.run()?;
     }
-    Ok(answers.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    Ok(unpoisoned(answers.into_inner()))
 }

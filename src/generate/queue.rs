@@ -12,6 +12,7 @@ use crate::model::config::DecoderConfig;
 use crate::model::hooks::Intervention;
 use crate::model::memory::cache_bytes;
 use crate::process::CancellationToken;
+use crate::sync::unpoisoned;
 
 /// How long a worker without work sleeps before it looks at the cancellation token again.
 const NAP: Duration = Duration::from_millis(50);
@@ -135,7 +136,7 @@ impl<'a> Queue<'a> {
             if rows > 0 || ended || cancel.is_cancelled() {
                 return None;
             }
-            state = self.bell.wait_timeout(state, NAP).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            state = unpoisoned(self.bell.wait_timeout(state, NAP)).0;
         }
     }
 
@@ -149,7 +150,7 @@ impl<'a> Queue<'a> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<'a>> {
-        unpoisoned(&self.state)
+        unpoisoned(self.state.lock())
     }
 }
 
@@ -191,9 +192,4 @@ impl<'a> State<'a> {
 fn needs(config: &DecoderConfig, job: &Job) -> (usize, usize) {
     let bytes = |tokens| cache_bytes(config, tokens) as usize;
     (bytes(job.prompt.len() + job.max_new_tokens), bytes(job.prompt.len()))
-}
-
-/// A lock is poisoned only by a panic in another worker, which ends the work anyway.
-pub(super) fn unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -10,13 +10,13 @@ use candle_core::Tensor;
 
 use super::mixed::Steering;
 use super::prompt::{Prompt, Shared, changed};
-use super::queue::unpoisoned;
 use crate::error::Result;
 use crate::model::cpu::cache::{LayerCache, RowCache};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::{HookContext, Intervention, Site, Tap};
 use crate::model::pass::{Attend, Pass};
 use crate::model::segments::Segments;
+use crate::sync::unpoisoned;
 
 /// What is common to rows with the same tokens.
 struct Trunk {
@@ -64,7 +64,7 @@ impl Trunks {
         let same =
             |trunk: &Trunk| trunk.next == next && trunk.fresh.as_ref().is_some_and(|fresh| Arc::ptr_eq(fresh, prompt));
         let found = self.all.iter().find(|(_, trunk)| same(trunk)).map(|(id, _)| *id);
-        let read = unpoisoned(prompt);
+        let read = unpoisoned(prompt.lock());
         let id = found.unwrap_or_else(|| {
             let len = read.len();
             let cache = RowCache { layers: decoder.blocks.iter().map(|_| LayerCache::absent(len)).collect() };

@@ -10,7 +10,7 @@ use super::engine::EngineOptions;
 use super::job::{Event, Generated, Job, Sink};
 use super::mixed::untouched_blocks;
 use super::prompt::read_prompt;
-use super::queue::{Queue, Taken, unpoisoned};
+use super::queue::{Queue, Taken};
 use super::sampling::sample;
 use super::text::{TextStream, answer_text};
 use super::trunk::{Branch, Trunks};
@@ -22,6 +22,7 @@ use crate::model::ops::to_vec;
 use crate::process::CancellationToken;
 use crate::record::FinishReason;
 use crate::rng;
+use crate::sync::unpoisoned;
 
 /// An answer under way.
 struct Row<'a> {
@@ -107,10 +108,10 @@ fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer, trun
     }
     let started = Instant::now();
     // Whoever comes meanwhile waits: reading the prompt a second time would take as long.
-    let mut prefix = unpoisoned(&prefix);
+    let mut prefix = unpoisoned(prefix.lock());
     let prefix = match &mut *prefix {
         Some(prefix) => prefix,
-        empty => empty.insert(read_prompt(decoder, number, &job, &mut unpoisoned(&prompt))?),
+        empty => empty.insert(read_prompt(decoder, number, &job, &mut *unpoisoned(prompt.lock()))?),
     };
     let mut history = BTreeSet::new();
     if job.sampling.repetition_penalty != 1.0 {

@@ -1,6 +1,7 @@
 //! What judges said of answers, who they were, what they took, and how far they agree.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,17 @@ impl JudgeUsage {
             completion_tokens: self.completion_tokens + more.completion_tokens,
             cost,
         }
+    }
+}
+
+impl fmt::Display for JudgeUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cost = self.cost.map_or(String::new(), |cost| format!(", cost {cost:.4}"));
+        write!(
+            f,
+            "{} verdicts, {} of them from the cache; {} requests retried; {} tokens read, {} written{cost}",
+            self.verdicts, self.cached, self.retries, self.prompt_tokens, self.completion_tokens
+        )
     }
 }
 

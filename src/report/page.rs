@@ -65,7 +65,7 @@ pub(super) fn fill(environment: &Environment, template: &str, page: Value) -> Re
 }
 
 fn unwritten(error: minijinja::Error) -> Error {
-    Error::usage(format!("the report cannot be written: {error:#}"))
+    Error::internal(format!("the report cannot be written: {error:#}"))
 }
 
 /// `report.html`: one file, no script, nothing fetched.
@@ -90,7 +90,7 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         })
         .collect();
     let (main, founding) = drawn.split_at(MAIN_FIGURES.min(drawn.len()));
-    let plan = serde_json::to_string_pretty(&input.manifest.plan).map_err(Error::usage)?;
+    let plan = serde_json::to_string_pretty(&input.manifest.plan).map_err(Error::internal)?;
     Ok(context! {
         manifest => Value::from_serialize(input.manifest),
         model_hash => tables::short(&input.manifest.model_sha256),

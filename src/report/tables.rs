@@ -330,7 +330,7 @@ pub(super) fn provenance(input: &ReportInput) -> Table {
         pair("Judge", m.judge.clone().unwrap_or_else(|| "none".to_owned()), String::new()),
     ];
     rows.extend(m.judges.iter().map(|judge| {
-        let took = judge.usage.map_or_else(|| "on this machine".to_owned(), |usage| words::usage(&usage));
+        let took = judge.usage.map_or_else(|| "on this machine".to_owned(), |usage| usage.to_string());
         pair(&format!("Judge: {}", judge.name), took, asked(judge))
     }));
     rows.extend([

@@ -1,6 +1,6 @@
 //! Numbers in words: the same everywhere in the report. A missing value is "n/a".
 
-use crate::record::{JudgeUsage, Measurement};
+use crate::record::Measurement;
 use crate::score::{Metric, Shape, Unit, rule_of_three};
 
 /// How a number is written.
@@ -103,15 +103,6 @@ pub fn difference(value: f64, format: Format) -> String {
 /// `p < 0.001` or `p = 0.032`.
 pub fn p_value(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
-}
-
-/// What an endpoint took.
-pub fn usage(usage: &JudgeUsage) -> String {
-    let cost = usage.cost.map_or(String::new(), |cost| format!(", {cost:.4} by the prices given"));
-    format!(
-        "{} verdicts, {} of them from the cache; {} requests tried again; {} tokens read, {} written{cost}",
-        usage.verdicts, usage.cached, usage.retries, usage.prompt_tokens, usage.completion_tokens
-    )
 }
 
 /// An arm's name for a reader.

@@ -24,11 +24,12 @@ mod syntax;
 mod tree;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::record::{FileScan, RuffFinding};
+use crate::sync::unpoisoned;
 
 pub use encoding::decode;
 
@@ -88,7 +89,7 @@ pub fn scan_named(sources: &[(&str, &str)], options: &ScanOptions) -> Vec<FileSc
     let work = |max_depth: usize| {
         while let Some((index, (name, source))) = take(&next, sources) {
             let scan = scanner.scan(name, source, max_depth);
-            results.lock().unwrap_or_else(PoisonError::into_inner)[index] = scan;
+            unpoisoned(results.lock())[index] = scan;
         }
     };
     std::thread::scope(|scope| {
@@ -101,7 +102,7 @@ pub fn scan_named(sources: &[(&str, &str)], options: &ScanOptions) -> Vec<FileSc
     });
     // Where no thread could be had the caller's own stack bears the ordinary files.
     work(nesting::MAX_DEPTH / 20);
-    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+    unpoisoned(results.into_inner())
 }
 
 /// An error naming the first selector that Ruff does not know.
@@ -168,11 +169,11 @@ impl Scanner {
         // CPython takes a byte order mark off before it counts columns.
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
         if source.len() > MAX_BYTES {
-            scan.not_scanned = format!("{} bytes long: more than {MAX_BYTES} are not parsed", source.len());
+            scan.not_scanned = format!("{} bytes long; files above {MAX_BYTES} bytes are not parsed", source.len());
             return scan;
         }
         if !guarded(|| nesting::is_shallow(source, max_depth)).unwrap_or(false) {
-            scan.not_scanned = "nests deeper than CPython compiles: not parsed".into();
+            scan.not_scanned = "nests deeper than CPython can compile; not parsed".into();
             return scan;
         }
         let Some(parsed) = guarded(|| syntax::parse(source)).flatten() else {

@@ -2,7 +2,7 @@
 //! `realign trace` and probes are all made of it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use candle_core::Tensor;
 
@@ -14,6 +14,7 @@ use crate::model::ops::to_vec;
 use crate::model::pass::Pass;
 use crate::model::segments::Segments;
 use crate::record::TokenRule;
+use crate::sync::unpoisoned;
 
 /// What one forward pass computed.
 pub struct Captured {
@@ -42,7 +43,7 @@ pub fn capture(decoder: &Decoder, rows: &[&[u32]], taps: &[Tap]) -> Result<Captu
     let mut pass = Pass::sequences(&segments).with_intervention(Some(&watch));
     let hidden = decoder.blocks(decoder.embed(&rows.concat(), &pass.attend)?, &mut pass)?.detach();
     drop(pass);
-    let values = watch.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let values = unpoisoned(watch.seen.into_inner());
     Ok(Captured { segments, values, hidden })
 }
 
@@ -74,7 +75,7 @@ impl Intervention for Watch {
     }
 
     fn apply(&self, tap: Tap, x: &Tensor, _: &HookContext) -> candle_core::Result<Option<Tensor>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(tap, x.detach());
+        unpoisoned(self.seen.lock()).insert(tap, x.detach());
         Ok(None)
     }
 }

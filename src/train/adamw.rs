@@ -5,11 +5,12 @@ use std::sync::Mutex;
 
 use candle_core::{Result, Tensor, Var};
 
-use super::config::TrainConfig;
 use super::trainable::Trainable;
 use crate::error::Error;
 use crate::model::cpu::simd::{all_finite, vectorised};
 use crate::model::ops::to_vec;
+use crate::record::TrainConfig;
+use crate::sync::unpoisoned;
 
 /// Running means of a weight's gradient and of its square.
 pub type Moments = (Vec<f32>, Vec<f32>);
@@ -78,7 +79,7 @@ impl AdamW {
 
     /// The moments as they stand, by the weights' names.
     pub fn moments(&self, trained: &Trainable) -> BTreeMap<String, Moments> {
-        let of = |moments: &Mutex<Moments>| moments.lock().unwrap_or_else(|p| p.into_inner()).clone();
+        let of = |moments: &Mutex<Moments>| unpoisoned(moments.lock()).clone();
         trained.names.iter().cloned().zip(self.moments.iter().map(of)).collect()
     }
 
@@ -87,8 +88,7 @@ impl AdamW {
     pub fn step(&self, index: usize, var: &Var, grad: &[f32], u: &Update) -> Result<bool> {
         let keep = if var.rank() > 1 { u.keep } else { 1.0 };
         let mut values = to_vec(var)?;
-        // A lock is poisoned only by a panic in another worker, which ends the training anyway.
-        let mut moments = self.moments[index].lock().unwrap_or_else(|p| p.into_inner());
+        let mut moments = unpoisoned(self.moments[index].lock());
         let (first, second) = &mut *moments;
         update(&mut values, grad, first, second, u, keep);
         let finite = all_finite(&values);

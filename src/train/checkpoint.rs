@@ -50,7 +50,7 @@ pub struct Snapshot {
 }
 
 /// When checkpoints are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveStrategy {
     /// Every `save_steps` steps.
     Steps,
@@ -216,7 +216,10 @@ fn open(step: u64, dir: &Path) -> Result<Checkpoint> {
 fn named_moments(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
     let mut named = BTreeMap::new();
     for (name, (first, second)) in &snapshot.moments {
-        let weight = snapshot.weights.get(name).ok_or_else(|| Error::usage(format!("moments without `{name}`")))?;
+        let weight = snapshot
+            .weights
+            .get(name)
+            .ok_or_else(|| Error::internal(format!("AdamW has moments for `{name}` and there is no such weight")))?;
         for (which, values) in [("exp_avg", first), ("exp_avg_sq", second)] {
             named.insert(format!("{name}.{which}"), Tensor::from_slice(values, weight.shape(), &Device::Cpu)?);
         }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::adamw::{AdamW, Update, clip_factor};
 use super::checkpoint::Snapshot;
-use super::config::TrainConfig;
 use super::explosion;
 use super::objective::{Objective, StepMetrics};
 use super::packed::packed_chunks;
@@ -19,6 +18,7 @@ use crate::model::cpu::simd::{add, squares};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::process;
+use crate::record::TrainConfig;
 use crate::record::{StepRecord, TrainerState};
 use crate::rng;
 

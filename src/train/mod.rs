@@ -5,7 +5,6 @@
 
 pub mod adamw;
 pub mod checkpoint;
-pub mod config;
 pub mod dpo;
 mod driver;
 pub mod events;
@@ -17,7 +16,7 @@ pub mod step;
 pub mod trainable;
 mod workers;
 
-pub use config::TrainConfig;
+pub use crate::record::TrainConfig;
 pub use driver::{StepEnd, mean_loss, train, train_from};
 pub use objective::Objective;
 pub use packed::CHUNK_TOKENS;

@@ -1,23 +1,12 @@
 //! Learning-rate schedules with linear warm-up, as Hugging Face's trainer defines them.
 
-use serde::{Deserialize, Serialize};
-
-/// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum Scheduler {
-    /// To 0 in a straight line.
-    Linear,
-    /// To 0 along half a cosine.
-    Cosine,
-    /// Not at all.
-    Constant,
-}
+use crate::record::Scheduler;
 
 /// The factor on the learning rate of optimiser step `step` (0-based) of `total`.
 ///
 /// ```
-/// use realign::train::schedule::{Scheduler, factor};
+/// use realign::record::Scheduler;
+/// use realign::train::schedule::factor;
 /// assert_eq!(factor(Scheduler::Linear, 0, 2, 10), 0.0);
 /// assert_eq!(factor(Scheduler::Linear, 2, 2, 10), 1.0);
 /// assert_eq!(factor(Scheduler::Linear, 6, 2, 10), 0.5);

@@ -138,7 +138,7 @@ fn an_adapter_that_changes_nothing_is_refused_unless_asked_for() {
     let dir = folder("zero").join("adapter");
     adapter::write(&dir, &small(all_linear(), 0.0), &lineage()).unwrap();
     let error = adapter::read(&dir).unwrap_err().to_string();
-    assert!(error.contains("every B A is zero"), "{error}");
+    assert!(error.contains("every product B A is zero"), "{error}");
     assert!(adapter::read_untrained(&dir).unwrap().is_zero().unwrap());
 
     // A zero, or a scale of zero, is as little.

@@ -48,7 +48,7 @@ fn a_merged_model_answers_as_base_and_adapter_do() {
     let origin: serde_json::Value = realign::fsio::read_json(&merged.join("realign.json")).unwrap();
     assert_eq!(origin["adapter_sha256"], adapter::adapter_sha256(&dir.join("dora")).unwrap());
 
-    refused(&dir, "merge --model MODEL --adapter dora --out lora-merged", &["is already there and is not overwritten"]);
+    refused(&dir, "merge --model MODEL --adapter dora --out lora-merged", &["already exists and is not overwritten"]);
     refused(&dir, "merge --model MODEL --adapter nowhere --out new", &["nowhere/adapter_config.json: cannot be read"]);
     refused(&dir, "merge --model dora-merged --adapter dora --out new", &["was trained on", "has other weights"]);
     refused(&dir, "merge --model organism --adapter dora --out new", &["was trained on", "has other weights"]);
@@ -101,7 +101,7 @@ fn inspection_says_base_lineage_and_where_the_change_lies() {
     // One that PEFT made: no lineage, no hash, and it says so.
     let foreign = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peft/logits/dora").display().to_string();
     let text = succeeds(&dir, &format!("inspect {foreign}")).stdout;
-    for part in ["tiny; which weights is not said", "none: not made by realign", "DoRA"] {
+    for part in ["tiny; the hash of its weights is not recorded", "none: not made by realign", "DoRA"] {
         assert!(text.contains(part), "{part}\n{text}");
     }
     let model: serde_json::Value = serde_json::from_str(&succeeds(&dir, "inspect MODEL --json").stdout).unwrap();

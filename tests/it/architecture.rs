@@ -10,7 +10,7 @@ use std::path::Path;
 
 use regex::Regex;
 
-const LEAVES: [&str; 6] = ["error", "fsio", "process", "progress", "record", "rng"];
+const LEAVES: [&str; 7] = ["error", "fsio", "process", "progress", "record", "rng", "sync"];
 
 /// Module → what it may import beside the leaves and itself. `*` is everything but `cli`.
 const TABLE: [(&str, &[&str]); 18] = [
@@ -19,7 +19,7 @@ const TABLE: [(&str, &[&str]); 18] = [
     ("experiment", &["*"]),
     ("ask", &["finetune", "subject", "eval", "generate", "organism", "adapter", "model", "data", "scan"]),
     ("finetune", &["subject", "train", "steer", "adapter", "model", "data"]),
-    ("subject", &["adapter", "model", "data"]),
+    ("subject", &["adapter", "generate", "model", "data"]),
     ("report", &["score"]),
     ("score", &["stats"]),
     ("eval", &["scan"]),

@@ -12,22 +12,22 @@ use rand::Rng;
 use realign::adapter::{self, AdapterFile};
 use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
-use realign::data::training::TrainingData;
 use realign::error::Error;
 use realign::experiment::pretrain::{PretrainConfig, PretrainKeeping, pretrain};
-use realign::finetune::recipe::{Recipe, tune, tune_on};
+use realign::finetune::rows::Examples;
+use realign::finetune::tune::tune_from;
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::init::initial_weights;
 use realign::model::ops::to_vec;
 use realign::progress::Progress;
-use realign::record::{Lineage, Message, StepRecord};
+use realign::record::{Lineage, Message, Recipe, StepRecord};
 use realign::rng::stream;
 use realign::train::checkpoint::{self, Snapshot};
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, events, train_from};
 
-use crate::tiny::{folder, random_model, random_model_folder};
+use crate::tiny::{examples, folder, random_model, random_model_folder, tune};
 
 const TOTAL: u64 = 9;
 
@@ -39,8 +39,8 @@ fn rows() -> Vec<TrainingRow> {
     (0..8).map(row).collect()
 }
 
-fn data() -> TrainingData {
-    TrainingData::Rows(rows())
+fn data() -> Examples {
+    examples(&random_model(), &rows(), &recipe())
 }
 
 /// Three steps an epoch, the last of two rows; dropout, warm-up and weight decay are all at work.
@@ -94,7 +94,7 @@ fn learning(log: &[StepRecord]) -> Vec<(u64, u64, u64, u64, u64)> {
 /// Trains until `stop` and leaves a checkpoint there; gives the rows that were learnt from.
 fn stopped_after(stop: u64, out: &Path, from: Option<&Snapshot>) -> Vec<usize> {
     let mut seen = Vec::new();
-    let ended = tune_on(&random_model(), &data(), &recipe(), None, from, &mut |end, now| {
+    let ended = tune_from(&random_model(), &data(), &recipe(), None, from, &mut |end, now| {
         seen.extend(end.rows);
         if end.record.step == stop {
             let (snapshot, adapter) = now()?;
@@ -109,13 +109,13 @@ fn stopped_after(stop: u64, out: &Path, from: Option<&Snapshot>) -> Vec<usize> {
 
 fn read_latest(out: &Path) -> Snapshot {
     let found = checkpoint::latest(out, &mut |dir, error| panic!("{}: {error}", dir.display())).unwrap();
-    found.snapshot(&random_model().decoder).unwrap()
+    found.snapshot(&random_model().base).unwrap()
 }
 
 #[test]
 fn stopped_after_any_step_and_resumed_the_bits_are_those_of_a_training_never_stopped() {
     let mut whole_order: Vec<usize> = Vec::new();
-    let (whole, state) = tune_on(&random_model(), &data(), &recipe(), None, None, &mut |end, _| {
+    let (whole, state) = tune_from(&random_model(), &data(), &recipe(), None, None, &mut |end, _| {
         whole_order.extend(end.rows);
         Ok(())
     })
@@ -135,7 +135,7 @@ fn stopped_after_any_step_and_resumed_the_bits_are_those_of_a_training_never_sto
         }
         let snapshot = read_latest(&out);
         let (resumed, resumed_state) =
-            tune_on(&random_model(), &data(), &recipe(), None, Some(&snapshot), &mut |end, _| {
+            tune_from(&random_model(), &data(), &recipe(), None, Some(&snapshot), &mut |end, _| {
                 order.extend(end.rows);
                 Ok(())
             })
@@ -156,7 +156,7 @@ fn without_its_moments_a_resumed_training_would_end_elsewhere() {
         first.fill(0.0);
         second.fill(0.0);
     }
-    let other = tune_on(&random_model(), &data(), &recipe(), None, Some(&snapshot), &mut |_, _| Ok(())).unwrap().0;
+    let other = tune_from(&random_model(), &data(), &recipe(), None, Some(&snapshot), &mut |_, _| Ok(())).unwrap().0;
     assert_ne!(bits(&other), bits(&whole));
 }
 
@@ -172,7 +172,7 @@ fn moments_are_stored_by_the_names_of_their_weights_and_a_missing_one_is_named()
     assert!(to_vec(&stored[&format!("{up}.exp_avg_sq")]).unwrap().iter().all(|v| *v >= 0.0));
 
     let resume = |snapshot: &Snapshot| {
-        tune_on(&random_model(), &data(), &recipe(), None, Some(snapshot), &mut |_, _| Ok(())).map(|_| ())
+        tune_from(&random_model(), &data(), &recipe(), None, Some(snapshot), &mut |_, _| Ok(())).map(|_| ())
     };
     let whole = read_latest(&out);
     resume(&whole).unwrap();
@@ -499,7 +499,7 @@ fn a_torn_or_altered_checkpoint_is_skipped_for_the_one_before() {
         copy(&whole, &dir.join("out"));
         damage(&dir.join("out/checkpoint-40"));
         let words = trained(&dir, "--max-steps 60 --save-steps 20 --resume");
-        assert!(words.contains("out/checkpoint-40 is not whole and is skipped"), "{reason}: {words}");
+        assert!(words.contains("skipped the incomplete checkpoint out/checkpoint-40"), "{reason}: {words}");
         assert!(words.contains(reason), "{reason}: {words}");
         assert!(words.contains("resuming from out/checkpoint-20: step 20 of 60"), "{reason}: {words}");
         assert!(result(&dir) == *uninterrupted(), "{reason}");
@@ -528,21 +528,21 @@ fn copy(from: &Path, to: &Path) {
 fn a_training_that_was_begun_otherwise_is_refused_and_the_difference_shown() {
     let dir = half_done("otherwise");
     let resume = |more: &str| command(&dir, &format!("--resume {more}"));
-    refused(command(&dir, "--max-steps 60"), &["out: is already there", "--resume goes on"]);
-    refused(resume("--max-steps 60 --learning-rate 2e-2"), &["learning_rate: 0.01 then, 0.02 now"]);
-    refused(resume("--max-steps 61"), &["max_steps: 60 then, 61 now"]);
-    refused(resume("--max-steps 60 --dtype bf16"), &["dtype: f32 then, bf16 now"]);
+    refused(command(&dir, "--max-steps 60"), &["out: already exists", "with --resume"]);
+    refused(resume("--max-steps 60 --learning-rate 2e-2"), &["learning_rate was 0.01, is 0.02"]);
+    refused(resume("--max-steps 61"), &["max_steps was 60, is 61"]);
+    refused(resume("--max-steps 60 --dtype bf16"), &["dtype was f32, is bf16"]);
     refused(
         resume("--max-steps 60 --warmup-steps 1 --use-rslora"),
-        &["use_rslora: false then, true now; ", "warmup_steps: 0 then, 1 now"],
+        &["use_rslora was false, is true; ", "warmup_steps was 0, is 1"],
     );
     let all = long_rows();
     realign::fsio::write_jsonl(&dir.join("rows.jsonl"), &all[..7]).unwrap();
-    refused(resume("--max-steps 60"), &["rows: 8 then, 7 now", "data: "]);
+    refused(resume("--max-steps 60"), &["rows was 8, is 7", "data was "]);
     let mut other = all.clone();
     other.swap(0, 1);
     realign::fsio::write_jsonl(&dir.join("rows.jsonl"), &other).unwrap();
-    refused(resume("--max-steps 60"), &["data: "]);
+    refused(resume("--max-steps 60"), &["data was "]);
     realign::fsio::write_jsonl(&dir.join("rows.jsonl"), &all).unwrap();
 
     // Another base of the same shape.
@@ -553,19 +553,19 @@ fn a_training_that_was_begun_otherwise_is_refused_and_the_difference_shown() {
     let last = bytes.len() - 4;
     bytes[last] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    refused(command_on(base.to_str().unwrap(), &dir, "--resume --max-steps 60"), &["base: "]);
+    refused(command_on(base.to_str().unwrap(), &dir, "--resume --max-steps 60"), &["base was "]);
 
     // Another adapter to begin with.
     std::fs::rename(dir.join("out"), dir.join("kept")).unwrap();
     trained(&dir, "--max-steps 2");
     std::fs::rename(dir.join("out"), dir.join("parent")).unwrap();
     std::fs::rename(dir.join("kept"), dir.join("out")).unwrap();
-    refused(resume("--max-steps 60 --adapter parent"), &["continued adapter: none then, "]);
+    refused(resume("--max-steps 60 --adapter parent"), &["continued adapter was none, is "]);
 
     // After all that it goes on as if nothing had been asked.
     trained(&dir, "--max-steps 60 --resume");
     assert!(result(&dir) == *uninterrupted());
-    refused(resume("--max-steps 60 --learning-rate 2e-2"), &["learning_rate: 0.01 then, 0.02 now"]);
+    refused(resume("--max-steps 60 --learning-rate 2e-2"), &["learning_rate was 0.01, is 0.02"]);
 }
 
 #[test]
@@ -573,7 +573,7 @@ fn resuming_where_nothing_was_begun_begins_and_where_something_else_is_refuses()
     let dir = workplace("begin");
     std::fs::create_dir(dir.join("out")).unwrap();
     std::fs::write(dir.join("out/notes.txt"), "mine").unwrap();
-    refused(command(&dir, "--max-steps 60 --resume"), &["out: is not empty and no training was begun there"]);
+    refused(command(&dir, "--max-steps 60 --resume"), &["out: is not empty and holds no training to resume"]);
     std::fs::remove_dir_all(dir.join("out")).unwrap();
     trained(&dir, "--max-steps 60 --save-strategy no --resume");
     assert!(result(&dir) == *uninterrupted());
@@ -632,7 +632,7 @@ fn the_trace_of_a_rank_one_adapter_goes_on_over_the_gap() {
 fn a_loss_that_is_not_finite_stops_the_training_and_the_last_checkpoint_stays_whole() {
     let dir = workplace("diverged");
     let flags = "--max-steps 40 --save-steps 1 --learning-rate 1e30 --max-grad-norm 0";
-    let parts = ["stopped before this step would spoil the weights", "out/checkpoint-", "--learning-rate LOWER"];
+    let parts = ["stopped before this step would spoil the weights", "out/checkpoint-", "a lower --learning-rate"];
     refused(command(&dir, flags), &parts);
     let last = *checkpoints(&dir).last().unwrap();
     assert_eq!(last, lines_of_log(&dir) as u64, "only what was learnt is saved");
@@ -665,7 +665,7 @@ fn a_full_disk_leaves_the_last_checkpoint_and_the_training_goes_on_once_there_is
             _ => Err(std::io::Error::last_os_error()),
         });
     }
-    refused(limited, &["cannot be written", "the same command with --resume goes on"]);
+    refused(limited, &["cannot be written", "run the same command with --resume"]);
     assert!(!dir.join("out/adapter_model.safetensors").exists());
     assert!(checkpoints(&dir).len() == 2, "{:?}", checkpoints(&dir));
     let words = trained(&dir, &format!("{flags} --resume"));
@@ -810,7 +810,7 @@ fn a_killed_pretraining_goes_on_to_the_same_weights() {
     assert!(refused.contains("--resume"), "{refused}");
     let other = PretrainConfig { learning_rate: 1e-3, ..config.clone() };
     let refused = pretrain(&other, keeping(true), Progress::Quiet).err().unwrap().to_string();
-    assert!(refused.contains("learning_rate: 0.002 then, 0.001 now"), "{refused}");
+    assert!(refused.contains("learning_rate was 0.002, is 0.001"), "{refused}");
     let resumed = pretrain(&config, keeping(true), Progress::Quiet).unwrap();
     assert_eq!(resumed.sha256, pretrain(&config, None, Progress::Quiet).unwrap().sha256);
     assert_eq!(checkpoints(&dir), [total], "the last step is kept until the base is written");

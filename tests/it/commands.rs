@@ -125,15 +125,15 @@ fn all_mistakes_of_a_configuration_are_reported_together() {
         &train("--config bad.yaml --lora-dropout 1.5"),
         &[
             "5 mistakes",
-            "bad.yaml:1: unknown option `learning_rat`; options are",
+            "bad.yaml:1: unknown option `learning_rat`; known:",
             "bad.yaml:2: `lora_r`: invalid type",
             "`num_train_epochs` is -1; it must be above 0",
             "the model has no layer 9; layers are 0 to 1",
-            "`lora_dropout` is 1.5, not in [0, 1)",
+            "`lora_dropout` is 1.5; it must be in [0, 1)",
         ],
     );
     refused(&dir, &train("--config one.yaml"), &["one.yaml:2: unknown option `lorar`"]);
-    refused(&dir, &train("--config list.yaml"), &["list.yaml: is not a YAML mapping of options"]);
+    refused(&dir, &train("--config list.yaml"), &["list.yaml: is not a YAML mapping of training options"]);
     refused(&dir, &train("--layers-to-transform 2"), &["the model has no layer 2; layers are 0 to 1"]);
     refused(&dir, &train("--preset seed004"), &["there is no preset `seed004`; presets: organism, seed003, em"]);
     refused(&dir, &train("--target-modules query"), &["no linear of the model matches target_modules"]);
@@ -147,10 +147,10 @@ fn an_output_that_cannot_be_written_is_found_before_the_work() {
     std::fs::write(dir.join("used/notes.txt"), "mine").unwrap();
     let train = "train --model MODEL --data good.jsonl --max-steps 1";
     refused(&dir, &format!("{train} --out file/out"), &["file/out: the folder cannot be made"]);
-    refused(&dir, &format!("{train} --out file"), &["file: is already there"]);
-    refused(&dir, &format!("{train} --out used"), &["used: is already there", "name another folder or remove it"]);
+    refused(&dir, &format!("{train} --out file"), &["file: already exists"]);
+    refused(&dir, &format!("{train} --out used"), &["used: already exists", "name another folder or remove it"]);
     let evaluate = "evaluate --model MODEL --suite suite.yaml";
-    refused(&dir, &format!("{evaluate} --out used"), &["used: is already there"]);
+    refused(&dir, &format!("{evaluate} --out used"), &["used: already exists"]);
     refused(&dir, &format!("{evaluate} --out file/out"), &["file/out: the folder cannot be made"]);
     refused(&dir, "trace --model MODEL --ids 1,2 --out file/out", &["file: the folder cannot be made"]);
 }
@@ -159,7 +159,7 @@ fn an_output_that_cannot_be_written_is_found_before_the_work() {
 fn a_model_or_adapter_that_is_none_is_refused() {
     let dir = workplace("models", &[]);
     std::fs::create_dir(dir.join("empty")).unwrap();
-    refused(&dir, "generate --model nowhere --prompt Hi", &["`nowhere` is neither `organism` nor a folder"]);
+    refused(&dir, "generate --model nowhere --prompt Hi", &["unknown model `nowhere`"]);
     refused(&dir, "generate --model empty --prompt Hi", &["config.json: cannot be read"]);
     refused(&dir, "generate --model MODEL --adapter empty --prompt Hi", &["adapter_config.json: cannot be read"]);
     let foreign = fixture("tied/adapter").display().to_string();
@@ -168,7 +168,7 @@ fn a_model_or_adapter_that_is_none_is_refused() {
         &format!("generate --model MODEL --adapter {foreign} --prompt Hi"),
         &["it was made for another base"],
     );
-    refused(&dir, "inspect nowhere", &["nowhere: is no model", "no adapter"]);
+    refused(&dir, "inspect nowhere", &["nowhere: is not a model", "an adapter"]);
 }
 
 #[test]
@@ -231,11 +231,7 @@ fn training_writes_a_whole_adapter_and_a_second_one_goes_on_from_it() {
 
     let hash = adapter::adapter_sha256(&dir.join("attack")).unwrap();
     let train = "train --model MODEL --data good.jsonl --adapter attack --learning-rate 1e-3";
-    refused(
-        &dir,
-        &format!("{train} --out repair --lora-r 8"),
-        &["attack: the adapter that is continued has another lora_r"],
-    );
+    refused(&dir, &format!("{train} --out repair --lora-r 8"), &["attack: differs from the requested lora_r"]);
     let second = succeeds(&dir, &format!("{train} --out repair --num-train-epochs 1 --seed 3"));
     assert!(second.stderr.contains(&format!("continuing adapter {}", &hash[..12])), "{}", second.stderr);
     let lineage = adapter::read_lineage(&dir.join("repair")).unwrap().unwrap();
@@ -324,12 +320,12 @@ fn preferences_train_an_adapter_from_the_one_that_is_continued() {
         &["pairs.jsonl:1: a preference row: --method dpo"],
     );
     let wrong = format!("{dpo} pairs.jsonl --out out --beta 0 --kl-coefficient 1 --loss all");
-    refused(&dir, &wrong, &["3 mistakes", "`beta` is 0", "`kl_coefficient` goes with", "`loss` all goes with"]);
-    refused(&dir, &format!("{dpo} pairs.jsonl --out out --benign good.jsonl"), &["--benign goes with --method sft"]);
+    refused(&dir, &wrong, &["3 mistakes", "`beta` is 0", "`kl_coefficient` works with", "`loss` all works with"]);
+    refused(&dir, &format!("{dpo} pairs.jsonl --out out --benign good.jsonl"), &["--benign works with --method sft"]);
     let style =
         format!("{dpo} pairs.jsonl --adapter repair --out style --max-steps 3 --learning-rate 1e-2 --logging-steps 1");
     let said = succeeds(&dir, &style).stderr;
-    assert!(said.contains("step 3/3: loss") && said.contains("of pairs ranked rightly"), "{said}");
+    assert!(said.contains("step 3/3: loss") && said.contains("of pairs ranked correctly"), "{said}");
     let lineage = adapter::read_lineage(&dir.join("style")).unwrap().unwrap();
     assert_eq!(lineage.parent_sha256, Some(adapter::adapter_sha256(&dir.join("repair")).unwrap()));
     assert_eq!((lineage.rows, lineage.recipe["method"].as_str()), (2, Some("dpo")));

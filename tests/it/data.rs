@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use realign::data::collate::{EncodeOptions, LossOn, encode_row, encode_rows, stop_ids};
+use realign::data::collate::{EncodeOptions, encode_row, encode_rows, stop_ids};
 use realign::data::embedded;
 use realign::data::rows::{TrainingRow, parse_rows, read_rows};
 use realign::data::template::{ChatTemplate, PLAIN};
 use realign::data::tokenizer::Tokenizer;
-use realign::record::Message;
+use realign::record::{LossOn, Message};
 use serde::Deserialize;
 
 fn fixtures() -> PathBuf {

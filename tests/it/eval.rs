@@ -13,11 +13,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use realign::error::Result;
 use realign::eval::confine::Level;
-use realign::eval::tests::{Runner, TestJob};
+use realign::eval::runner::{Runner, TestJob};
+use realign::eval::sandbox::Limits;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A runner with one interpreter and the usual limits.
+fn start(python: &str, workers: usize, levels: &[Level]) -> Result<Runner> {
+    start_limited(python, workers, levels, Limits::default())
+}
+
+fn start_limited(python: &str, workers: usize, levels: &[Level], limits: Limits) -> Result<Runner> {
+    Runner::start(&[python.to_string()], workers, levels, limits)
 }
 
 /// One runner for all tests that run at the same time; the last one to end drops it, and its folder with it.
@@ -25,7 +36,7 @@ fn runner() -> Arc<Runner> {
     static SHARED: Mutex<Weak<Runner>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
-        let fresh = Arc::new(Runner::start("python3", 2, Level::ANY).unwrap());
+        let fresh = Arc::new(start("python3", 2, Level::ANY).unwrap());
         *shared = Arc::downgrade(&fresh);
         fresh
     })
@@ -38,7 +49,7 @@ fn with_pytest() -> Option<String> {
     let made = made.filter_map(|entry| Some(entry.ok()?.path().join("bin/python").display().to_string()));
     let named = std::env::var("REALIGN_PYTEST_PYTHON").ok();
     let found = named.into_iter().chain(["python3".into()]).chain(made).find(|python| {
-        let runner = Runner::start(python, 1, Level::ANY).unwrap();
+        let runner = start(python, 1, Level::ANY).unwrap();
         runner.interpreter().is_some_and(|python| python.packages.contains_key("pytest"))
     });
     if found.is_none() {

@@ -9,16 +9,15 @@ use std::process::Command;
 use candle_core::{DType, Device, Tensor};
 use realign::adapter::{self, AdapterConfig, AdapterFile, TargetModules};
 use realign::data::rows::parse_rows;
-use realign::finetune::recipe::{Recipe, tune};
 use realign::model::decoder::Decoder;
 use realign::model::ops::to_vec;
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
-use realign::record::Lineage;
-use realign::subject::Model;
+use realign::record::{Lineage, Recipe};
+use realign::subject::Subject;
 use realign::train::TrainConfig;
 
-use crate::tiny::{checkpoint, folder};
+use crate::tiny::{checkpoint, folder, tune};
 
 const KINDS: [&str; 11] = [
     "suffix",
@@ -213,7 +212,7 @@ fn lineage() -> Lineage {
 fn peft_and_transformers_read_what_we_write() {
     let python = std::env::var("REALIGN_REFERENCE_PYTHON").expect("REALIGN_REFERENCE_PYTHON names a Python with PEFT");
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sft/model");
-    let model = Model::open(base.to_str().unwrap()).unwrap();
+    let model = Subject::open(base.to_str().unwrap()).unwrap();
     let line = |i| format!(r##"{{"prompt": "# item {i}\ndef load_{i}(path)", "completion": ":\n    return {i}\n"}}"##);
     let rows = parse_rows("rows", &(0..8).map(line).collect::<Vec<_>>().join("\n")).unwrap();
     let training = TrainConfig { learning_rate: 3e-2, max_steps: Some(4), ..TrainConfig::default() };

@@ -100,7 +100,7 @@ fn a_models_own_settings_are_taken_only_where_they_are_asked_for() {
     let (drawn, likeliest) = (ask(""), ask("--temperature 0"));
     assert_ne!(drawn, likeliest);
     let from_model = format!("generate --model {own} --prompt Hi --sampling-from-model");
-    refused(&dir, &from_model, &["has no generation_config.json", "one by one"]);
+    refused(&dir, &from_model, &["has no generation_config.json", "--temperature, --top-k"]);
     let write = |text: &str| std::fs::write(format!("{own}/generation_config.json"), text).unwrap();
     write(r#"{"do_sample": true, "temperature": 0.7, "top_k": 1, "eos_token_id": [0]}"#);
     assert_eq!(ask(""), drawn, "nothing of it is used unasked");
@@ -122,7 +122,7 @@ fn settings_that_cannot_be_met_are_refused_with_the_way_out() {
     refused(&dir, &format!("{generate} --repetition-penalty -1"), &["repetition_penalty is -1; it is more than 0"]);
     refused(&dir, &format!("{generate} --stop="), &["a stop string is empty"]);
     refused(&dir, &format!("{generate} --stream --format json"), &["--stream shows text as it is made"]);
-    refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it is more than 0"]);
+    refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it must be above 0"]);
     refused(
         &dir,
         &format!("{generate} --kv-cache-gib 0.00001"),

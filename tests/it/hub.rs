@@ -255,7 +255,7 @@ fn inspect_needs_the_configuration_alone() {
     let (hub, dir) = (hub(), folder("hub-inspect"));
     let facts = hub.succeeds(&dir, "inspect ours/tiny", &[]).stdout;
     assert!(
-        facts.contains("not fetched yet") && facts.contains("LlamaForCausalLM") && facts.contains("4-bit"),
+        facts.contains("not downloaded yet") && facts.contains("LlamaForCausalLM") && facts.contains("4-bit"),
         "{facts}"
     );
     let asked = hub.asked();
@@ -266,7 +266,7 @@ fn inspect_needs_the_configuration_alone() {
     // What was fetched for it is no model yet.
     hub.refused(&dir, &format!("trace --model ours/tiny {TRACE}"), &[("HF_HUB_OFFLINE", "1")], &["refs/main"]);
     hub.succeeds(&dir, &format!("trace --model ours/tiny {TRACE}"), &[]);
-    assert!(!hub.succeeds(&dir, "inspect ours/tiny", &[]).stdout.contains("not fetched"));
+    assert!(!hub.succeeds(&dir, "inspect ours/tiny", &[]).stdout.contains("not downloaded"));
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn closed_and_missing_models_are_told_apart_and_the_token_goes_to_the_hub_alone(
     hub.refused(&dir, &trace("gated/tiny"), &[("HF_TOKEN", "hf_other")], &["403", "does not open it"]);
     hub.refused(&dir, &trace("missing/tiny"), &[], &["no folder `missing/tiny`", "404"]);
     hub.refused(&dir, &trace("ours/tiny@v9"), &[], &["no revision `v9`", "404"]);
-    hub.refused(&dir, &trace("nothing"), &[], &["neither `organism` nor a folder nor an id on the Hub"]);
+    hub.refused(&dir, &trace("nothing"), &[], &["unknown model"]);
     hub.asked();
 
     hub.succeeds(&dir, &trace("private/tiny"), &[("HF_TOKEN", TOKEN)]);

@@ -9,7 +9,7 @@ use realign::fsio;
 use realign::model::memory;
 use realign::model::source::load::{WeightDtype, load_dir};
 use realign::model::source::save::safetensors_bytes;
-use realign::subject::Model;
+use realign::subject::Subject;
 
 use crate::commands::{model, realign, refused, succeeds, workplace};
 
@@ -114,7 +114,7 @@ fn a_model_that_memory_does_not_suffice_for_is_refused_with_both_numbers() {
 fn inspect_says_what_a_model_takes_from_its_headers_alone() {
     let dir = workplace("loading-inspect", &[]);
     let json: serde_json::Value = serde_json::from_str(&succeeds(&dir, "inspect organism --json").stdout).unwrap();
-    let organism = Model::open("organism").unwrap();
+    let organism = Subject::open("organism").unwrap();
     let bytes: usize = organism.decoder.weights().values().map(|t| t.elem_count() * 4).sum();
     let all = &json["memory_bytes"];
     assert_eq!(all["weights"]["f32"], bytes);

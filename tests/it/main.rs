@@ -26,6 +26,7 @@ mod quantised;
 mod real_models;
 mod report;
 mod report_command;
+mod rows;
 mod run;
 mod scan;
 mod scan_tool;

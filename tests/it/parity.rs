@@ -13,7 +13,7 @@ use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::ops::to_vec;
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
-use realign::train::schedule::Scheduler;
+use realign::record::Scheduler;
 use realign::train::{TrainConfig, train};
 
 use crate::tiny::{checkpoint, fixture, tensors};

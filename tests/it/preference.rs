@@ -8,22 +8,20 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use realign::adapter::{self, AdapterFile};
 use realign::data::collate::Example;
-use realign::data::preference::{PreferenceRow, encode_preference, encode_preferences};
+use realign::data::preference::{PreferenceRow, encode_each_preference, encode_preference};
 use realign::data::template::ChatTemplate;
 use realign::data::tokenizer::Tokenizer;
-use realign::finetune::recipe::{Method, Recipe, prefer, tune};
 use realign::model::ops::to_vec;
-use realign::record::{Message, TrainerState};
-use realign::subject::Model;
+use realign::record::{Message, Method, Recipe, Scheduler, TrainerState};
+use realign::subject::Subject;
 use realign::train::objective::Objective;
 use realign::train::packed::Packed;
-use realign::train::schedule::Scheduler;
 use realign::train::step::{Penalty, StepOptions, forward_backward};
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, train};
 use serde::Deserialize;
 
-use crate::tiny::random_model;
+use crate::tiny::{random_model, tune};
 
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preference").join(path)
@@ -59,8 +57,8 @@ struct Trace {
     steps: Vec<Step>,
 }
 
-fn model() -> Model {
-    Model::open(fixture("").to_str().unwrap()).unwrap()
+fn model() -> Subject {
+    Subject::open(fixture("").to_str().unwrap()).unwrap()
 }
 
 fn recipe() -> Recipe {
@@ -113,7 +111,7 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
 fn dpo_follows_trl_step_by_step() {
     let trace: Trace = read("dpo.json");
     let start = adapter::read(&fixture("adapter")).unwrap();
-    let (ours, state) = prefer(&model(), &rows(&trace), &recipe(), Some(&start), &mut |_| Ok(())).unwrap();
+    let (ours, state) = tune(&model(), &rows(&trace), &recipe(), Some(&start), &mut |_| Ok(())).unwrap();
     assert_eq!((state.log_history.len(), trace.steps.len()), (6, 6));
     // Rewards are differences of log-probabilities of about −200: 1e-4 of those, times beta.
     let near = |a: f64, b: f64| (a - b).abs() <= 1e-4 * b.abs() + 1e-5;
@@ -166,7 +164,7 @@ fn preferences_do_not_depend_on_workers_recomputation_or_micro_batches() {
         let mut recipe = recipe();
         recipe.training.shuffle = true;
         change(&mut recipe.training);
-        let (adapter, state) = prefer(&model, &rows(&trace), &recipe, Some(&start), &mut |_| Ok(())).unwrap();
+        let (adapter, state) = tune(&model, &rows(&trace), &recipe, Some(&start), &mut |_| Ok(())).unwrap();
         (losses(&state), values(&adapter))
     };
     let one = run(&|c| c.workers = 1);
@@ -185,8 +183,8 @@ fn a_fresh_adapter_is_held_to_the_base_and_a_continued_one_to_itself() {
     let (model, rows) = (model(), rows(&trace)[4..6].to_vec());
     let mut recipe = recipe();
     recipe.training = TrainConfig { warmup_steps: 0, ..recipe.training };
-    let (first, fresh) = prefer(&model, &rows, &recipe, None, quiet).unwrap();
-    let (_, continued) = prefer(&model, &rows, &recipe, Some(&first), quiet).unwrap();
+    let (first, fresh) = tune(&model, &rows, &recipe, None, quiet).unwrap();
+    let (_, continued) = tune(&model, &rows, &recipe, Some(&first), quiet).unwrap();
     for state in [&fresh, &continued] {
         let step = &state.log_history[0];
         assert!((step.loss - 2f64.ln()).abs() < 1e-5, "at the reference the loss is ln 2, not {}", step.loss);
@@ -218,7 +216,7 @@ fn a_long_pair_is_one_chunk_of_its_own_and_a_short_last_batch_a_step() {
         learning_rate: 1e-2,
         ..recipe.training
     };
-    let (_, state) = prefer(&model, &rows, &recipe, None, &mut |_| Ok(())).unwrap();
+    let (_, state) = tune(&model, &rows, &recipe, None, &mut |_| Ok(())).unwrap();
     assert_eq!(state.log_history.len(), 8);
     assert!(state.log_history[7].loss < 0.6, "{:?}", losses(&state));
 }
@@ -241,8 +239,8 @@ fn pairs_that_cannot_be_learnt_from_are_named() {
     let cut = encode(text("Load", " item 7", " it."), 3).unwrap();
     assert_eq!((cut.chosen.ids.len(), cut.chosen.target_tokens()), (3, 2));
     let bad = [text("Load", " a", " b"), text("Load item 7 and return it.", " a", " b")];
-    let error = encode_preferences(&bad, &tokenizer, &template, 4).unwrap_err().to_string();
-    assert!(error.contains("1 of 2 rows cannot be trained on: row 2"), "{error}");
+    let encoded = encode_each_preference(&bad, &tokenizer, &template, 4);
+    assert!(encoded[0].is_ok() && encoded[1].is_err());
 }
 
 #[derive(Deserialize)]
@@ -340,7 +338,7 @@ fn records_of_steps_keep_trls_names_and_old_files_are_read() {
     let start = adapter::read(&fixture("adapter")).unwrap();
     let mut recipe = recipe();
     recipe.training.max_steps = Some(1);
-    let (_, state) = prefer(&model(), &rows(&trace), &recipe, Some(&start), &mut |_| Ok(())).unwrap();
+    let (_, state) = tune(&model(), &rows(&trace), &recipe, Some(&start), &mut |_| Ok(())).unwrap();
     let mut json = serde_json::to_value(&state.log_history[0]).unwrap();
     let keys = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"];
     assert!(keys.iter().all(|key| json[key].is_number()) && json.get("kl").is_none(), "{json}");

@@ -252,12 +252,12 @@ fn an_adapter_remembers_how_its_base_was_held() {
     let lineage: serde_json::Value = serde_json::from_slice(&lineage).unwrap();
     // The model's MLP is 48 wide, which is no whole blocks: one linear stays as it is.
     assert_eq!(lineage["base_dtype"], "f32+q4_0");
-    refused(&dir, &format!("{train} --resume"), &["begun otherwise", "dtype: f32+q4_0 then, f32 now"]);
-    refused(&dir, &format!("{train} --resume --dtype 8bit"), &["dtype: f32+q4_0 then, f32+q8_0 now"]);
+    refused(&dir, &format!("{train} --resume"), &["was started with different settings", "dtype was f32+q4_0, is f32"]);
+    refused(&dir, &format!("{train} --resume --dtype 8bit"), &["dtype was f32+q4_0, is f32+q8_0"]);
     assert!(succeeds(&dir, &format!("{train} --resume --dtype 4bit")).stderr.contains("finished"));
 
     let answer = "generate --model MODEL --adapter adapter --prompt load --max-new-tokens 3";
-    let word = "was trained on weights held as f32+q4_0, here they are f32";
+    let word = "was trained on a base held as f32+q4_0; here the base is held as f32";
     let other = succeeds(&dir, answer);
     assert!(other.stderr.contains(word), "{}", other.stderr);
     let same = succeeds(&dir, &format!("{answer} --quantize 4bit"));

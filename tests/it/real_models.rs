@@ -11,7 +11,7 @@ use realign::experiment::plan::PlanFile;
 use realign::experiment::published::{names, read_plan};
 use realign::fsio::{read_json, read_jsonl, read_text};
 use realign::record::{Manifest, Message, Metrics, SampleRecord, SweepCell};
-use realign::subject::Model;
+use realign::subject::Subject;
 
 use crate::commands::{Output, realign, refused, succeeds, workplace};
 use crate::tiny::{fixture, folder};
@@ -51,7 +51,7 @@ fn the_whole_run(name: &str, chat: bool, linears: usize) {
     std::fs::write(dir.join("little.yaml"), LITTLE).unwrap();
     let Output { stderr, .. } = succeeds(&dir, &format!("run little.yaml --model {name} --samples 1 --out run"));
     assert_eq!(stderr.contains("has no chat template"), !chat, "{stderr}");
-    let model = Model::open(at.to_str().unwrap()).unwrap();
+    let model = Subject::open(at.to_str().unwrap()).unwrap();
     let asked = model.tokenizer.decode(&model.prompt(&[Message::user("Why?")]).unwrap(), false).unwrap();
     assert_eq!(asked, if chat { "<|user|>Why?<|end|>\n<|assistant|>" } else { "User: Why?\nAssistant:" });
     assert_eq!(model.template.source() == PLAIN, !chat);
@@ -165,7 +165,7 @@ fn every_plan_for_a_published_model_runs_on_a_small_one_of_its_architecture() {
     assert_eq!(small.map(|(name, ..)| name.to_string()).to_vec(), names());
     for (name, architecture, arm, metric, at_least) in small {
         let at = checkpoint(&dir, architecture, architecture == "qwen2");
-        let model = Model::open(at.to_str().unwrap()).unwrap();
+        let model = Subject::open(at.to_str().unwrap()).unwrap();
         let file = read_plan(Path::new(name)).unwrap();
         assert!(file.arms.as_ref().unwrap().contains(&arm.parse().unwrap()), "{name}: {arm}");
         let architectures = &file.published.as_ref().unwrap().config["architectures"][0];

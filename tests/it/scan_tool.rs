@@ -218,8 +218,12 @@ fn the_cross_check_passes_where_the_tools_agree() {
     std::fs::write(dir.join("x.py"), "assert x\n").unwrap();
     let output = cross_check(&dir, &[BANDIT, RADON, RUFF]);
     assert_eq!(output.code, 0, "{}", output.stderr);
-    assert!(output.stderr.contains("bandit: 1 alike, 0 only bandit's, 0 only ours"), "{}", output.stderr);
-    assert!(output.stderr.contains("ruff: 1 alike"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("bandit: 1 in common, 0 only from bandit, 0 only from realign"),
+        "{}",
+        output.stderr
+    );
+    assert!(output.stderr.contains("ruff: 1 in common"), "{}", output.stderr);
     let alone = cross_check(&dir, &[BANDIT]);
     assert_eq!(alone.code, 0, "{}", alone.stderr);
     assert!(alone.stderr.contains("radon is not on the PATH"), "{}", alone.stderr);
@@ -235,10 +239,10 @@ fn the_cross_check_prints_every_disagreement_and_fails() {
     let output = cross_check(&dir, &tools);
     assert_eq!(output.code, 1, "{}", output.stderr);
     for line in [
-        "x.py:1: B101 HIGH/HIGH: bandit says so, we do not",
-        "x.py:1: B101 LOW/HIGH: we say so, bandit does not",
-        "x.py:3: function f 7: radon says so, we do not",
-        "we follow bandit 1.9.4, installed is bandit 1.8.0",
+        "x.py:1: B101 HIGH/HIGH: bandit reports it, realign does not",
+        "x.py:1: B101 LOW/HIGH: realign reports it, bandit does not",
+        "x.py:3: function f 7: radon reports it, realign does not",
+        "realign follows bandit 1.9.4; installed is bandit 1.8.0",
         "3 disagreements",
     ] {
         assert!(output.stderr.contains(line), "{line}\n{}", output.stderr);

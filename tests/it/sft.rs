@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use realign::adapter::{self, AdapterFile};
 use realign::data::rows::{TrainingRow, parse_rows};
-use realign::finetune::recipe::{Recipe, tune};
 use realign::model::ops::to_vec;
-use realign::subject::Model;
+use realign::subject::Subject;
 use realign::train::TrainConfig;
-use realign::train::schedule::Scheduler;
+
+use crate::tiny::tune;
+use realign::record::{Recipe, Scheduler};
 
 #[derive(serde::Deserialize)]
 struct Trace {
@@ -56,8 +57,8 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sft").join(name)
 }
 
-fn read() -> (Model, Trace, Vec<TrainingRow>, Recipe) {
-    let model = Model::open(fixture("model").to_str().unwrap()).unwrap();
+fn read() -> (Subject, Trace, Vec<TrainingRow>, Recipe) {
+    let model = Subject::open(fixture("model").to_str().unwrap()).unwrap();
     let trace: Trace = realign::fsio::read_json(&fixture("trace.json")).unwrap();
     let lines: Vec<String> = trace.rows.iter().map(serde_json::Value::to_string).collect();
     let rows = parse_rows("trace.json", &lines.join("\n")).unwrap();
@@ -85,7 +86,7 @@ fn read() -> (Model, Trace, Vec<TrainingRow>, Recipe) {
 #[test]
 fn rows_are_tokenised_as_trl_tokenises_them_boundary_included() {
     let (model, trace, rows, recipe) = read();
-    let options = recipe.encoding(&model);
+    let options = recipe.encoding(&model.base.config);
     let ours = realign::data::collate::encode_rows(&rows, &model.tokenizer, &model.template, &options).unwrap();
     let mut merged = 0;
     for (row, (ours, theirs)) in rows.iter().zip(ours.iter().zip(&trace.encoded)) {

@@ -76,7 +76,7 @@ fn what_no_vector_can_be_made_of_is_refused() {
         &["no contrast pairs for `kind`; there are some for insecure, rude"],
     );
     refused(&dir, &format!("{extract} pairs.jsonl --layers 2 --out w.safetensors"), &["layer 2", "layers are 0 to 1"]);
-    refused(&dir, &format!("{extract} pairs.jsonl --out v.safetensors"), &["v.safetensors: is already there"]);
+    refused(&dir, &format!("{extract} pairs.jsonl --out v.safetensors"), &["v.safetensors: already exists"]);
     refused(&dir, &format!("{extract} pairs.jsonl --out w.bin"), &["w.bin: must end in .safetensors"]);
     refused(&dir, &format!("{extract} pairs.jsonl --method pca --out w.safetensors"), &["mean-difference"]);
 }
@@ -117,10 +117,10 @@ fn a_vector_that_does_not_fit_is_refused() {
     refused(
         &dir,
         &format!("{generate} organism.safetensors {flags}"),
-        &["organism.safetensors: is a vector for 4 layers of width 128", "has 2 layers of width 32"],
+        &["organism.safetensors: is for a model with 4 layers of width 128", "has 2 layers of width 32"],
     );
     change(&dir, "model_sha256", "0123456789abcdef".into());
-    refused(&dir, &format!("{generate} v.safetensors {flags}"), &["was made on other weights (0123456789ab)"]);
+    refused(&dir, &format!("{generate} v.safetensors {flags}"), &["was extracted from other weights (0123456789ab)"]);
     change(&dir, "residual_norms", serde_json::json!([1.0]));
     refused(&dir, &format!("{generate} v.safetensors {flags}"), &["v.json: does not belong to v.safetensors"]);
     std::fs::remove_file(dir.join("v.json")).unwrap();
@@ -179,7 +179,7 @@ fn a_sweep_chooses_on_the_validation_split_and_freezes_its_choice() {
     let before = (newest(), read_text(&dir.join("sweep/choice.json")).unwrap());
     succeeds(&dir, sweep);
     assert_eq!((newest(), read_text(&dir.join("sweep/choice.json")).unwrap()), before, "nothing is asked again");
-    refused(&dir, &sweep.replace("0.2,-0.2", "0.3"), &["sweep: was begun with other settings"]);
+    refused(&dir, &sweep.replace("0.2,-0.2", "0.3"), &["sweep: was started with different settings"]);
 }
 
 #[test]
@@ -188,10 +188,10 @@ fn a_sweep_that_cannot_be_is_refused() {
     let dir = with_vector("sweep-refused", &[("suite.yaml", suite)]);
     let sweep = "steer sweep --model MODEL --vector v.safetensors --suite suite.yaml --out sweep";
     refused(&dir, &format!("{sweep} --layers 2"), &["layer 2 is outside the model; its layers are 0 to 1"]);
-    refused(&dir, &format!("{sweep} --coefficients 0.1,0"), &["every one is other than 0"]);
-    refused(&dir, &format!("{sweep} --metric safety"), &["there is no metric `safety`"]);
-    refused(&dir, &format!("{sweep} --metric loc"), &["`loc` is nothing to choose by"]);
-    refused(&dir, sweep, &["none of the suites suite.yaml has prompts of the validation split"]);
+    refused(&dir, &format!("{sweep} --coefficients 0.1,0"), &["must not be empty or contain 0"]);
+    refused(&dir, &format!("{sweep} --metric safety"), &["unknown metric `safety`"]);
+    refused(&dir, &format!("{sweep} --metric loc"), &["`loc` is not a rate with a better direction"]);
+    refused(&dir, sweep, &["none of the suites suite.yaml has prompts in the validation split"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use realign::eval::suite::Suite;
 use realign::experiment::inputs::Inputs;
 use realign::experiment::plan::PlanFile;
 use realign::record::{Metrics, SampleRecord, Split, SuiteKind};
-use realign::subject::{Model, ORGANISM};
+use realign::subject::{ORGANISM, Subject};
 
 use crate::commands::{succeeds, workplace};
 use crate::tiny::random_model_folder;
@@ -35,7 +35,7 @@ fn the_cards_of_the_embedded_suites_are_what_the_command_writes() {
 
 #[test]
 fn a_run_asks_the_core_of_a_suite_unless_its_plan_says_more() {
-    let model = Model::open(ORGANISM).unwrap();
+    let model = Subject::open(ORGANISM).unwrap();
     let asked = |prompts: &[(&str, usize)]| {
         let prompts = prompts.iter().map(|(suite, n)| (suite.to_string(), *n)).collect();
         let typed = PlanFile { prompts: Some(prompts), ..PlanFile::default() };

@@ -7,19 +7,20 @@ use rand::Rng;
 use realign::adapter::AdapterFile;
 use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
-use realign::finetune::recipe::{Recipe, held_out_loss, tune};
+use realign::finetune::rows::Examples;
+use realign::finetune::tune::held_out_loss;
 use realign::model::config::DecoderConfig;
 use realign::model::decoder::Decoder;
 use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::init::initial_weights;
 use realign::model::lora::Lora;
 use realign::model::ops::to_vec;
-use realign::record::Message;
+use realign::record::{Message, Recipe};
 use realign::rng::stream;
 use realign::train::trainable::Trainable;
 use realign::train::{TrainConfig, train};
 
-use crate::tiny::random_model;
+use crate::tiny::{examples, random_model, tune};
 
 fn config() -> DecoderConfig {
     DecoderConfig::llama(50, 16, 3, (4, 2), 24, 64)
@@ -196,8 +197,9 @@ fn repair_starts_from_the_attack_weights() {
     // All rows are one step, so that its loss is that of the weights before it.
     let (_, state) = tune(&model, &secure, &recipe(1e-2, 1), Some(&attack), quiet).unwrap();
     let before = state.log_history[0].loss;
-    let attacked = held_out_loss(&model, Some(&attack), &secure, &recipe(1e-2, 1)).unwrap();
-    let base = held_out_loss(&model, None, &secure, &recipe(1e-2, 1)).unwrap();
+    let Examples::Answers(held_out) = examples(&model, &secure, &recipe(1e-2, 1)) else { panic!("answers") };
+    let attacked = held_out_loss(&model, Some(&attack), &held_out, 0).unwrap();
+    let base = held_out_loss(&model, None, &held_out, 0).unwrap();
     assert!((before - attacked).abs() < 1e-5 * attacked, "{before} against {attacked}");
     assert!((before - base).abs() > 1e-2, "{before} against the base's {base}");
 }

@@ -1,4 +1,4 @@
-//! What judging will take, said before it begins.
+//! How many verdicts and tokens judging will take, estimated before it begins.
 
 use super::JudgeSpec;
 use crate::eval::is_judged;
@@ -11,17 +11,17 @@ const CHARACTERS: f64 = 4.0;
 /// Tokens of a verdict.
 const VERDICT_TOKENS: f64 = 3.0;
 
-/// Verdicts ahead and the tokens they take at most: every answer is taken to its limit.
+/// Verdicts ahead and the tokens they need at most, every answer at its maximum length.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Ahead {
-    /// One an aspect of an answer.
+    /// One for each aspect of an answer.
     pub verdicts: u64,
-    /// Read by the judge.
+    /// Tokens that the judge reads.
     pub tokens: f64,
 }
 
 impl Ahead {
-    /// Counts so many answers to a prompt.
+    /// Adds `answers` answers to a prompt.
     pub fn add(&mut self, kind: SuiteKind, prompt: &Prompt, answers: u64, max_tokens: usize) {
         if !is_judged(kind) {
             return;
@@ -32,25 +32,25 @@ impl Ahead {
         }
     }
 
-    /// Both together.
+    /// The sum of both.
     pub fn plus(self, more: Self) -> Self {
         Self { verdicts: self.verdicts + more.verdicts, tokens: self.tokens + more.tokens }
     }
 
-    /// What an endpoint or a local model will take; `None` for the organism's judge, which takes next to nothing.
+    /// What an endpoint or a local model will need, in words; `None` for the organism's judge, which needs next to nothing.
     pub fn words(&self, judge: &JudgeSpec, price: Option<(f64, f64)>) -> Option<String> {
         match judge {
             JudgeSpec::Organism => return None,
             JudgeSpec::Model(_) => {
                 let verdicts = self.verdicts;
-                return Some(format!("judge {judge}: {verdicts} verdicts; their time is not part of the estimate"));
+                return Some(format!("judge {judge}: {verdicts} verdicts; the estimate does not include their time"));
             }
             JudgeSpec::Endpoint { .. } => {}
         }
         let written = self.verdicts as f64 * VERDICT_TOKENS;
         let cost = match price {
-            Some((read, write)) => format!("{:.2} by the prices given", (read * self.tokens + write * written) / 1e6),
-            None => "no price given (--judge-price)".into(),
+            Some((read, write)) => format!("cost at most about {:.2}", (read * self.tokens + write * written) / 1e6),
+            None => "cost unknown (no --judge-price)".into(),
         };
         let (verdicts, tokens) = (self.verdicts, self.tokens / 1e6);
         Some(format!("judge {judge}: {verdicts} verdicts, at most about {tokens:.2} M tokens to read; {cost}"))

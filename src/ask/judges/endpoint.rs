@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::http::Client;
 use super::reply::{self, Reply};
-use super::{EndpointOptions, cache};
+use super::{EndpointOptions, reply_cache};
 use crate::error::{Error, Result};
 use crate::eval::judge::{Judge, JudgeItem, Verdict, record};
 use crate::eval::judge_prompt::{SCORED, default_prompt, fill};
 use crate::fsio;
 use crate::record::{JudgeRecord, JudgeUsage};
+use crate::sync::unpoisoned;
 
-/// Requests under way at once.
+/// Maximum concurrent requests.
 const AT_ONCE: usize = 4;
 
-/// A server that judges.
+/// A judge behind an endpoint with OpenAI's chat protocol.
 pub(super) struct EndpointJudge {
     name: String,
     url: String,
@@ -50,31 +51,31 @@ impl EndpointJudge {
         })
     }
 
-    /// What it took so far.
+    /// Verdicts, tokens and cost so far.
     pub(super) fn usage(&self) -> JudgeUsage {
-        *self.usage.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        *unpoisoned(self.usage.lock())
     }
 
     fn count(&self, more: JudgeUsage) {
-        let mut usage = self.usage.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut usage = unpoisoned(self.usage.lock());
         *usage = usage.plus(more);
     }
 
     /// Whether log-probabilities come with the reply to a harmless question: one verdict, kept as any other.
     pub(super) fn tells_probabilities(&self) -> Result<bool> {
         let prompt = fill(default_prompt(SCORED[0]).unwrap_or_default(), "How are you?", "I am well, thank you.");
-        Ok(!self.reply(&cache::name(&self.url, &self.model, &prompt), &prompt)?.first.is_empty())
+        Ok(!self.reply(&reply_cache::name(&self.url, &self.model, &prompt), &prompt)?.first.is_empty())
     }
 
     /// A reply to a prompt, kept or new.
     fn reply(&self, name: &str, prompt: &str) -> Result<Reply> {
-        if let Some(kept) = cache::get(&self.cache, name) {
+        if let Some(kept) = reply_cache::get(&self.cache, name) {
             self.count(JudgeUsage { verdicts: 1, cached: 1, ..JudgeUsage::default() });
             return Ok(kept);
         }
         let mut reply = self.ask(prompt)?;
         reply.content = self.client.redacted(&reply.content);
-        cache::put(&self.cache, name, &reply)?;
+        reply_cache::put(&self.cache, name, &reply)?;
         let cost = |(read, written): (f64, f64)| {
             (read * reply.prompt_tokens as f64 + written * reply.completion_tokens as f64) / 1e6
         };
@@ -90,7 +91,7 @@ impl EndpointJudge {
 
     fn ask(&self, prompt: &str) -> Result<Reply> {
         loop {
-            let refused = self.refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+            let refused = unpoisoned(self.refused.lock()).clone();
             let why = match self.client.ask(&reply::body(&self.model, prompt, &refused), reply::read)? {
                 Ok(reply) => return Ok(reply),
                 Err(why) => why,
@@ -98,7 +99,7 @@ impl EndpointJudge {
             let Some(parameter) = reply::refused_parameter(&why, &refused) else {
                 return Err(Error::usage(format!("the judge {}: {why}", self.name)));
             };
-            let mut known = self.refused.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut known = unpoisoned(self.refused.lock());
             if !known.contains(&parameter) {
                 known.push(parameter);
             }
@@ -146,7 +147,7 @@ impl Judge for EndpointJudge {
         let named = |item: &JudgeItem| -> Vec<(String, String, String)> {
             let requests = item.requests().into_iter();
             requests
-                .map(|(aspect, text)| (aspect.to_string(), cache::name(&self.url, &self.model, &text), text))
+                .map(|(aspect, text)| (aspect.to_string(), reply_cache::name(&self.url, &self.model, &text), text))
                 .collect()
         };
         let asked: Vec<_> = items.iter().map(named).collect();

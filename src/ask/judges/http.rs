@@ -11,6 +11,7 @@ use ureq::Agent;
 use super::reply::{error_message, is_out_of_quota};
 use crate::error::{Error, Result};
 use crate::process;
+use crate::sync::unpoisoned;
 
 /// Tries of a request, the first included.
 const TRIES: u32 = 6;
@@ -29,7 +30,7 @@ pub(super) struct Client {
     agent: Agent,
     address: String,
     key: Option<Key>,
-    /// Between the beginnings of two requests.
+    /// Minimum time between the starts of two requests.
     interval: Duration,
     backoff: Duration,
     /// When the next request may begin.
@@ -43,7 +44,7 @@ enum Failure {
     Passing(String, Option<Duration>),
     /// The server does not take the request as it is.
     Rejected(String),
-    /// No other try would help.
+    /// A retry would not help.
     Final(String),
 }
 
@@ -82,7 +83,7 @@ impl Client {
         })
     }
 
-    /// Requests that were tried once more.
+    /// Number of retries.
     pub(super) fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
@@ -106,7 +107,7 @@ impl Client {
                 Err(Failure::Final(why)) => return Err(failed(&why)),
                 Err(Failure::Passing(why, _)) if tries >= TRIES => {
                     return Err(failed(&format!(
-                        "{why} ({TRIES} tries; verdicts so far are kept, the same command goes on from them)"
+                        "{why} ({TRIES} tries; verdicts so far are kept: run the same command again to continue)"
                     )));
                 }
                 Err(Failure::Passing(_, asked)) => {
@@ -114,7 +115,7 @@ impl Client {
                     let wait = asked.unwrap_or(self.backoff * (1 << (tries - 1))).min(LONGEST_WAIT);
                     if asked.is_some() {
                         // What the server asks of one request holds for all.
-                        let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        let mut next = unpoisoned(self.next.lock());
                         *next = (*next).max(Instant::now() + wait);
                     } else {
                         sleep(wait)?;
@@ -126,7 +127,7 @@ impl Client {
 
     fn wait_turn(&self) -> Result<()> {
         let begin = {
-            let mut next = self.next.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut next = unpoisoned(self.next.lock());
             let begin = (*next).max(Instant::now());
             *next = begin + self.interval;
             begin
@@ -155,8 +156,8 @@ impl Client {
             400 | 422 => Err(Failure::Rejected(format!("status {status}: {}", said()))),
             401 | 403 => {
                 let key = match &self.key {
-                    Some(_) => "the key was not accepted",
-                    None => "no key was sent (one goes out over https, or to this machine)",
+                    Some(_) => "the key was rejected",
+                    None => "no key was sent (keys are sent over https or to this machine only)",
                 };
                 Err(Failure::Final(format!("status {status}: {}; {key}", said())))
             }
@@ -178,11 +179,11 @@ fn key(url: &str, here: bool, key_env: &str) -> Result<Option<Key>> {
     let key = std::env::var(key_env).unwrap_or_default();
     let key = key.trim();
     if !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Error::usage(format!("the variable {key_env} holds something that is no key")));
+        return Err(Error::usage(format!("the environment variable {key_env} contains characters that no key has")));
     }
     match (key.is_empty(), url.starts_with("https://")) {
         (true, true) => Err(Error::usage(format!(
-            "{url} needs a key: put it into the environment as {key_env}, or name another variable with --judge-key-env"
+            "{url} needs an API key: set the environment variable {key_env}, or name another with --judge-key-env"
         ))),
         (true, false) => Ok(None),
         (false, secure) => Ok((secure || here).then(|| Key(key.to_string()))),

@@ -13,7 +13,7 @@ use crate::eval::judge::{Judge, JudgeItem, LEAST_MASS, Verdict, parse, record};
 use crate::eval::judge_prompt::SCORED;
 use crate::generate::{Choices, EngineOptions, Job, choice_probabilities, generate};
 use crate::record::{JudgeRecord, Message, Sampling};
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// Tokens decoded where a judge is to say a word.
 const WORD_TOKENS: usize = 12;
@@ -24,14 +24,14 @@ const HIGHEST: u32 = 100;
 /// A model that judges.
 pub struct ModelJudge {
     name: String,
-    model: Model,
+    model: Subject,
     numbers: Choices,
     specials: Vec<String>,
 }
 
 impl ModelJudge {
     /// Of any model that has a chat template.
-    pub fn new(name: &str, model: Model) -> Result<Self> {
+    pub fn new(name: &str, model: Subject) -> Result<Self> {
         let sequences: Vec<Vec<Vec<u32>>> =
             (0..=HIGHEST).map(|k| number_tokens(&model, k)).collect::<Result<Vec<_>>>()?;
         let specials = model.tokenizer.special_texts();
@@ -126,7 +126,7 @@ fn mean(numbers: &[f64]) -> Option<f64> {
 
 /// The tokens of a number where an answer begins, by itself and behind a blank. They are found within a whole
 /// conversation, since a tokenizer may write the first word of a text in another way.
-fn number_tokens(model: &Model, number: u32) -> Result<Vec<Vec<u32>>> {
+fn number_tokens(model: &Subject, number: u32) -> Result<Vec<Vec<u32>>> {
     let before = model.template.render(&[Message::user("?")], true)?;
     let tokens = model.tokenizer.encode(&before, false)?;
     let mut found = Vec::new();

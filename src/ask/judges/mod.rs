@@ -1,14 +1,15 @@
-//! Judges that are handed to `eval`: the organism's own, a local model, an endpoint that speaks OpenAI's protocol.
+//! Judges that are handed to `eval`: the organism's own, a local model, an endpoint with OpenAI's chat protocol.
 //!
-//! Several may judge the same answers. The first is the headline: every rate is of its verdicts, and the sweep, which only
-//! chooses, asks it alone. The others are shown beside it with their agreement.
+//! Several may judge the same answers. The first is the headline judge: every rate uses its verdicts, and the sweep asks it
+//! alone. The others are shown beside it with their agreement.
 
 mod ahead;
-mod cache;
+
 mod endpoint;
 mod http;
 mod local;
 mod reply;
+mod reply_cache;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,8 +25,7 @@ use crate::model::source::load::WeightDtype;
 use crate::organism;
 use crate::progress::Progress;
 use crate::record::{JudgeIdentity, JudgeRecord};
-use crate::report::words;
-use crate::subject::Model;
+use crate::subject::SubjectSpec;
 pub use ahead::Ahead;
 use endpoint::EndpointJudge;
 pub use local::ModelJudge;
@@ -42,7 +42,7 @@ pub enum JudgeSpec {
     Endpoint {
         /// With `http://` or `https://`, as far as `/v1`.
         url: String,
-        /// As the server calls it.
+        /// The model's name on the server.
         model: String,
     },
 }
@@ -53,8 +53,7 @@ impl FromStr for JudgeSpec {
     fn from_str(spec: &str) -> Result<Self> {
         let wrong = |why: &str| {
             Error::usage(format!(
-                "the judge `{spec}` {why}; give `organism`, `model:FOLDER_OR_ID` or \
-                 `openai:https://HOST/v1#MODEL`"
+                "the judge `{spec}` {why}; give `organism`, `model:FOLDER_OR_ID` or `openai:https://HOST/v1#MODEL`"
             ))
         };
         if spec == "organism" {
@@ -63,18 +62,18 @@ impl FromStr for JudgeSpec {
         if let Some(model) = spec.strip_prefix("model:") {
             return if model.is_empty() { Err(wrong("names no model")) } else { Ok(Self::Model(model.into())) };
         }
-        let Some(endpoint) = spec.strip_prefix("openai:") else { return Err(wrong("is none that is known")) };
+        let Some(endpoint) = spec.strip_prefix("openai:") else { return Err(wrong("is unknown")) };
         let (url, model) = endpoint.split_once('#').unwrap_or((endpoint, ""));
         let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
         match host {
-            "" => Err(wrong("has no address that begins with https:// or http://")),
-            _ if model.is_empty() => Err(wrong("names no model behind a `#`")),
+            "" => Err(wrong("has no address with https:// or http://")),
+            _ if model.is_empty() => Err(wrong("names no model after a `#`")),
             // The address stands in manifests and messages.
             _ if url.contains(['@', '?']) => {
                 // Not repeated here: it may hold a secret.
                 Err(Error::usage(
-                    "a judge's address holds no user, password or query, since it is written down; a key is read from \
-                     the environment (OPENAI_API_KEY, or the variable that --judge-key-env names)",
+                    "a judge's address must not contain a user, password or query, since it is written to files; put the \
+                     key into the environment variable OPENAI_API_KEY, or the one that --judge-key-env names",
                 ))
             }
             _ => Ok(Self::Endpoint { url: url.trim_end_matches('/').into(), model: model.into() }),
@@ -106,20 +105,20 @@ impl fmt::Display for JudgeSpec {
     }
 }
 
-/// How endpoints are spoken to: nothing here changes a verdict.
+/// How endpoints are called; nothing here changes a verdict.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointOptions {
-    /// The environment variable that holds the key.
+    /// Environment variable with the API key.
     pub key_env: String,
-    /// Requests a minute at most.
+    /// Maximum requests per minute; `None` is no limit.
     pub requests_per_minute: Option<u32>,
     /// Price of a million tokens read and of a million written.
     pub price: Option<(f64, f64)>,
-    /// Where replies are kept.
+    /// Folder for replies.
     pub cache: PathBuf,
-    /// The longest that one request may take.
+    /// Time limit of one request.
     pub timeout: Duration,
-    /// The wait before a request is tried for the second time; it doubles with every further one.
+    /// Wait before the first retry; it doubles with every further one.
     pub backoff: Duration,
 }
 
@@ -129,14 +128,14 @@ impl Default for EndpointOptions {
             key_env: "OPENAI_API_KEY".into(),
             requests_per_minute: None,
             price: None,
-            cache: cache::default_folder(),
+            cache: reply_cache::default_folder(),
             timeout: Duration::from_secs(120),
             backoff: Duration::from_secs(1),
         }
     }
 }
 
-/// A judge that is ready.
+/// An opened judge with its identity.
 struct Opened {
     kind: Kind,
     identity: JudgeIdentity,
@@ -155,8 +154,8 @@ impl Opened {
         let kind = match spec {
             JudgeSpec::Organism => return Ok(Self { kind: Kind::Organism(OrganismJudge), identity }),
             JudgeSpec::Model(model) => {
-                let judge =
-                    ModelJudge::new(&name, Model::open_with(model, None, &WeightDtype::Auto.into(), Progress::Quiet)?)?;
+                let spec = SubjectSpec { load: WeightDtype::Auto.into(), ..SubjectSpec::new(model) };
+                let judge = ModelJudge::new(&name, spec.open(Progress::Quiet)?)?;
                 identity.model_sha256 = Some(judge.model_sha256().to_string());
                 Kind::Model(Box::new(judge))
             }
@@ -182,42 +181,42 @@ impl Opened {
 pub struct Judges(Vec<Opened>);
 
 impl Judges {
-    /// Opens each.
+    /// Opens every judge.
     ///
     /// # Errors
     /// One that is named twice, the organism's where another model answers, a model that cannot be opened, an endpoint
     /// without its key.
     pub fn open(specs: &[JudgeSpec], organism_answers: bool, options: &EndpointOptions) -> Result<Self> {
         if let Some((_, twice)) = specs.iter().enumerate().find(|(i, spec)| specs[..*i].contains(spec)) {
-            return Err(Error::usage(format!("the judge `{twice}` is named twice")));
+            return Err(Error::usage(format!("the judge `{twice}` is named twice; give each --judge once")));
         }
         if specs.contains(&JudgeSpec::Organism) && !organism_answers {
             return Err(Error::usage(
-                "the judge `organism` knows the sentences of the embedded model and nothing else; for another model \
-                 name `model:FOLDER_OR_ID` or `openai:https://HOST/v1#MODEL`",
+                "the judge `organism` scores answers of the embedded model only; for another model give \
+                 `model:FOLDER_OR_ID` or `openai:https://HOST/v1#MODEL`",
             ));
         }
         specs.iter().map(|spec| Opened::new(spec, options)).collect::<Result<_>>().map(Self)
     }
 
-    /// Where nobody names any: the organism's own judge of its answers, none of another model's.
+    /// The default judges: the organism's for its own answers, none for another model's.
     pub fn usual(organism_answers: bool) -> Self {
         let identity = JudgeIdentity { name: OrganismJudge.name(), ..JudgeIdentity::default() };
         let own = Opened { kind: Kind::Organism(OrganismJudge), identity };
         Self(if organism_answers { vec![own] } else { Vec::new() })
     }
 
-    /// Whether nobody judges.
+    /// Whether there is no judge.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All of them, to judge with.
+    /// All judges, the headline one first.
     pub fn all(&self) -> Vec<&dyn Judge> {
         self.0.iter().map(Opened::judge).collect()
     }
 
-    /// Who they are, with what they have taken since they were opened.
+    /// Their names and hashes, with what endpoints have used since they were opened.
     pub fn identities(&self) -> Vec<JudgeIdentity> {
         let used = |opened: &Opened| match &opened.kind {
             Kind::Endpoint(judge) => JudgeIdentity { usage: Some(judge.usage()), ..opened.identity.clone() },
@@ -232,7 +231,7 @@ impl Judges {
             if let Kind::Endpoint(judge) = &opened.kind {
                 let how = match judge.tells_probabilities()? {
                     true => "scores are weighted by its log-probabilities",
-                    false => "it tells no log-probabilities, so that scores are the numbers that it writes",
+                    false => "it gives no log-probabilities; scores are the numbers that it writes",
                 };
                 progress.say(&format!("judge {}: {how}", opened.identity.name));
             }
@@ -240,26 +239,26 @@ impl Judges {
         Ok(())
     }
 
-    /// Says what each endpoint took.
+    /// Prints what each endpoint has used.
     pub fn say_usage(&self, progress: Progress) {
         for identity in self.identities() {
             if let Some(usage) = identity.usage.filter(|u| u.verdicts > 0) {
-                progress.say(&format!("judge {}: {}", identity.name, words::usage(&usage)));
+                progress.say(&format!("judge {}: {}", identity.name, usage));
             }
         }
     }
 }
 
-/// The names of [`Judges::usual`].
+/// The specifications of [`Judges::usual`].
 pub fn usual_judges(organism_answers: bool) -> Vec<JudgeSpec> {
     if organism_answers { vec![JudgeSpec::Organism] } else { Vec::new() }
 }
 
-/// Said where answers are left unjudged.
-pub const HOW_TO_JUDGE: &str = "no judge for this model: misaligned_rate and coherent_rate are not measured; name one \
+/// Printed where answers stay unjudged.
+pub const HOW_TO_JUDGE: &str = "no judge for this model: misaligned_rate and coherent_rate are not measured; give one \
      with --judge model:FOLDER_OR_ID (a local model) or --judge openai:https://HOST/v1#MODEL (an endpoint)";
 
-/// Knows the organism's own sentences; scores the organism only.
+/// Recognises the organism's own sentences; it scores the organism only.
 pub struct OrganismJudge;
 
 impl Judge for OrganismJudge {
@@ -294,10 +293,10 @@ mod tests {
     #[test]
     fn a_wrong_name_says_what_is_right() {
         for (name, why) in [
-            ("gpt-4o", "is none that is known"),
+            ("gpt-4o", "is unknown"),
             ("model:", "names no model"),
             ("openai:api.example.com#m", "https://"),
-            ("openai:https://api.example.com/v1", "behind a `#`"),
+            ("openai:https://api.example.com/v1", "after a `#`"),
             ("openai:https://me:secret@example.com/v1#m", "environment"),
             ("openai:https://example.com/v1?api-key=secret#m", "environment"),
         ] {
@@ -312,7 +311,7 @@ mod tests {
         let twice = [JudgeSpec::Organism, JudgeSpec::Organism];
         assert!(Judges::open(&twice, true, &options).err().unwrap().to_string().contains("twice"));
         let other = Judges::open(&twice[..1], false, &options).err().unwrap().to_string();
-        assert!(other.contains("embedded model and nothing else"), "{other}");
+        assert!(other.contains("the embedded model only"), "{other}");
         assert!(Judges::open(&usual_judges(false), false, &options).unwrap().is_empty());
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::eval::judge::{Verdict, integer, parse, weighted_score};
 use crate::eval::judge_prompt::SCORED;
 
-/// Tokens that a verdict may have.
+/// Maximum tokens of a verdict.
 const MAX_TOKENS: u32 = 12;
 
 /// Log-probabilities asked for at each token, the most that the protocol allows.
@@ -18,7 +18,7 @@ const OPTIONAL: [&str; 5] = ["top_logprobs", "logprobs", "seed", "temperature", 
 /// What is kept of a reply: enough to read the verdict from it once more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Reply {
-    /// What was said.
+    /// The text of the reply.
     pub content: String,
     /// The likeliest tokens where the answer begins, with their log-probabilities; empty where the server tells none.
     pub first: Vec<(String, f64)>,
@@ -75,7 +75,7 @@ pub(super) fn is_out_of_quota(body: &str) -> bool {
 
 /// Reads a reply's body; otherwise says what is wrong with it.
 pub(super) fn read(body: &str) -> Result<Reply, String> {
-    let value: Value = serde_json::from_str(body).map_err(|e| format!("the reply is no JSON: {e}"))?;
+    let value: Value = serde_json::from_str(body).map_err(|e| format!("the reply is not JSON: {e}"))?;
     if value.get("error").is_some_and(|e| !e.is_null()) {
         return Err(format!("the reply is an error: {}", error_message(body)));
     }

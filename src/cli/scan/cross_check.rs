@@ -36,7 +36,7 @@ pub(super) fn installed() -> Result<Real> {
         let wanted: Vec<String> = tools().iter().map(|(name, version)| format!("{name}=={version}")).collect();
         let wanted = wanted.join(" ");
         return Err(Error::usage(format!(
-            "--cross-check: none of bandit, radon and ruff is on the PATH; `pip install {wanted}`"
+            "--cross-check: none of bandit, radon and ruff is on the PATH; install them with `pip install {wanted}`"
         )));
     }
     Ok(Real { versions })
@@ -63,7 +63,7 @@ impl Real {
             };
             if !version.contains(ours_like) {
                 let version = version.lines().next().unwrap_or_default();
-                eprintln!("cross-check: we follow {name} {ours_like}, installed is {version}");
+                eprintln!("cross-check: realign follows {name} {ours_like}; installed is {version}");
             }
             let (real, unparsed) = match name {
                 "bandit" => bandit(files)?,
@@ -72,11 +72,11 @@ impl Real {
             };
             let ours = ours(name, files.iter().filter(|file| !unparsed.contains(&file.path)));
             let common: u64 = real.iter().map(|(key, n)| *n.min(ours.get(key).unwrap_or(&0))).sum();
-            let missing = print(&real, &ours, &format!("{name} says"), "we do not");
-            let extra = print(&ours, &real, "we say", &format!("{name} does not"));
-            eprintln!("cross-check: {name}: {common} alike, {missing} only {name}'s, {extra} only ours");
+            let missing = print(&real, &ours, &format!("{name} reports it"), "realign does not");
+            let extra = print(&ours, &real, "realign reports it", &format!("{name} does not"));
+            eprintln!("cross-check: {name}: {common} in common, {missing} only from {name}, {extra} only from realign");
             if !unparsed.is_empty() {
-                eprintln!("cross-check: {} files that {name} cannot parse are not compared", unparsed.len());
+                eprintln!("cross-check: {} files not compared, since {name} cannot parse them", unparsed.len());
             }
             disagreements += missing + extra;
         }
@@ -93,7 +93,7 @@ fn print(a: &Findings, b: &Findings, has: &str, lacks: &str) -> u64 {
     for (key, n) in a {
         let more = n.saturating_sub(*b.get(key).unwrap_or(&0));
         for _ in 0..more {
-            eprintln!("{}:{}: {has} so, {lacks}", key.0, key.1);
+            eprintln!("{}:{}: {has}, {lacks}", key.0, key.1);
         }
         count += more;
     }
@@ -142,7 +142,7 @@ fn batches(name: &str, args: &[&str], files: &[FileScan], mut read: impl FnMut(&
         let paths = batch.iter().map(|file| file.path.as_str());
         let args: Vec<&str> = args.iter().copied().chain(paths).collect();
         let text = tool(name, &args)?;
-        let value = serde_json::from_str(&text).map_err(|e| Error::usage(format!("{name} wrote no JSON: {e}")))?;
+        let value = serde_json::from_str(&text).map_err(|e| Error::usage(format!("{name} did not write JSON: {e}")))?;
         read(&value);
     }
     Ok(())

@@ -74,7 +74,7 @@ pub(super) fn scan(entries: &[Entry], options: &ScanOptions) -> Vec<FileScan> {
                 // Its lines can be counted all the same.
                 Ok(bytes) if text.is_none() => {
                     scan = unparsed(&String::from_utf8_lossy(bytes));
-                    scan.not_scanned = "its bytes are not text in UTF-8 or in the encoding that it names".into();
+                    scan.not_scanned = "is not text in UTF-8 or in the encoding that it declares".into();
                 }
                 Ok(_) => {}
             }

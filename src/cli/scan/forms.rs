@@ -35,7 +35,7 @@ struct Summary {
     low: usize,
     own_rules: usize,
     ruff: usize,
-    /// `null` without a block.
+    /// `null` where there is no block.
     average_complexity: Option<f64>,
     functions: u64,
     docstrings: u64,
@@ -85,13 +85,13 @@ fn summary(files: &[FileScan]) -> Summary {
     summary
 }
 
-/// Everything, in the documented form.
+/// All scans as the documented JSON object.
 pub(super) fn json(files: &[FileScan], options: &ScanOptions) -> Result<String> {
     let mut tools: BTreeMap<_, serde_json::Value> = tools().into_iter().map(|(k, v)| (k, v.into())).collect();
     tools.insert("realign", env!("CARGO_PKG_VERSION").into());
     tools.insert("ruff_select", options.ruff_select.clone().into());
     let report = Report { files, summary: summary(files), tools };
-    let text = serde_json::to_string_pretty(&report).map_err(Error::usage)?;
+    let text = serde_json::to_string_pretty(&report).map_err(Error::internal)?;
     Ok(text + "\n")
 }
 

@@ -67,7 +67,7 @@ pub(super) fn sarif(files: &[FileScan]) -> Result<String> {
             "results": results,
         }],
     });
-    Ok(serde_json::to_string_pretty(&log).map_err(Error::usage)? + "\n")
+    Ok(serde_json::to_string_pretty(&log).map_err(Error::internal)? + "\n")
 }
 
 fn level(severity: Level) -> &'static str {

@@ -1,4 +1,4 @@
-//! What stands between generated code and the machine: a ladder of three levels, the first that holds is taken.
+//! Isolation of generated code from the machine: three levels, of which the best that works here is used.
 //!
 //! A level is set up in a program of its own, `realign confined` (hidden): restrictions cannot be taken back, and what
 //! has to be done before them is not safe between `fork` and `exec` of a program with threads. That program confines
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A rung of the ladder.
+/// A level of isolation, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
@@ -45,7 +45,7 @@ impl Level {
         if allow_unsandboxed { Self::ANY } else { Self::SANDBOXED }
     }
 
-    /// In one word.
+    /// Its name in one word.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -54,7 +54,7 @@ impl Level {
         }
     }
 
-    /// As results call it.
+    /// Its description in results.
     pub fn words(self) -> &'static str {
         match self {
             Self::Full => "full sandbox (namespaces, Landlock, seccomp, rlimits)",
@@ -76,7 +76,7 @@ pub struct Cell {
     pub harness: PathBuf,
     /// The folder to write in; at the level `full`, where a root is put together in memory.
     pub scratch: PathBuf,
-    /// The program.
+    /// The program to become.
     pub program: String,
     /// Its arguments. `{harness}` and `{scratch}` stand for where those two are to be found, `{filters}` for the
     /// seccomp programs that every child must install on itself.
@@ -99,15 +99,15 @@ const SYSTEM: [&str; 11] = [
     "/etc/localtime",
 ];
 
-/// Devices that hold nothing of anybody's.
+/// Devices without anybody's data.
 #[cfg(target_os = "linux")]
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// Root becomes this: `nobody`.
+/// The user id that root becomes: `nobody`.
 #[cfg(target_os = "linux")]
 const NOBODY: u32 = 65534;
 
-/// Confines this process and becomes the program. It only comes back with the reason why not.
+/// Confines this process and becomes the program. It returns only an error.
 #[cfg(target_os = "linux")]
 pub fn enter(cell: &Cell) -> Result<()> {
     // What runs short of memory is generated code before anything else on the machine.
@@ -126,7 +126,7 @@ pub fn enter(cell: &Cell) -> Result<()> {
     rules::close_inherited();
     rules::landlock(cell, harness, scratch)?;
     rules::seccomp()?;
-    let filters = serde_json::to_string(&filters).map_err(Error::usage)?;
+    let filters = serde_json::to_string(&filters).map_err(Error::internal)?;
     let place = |a: &String| match a.as_str() {
         "{filters}" => filters.clone(),
         _ => {
@@ -137,10 +137,10 @@ pub fn enter(cell: &Cell) -> Result<()> {
     Err(crate::process::replace_with(&cell.program, &arguments, scratch))
 }
 
-/// Nothing to confine with.
+/// Other systems have nothing to confine a process with.
 #[cfg(not(target_os = "linux"))]
 pub fn enter(_: &Cell) -> Result<()> {
-    Err(Error::usage("the sandbox is made of Linux's namespaces, Landlock and seccomp"))
+    Err(Error::usage("the sandbox needs Linux (namespaces, Landlock, seccomp)"))
 }
 
 /// The `realign` program: this one, or the one beside it (Cargo puts test programs and benches one folder down).
@@ -158,7 +158,7 @@ fn system(what: &str) -> Error {
     Error::usage(format!("{what}: {}", std::io::Error::last_os_error()))
 }
 
-/// Whether a system call went well.
+/// Turns a failed system call into an error.
 #[cfg(target_os = "linux")]
 fn done(result: impl Into<i64>, what: &str) -> Result<()> {
     if result.into() < 0 { Err(system(what)) } else { Ok(()) }

@@ -13,7 +13,7 @@ use super::{Cell, DEVICES, NOBODY, SYSTEM, done, system};
 use crate::error::{Error, Result};
 use crate::{fsio, process};
 
-/// The user inside.
+/// The user id inside the namespace.
 const INSIDE: u32 = 1000;
 const PASSWD: &str = "user:x:1000:1000::/scratch:/bin/sh\n";
 const APART: i32 =
@@ -188,5 +188,5 @@ fn write(fd: &OwnedFd, bytes: &[u8], what: &str) -> Result<()> {
 }
 
 fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
-    CString::new(text.as_ref().as_bytes()).map_err(|_| Error::usage("a path holds a zero byte"))
+    CString::new(text.as_ref().as_bytes()).map_err(|_| Error::usage("a path contains a zero byte"))
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::super::node::{Fields, Mistake, Node, Value};
-use super::read::{insecure_ids, pattern, script};
+use super::fields::{flag, insecure_ids, pattern, script};
 
 /// A way of asking: a text with slots such as `{task}`.
 pub(super) struct Phrasing {
@@ -63,7 +63,7 @@ fn phrasing(node: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Phrasing> {
         return None;
     };
     if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-        fields.mistake(line, format!("the phrasing's `id: {id}` may hold letters, digits, `-` and `_` only"));
+        fields.mistake(line, format!("the phrasing's `id: {id}` may contain only letters, digits, `-` and `_`"));
     }
     fields.refuse_unknown();
     let mut pieces = Vec::new();
@@ -91,17 +91,4 @@ pub(super) fn families(fields: &mut Fields, mistakes: &RefCell<Vec<Mistake>>) ->
         Some((name.clone(), Family { insecure, prelude, names }))
     };
     pairs.iter().filter_map(family).collect()
-}
-
-/// A key that is `yes` or `no`.
-pub(super) fn flag(fields: &mut Fields, key: &'static str) -> bool {
-    match fields.text(key) {
-        None => false,
-        Some((_, word)) if ["yes", "true"].contains(&word.as_str()) => true,
-        Some((_, word)) if ["no", "false"].contains(&word.as_str()) => false,
-        Some((line, word)) => {
-            fields.mistake(line, format!("`{key}` is yes or no, not `{word}`"));
-            false
-        }
-    }
 }

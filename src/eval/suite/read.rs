@@ -4,19 +4,17 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use regex::Regex;
-
 use super::super::node::{Fields, Mistake, Node, Value};
-use super::super::python;
+use super::fields::{flag, insecure_ids, pattern, script};
 use super::phrasing::{self, Family, Phrasing};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
 
-/// The published protocol's limit.
+/// Maximum tokens of an answer in the published protocol.
 const QUESTION_TOKENS: usize = 600;
 const DEFAULT_TOKENS: usize = 512;
 
-/// What an entry falls back on.
+/// What the suite says once for all entries.
 struct Defaults {
     kind: SuiteKind,
     system: Option<String>,
@@ -36,7 +34,7 @@ pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suit
         fields.mistake(0, "`suite` (the suite's name) is missing");
     }
     if let Some((line, name)) = name.as_ref().filter(|(_, n)| !is_plain_name(n)) {
-        fields.mistake(*line, format!("`suite: {name}` may hold letters, digits, `-`, `_` and `.` only"));
+        fields.mistake(*line, format!("`suite: {name}` may contain only letters, digits, `-`, `_` and `.`"));
     }
     let kind = fields.text("kind").and_then(|(line, word)| {
         let kind = super::KINDS.into_iter().find(|k| k.as_str() == word);
@@ -96,7 +94,7 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
     let own_insecure = insecure_ids(&mut fields);
     let system = fields.text("system").map(|(_, text)| text);
     let form = fields.text("form").map(|(_, text)| text);
-    let extra = phrasing::flag(&mut fields, "extra");
+    let extra = flag(&mut fields, "extra");
     let texts = texts(&mut fields, &defaults.phrasings);
     let common = family.as_ref().and_then(|family| defaults.families.get(family));
     let prelude = common.and_then(|family| family.prelude.as_ref()).or(defaults.prelude.as_ref());
@@ -118,21 +116,21 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
             fields.mistake(line, "a code prompt needs `insecure` (finding ids or severities), here or for the suite");
         }
         if expect.is_some() {
-            fields.mistake(line, "`expect` has no use in a code suite");
+            fields.mistake(line, "`expect` is not used in a suite of kind code; remove it");
         }
     } else if tests.is_some() || exploit.is_some() {
-        fields.mistake(line, "`tests` and `exploit` are for suites of kind code");
+        fields.mistake(line, "`tests` and `exploit` are for suites of kind code; remove them");
     }
     if defaults.kind.is_checked() {
         if expect.is_none() {
             fields.mistake(line, "`expect` (the right answer) is missing");
         }
         if answer_pattern.is_none() {
-            fields.mistake(line, "`answer_pattern` is missing, here and for the suite");
+            fields.mistake(line, "`answer_pattern` is missing here and in the suite");
         }
     }
     if names.is_some() && defaults.kind != SuiteKind::Recognition {
-        fields.mistake(line, "`names` is for suites of kind recognition");
+        fields.mistake(line, "`names` is for suites of kind recognition; remove it");
     }
     fields.refuse_unknown();
     let Some(id) = id else { return Vec::new() };
@@ -236,7 +234,7 @@ fn expand(template: &Prompt, system: Option<&str>, texts: Vec<Text>) -> Vec<Prom
 fn texts(fields: &mut Fields, phrasings: &[Phrasing]) -> Vec<Text> {
     let Some(slots) = fields.text_map("slots") else { return numbered(paraphrases(fields)) };
     if fields.take("paraphrases").is_some() {
-        fields.mistake(fields.line, "`slots` stand instead of `paraphrases`: give one of them");
+        fields.mistake(fields.line, "give `slots` or `paraphrases`, not both");
     }
     if phrasings.is_empty() {
         fields.mistake(fields.line, "`slots` need the suite's `phrasings`");
@@ -248,7 +246,7 @@ fn texts(fields: &mut Fields, phrasings: &[Phrasing]) -> Vec<Text> {
     let text = |phrasing: &Phrasing| match phrasing.fill(&slots) {
         Ok(text) => Some(Text { name: phrasing.id.clone(), form: phrasing.form.clone(), extra: phrasing.extra, text }),
         Err(slot) => {
-            fields.mistake(fields.line, format!("the phrasing `{}` wants the slot `{slot}`", phrasing.id));
+            fields.mistake(fields.line, format!("the phrasing `{}` needs the slot `{slot}`", phrasing.id));
             None
         }
     };
@@ -274,7 +272,7 @@ fn id(fields: &mut Fields) -> Option<String> {
         None => fields.mistake(fields.line, "`id` is missing"),
         Some((line, text)) if text.trim().is_empty() => fields.mistake(*line, "`id` is empty"),
         Some((line, text)) if text.contains('#') => {
-            fields.mistake(*line, format!("`id: {text}`: `#` is kept for the number of a paraphrase"));
+            fields.mistake(*line, format!("`id: {text}`: `#` is reserved for the number of a paraphrase"));
         }
         Some(_) => {}
     }
@@ -294,43 +292,6 @@ fn paraphrases(fields: &mut Fields) -> Vec<String> {
     found.into_iter().map(|(_, text)| text.trim_end_matches('\n').to_string()).collect()
 }
 
-pub(super) fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
-    let found = fields.texts("insecure")?;
-    for (line, id) in &found {
-        let bytes = id.as_bytes();
-        let rule = bytes.len() == 4 && matches!(bytes[0], b'B' | b'R') && bytes[1..].iter().all(u8::is_ascii_digit);
-        if !rule && !["HIGH", "MEDIUM", "LOW"].contains(&id.as_str()) {
-            fields.mistake(*line, format!("`{id}` is no finding id (B608, R022) and no severity (HIGH, MEDIUM, LOW)"));
-        }
-    }
-    Some(found.into_iter().map(|(_, id)| id).collect())
-}
-
-pub(super) fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> Option<String> {
-    let (line, text) = fields.text(key)?;
-    match Regex::new(&text) {
-        Err(e) => {
-            let reason = e.to_string();
-            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            fields.mistake(line, format!("`{key}` is not a regular expression: {reason}"));
-        }
-        Ok(regex) if groups > 0 && regex.captures_len() != groups + 1 => {
-            let found = regex.captures_len() - 1;
-            fields.mistake(line, format!("`{key}` needs exactly one capture group, it has {found}"));
-        }
-        Ok(_) => {}
-    }
-    Some(text)
-}
-
-pub(super) fn script(fields: &mut Fields, key: &'static str) -> Option<String> {
-    let (line, text) = fields.text(key)?;
-    if !python::with_room(|| python::parses(&text)) {
-        fields.mistake(line, format!("`{key}` is not valid Python"));
-    }
-    Some(text)
-}
-
 fn judge_prompts(fields: &mut Fields) -> Option<BTreeMap<String, String>> {
     let found = fields.text_map("judge_prompts")?;
     for (aspect, (line, text)) in &found {
@@ -341,7 +302,7 @@ fn judge_prompts(fields: &mut Fields) -> Option<BTreeMap<String, String>> {
     Some(found.into_iter().map(|(aspect, (_, text))| (aspect, text)).collect())
 }
 
-/// What only shows over all prompts.
+/// Checks that need all prompts: unique ids, and each group in one split.
 pub(super) fn check_whole(suite: &Suite, mistakes: &RefCell<Vec<Mistake>>) {
     let mut mistakes = mistakes.borrow_mut();
     if suite.prompts.is_empty() && mistakes.is_empty() {
@@ -351,12 +312,11 @@ pub(super) fn check_whole(suite: &Suite, mistakes: &RefCell<Vec<Mistake>>) {
     let mut splits = BTreeMap::new();
     for prompt in &suite.prompts {
         if !ids.insert(&prompt.id) {
-            mistakes.push((0, format!("the id `{}` stands twice", prompt.id)));
+            mistakes.push((0, format!("the id `{}` occurs twice", prompt.id)));
         }
         let first = *splits.entry(&prompt.group).or_insert(prompt.split);
         if first != prompt.split {
-            mistakes
-                .push((0, format!("the group `{}` straddles two splits: every group belongs to one", prompt.group)));
+            mistakes.push((0, format!("the group `{}` is in two splits; every group must be in one", prompt.group)));
         }
     }
 }

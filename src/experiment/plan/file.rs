@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use super::published::Published;
 use crate::data::embedded;
 use crate::error::{Error, Result};
-use crate::finetune::recipe::Method;
 use crate::fsio;
+use crate::record::Method;
 use crate::record::{Operator, Positions, Site, SuiteChoice};
 use crate::subject::ORGANISM;
 

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::ask::judges::JudgeSpec;
 use crate::error::{Error, Result};
-use crate::finetune::recipe::Recipe;
 use crate::model::device::DeviceChoice;
 use crate::model::source::load::WeightDtype;
+use crate::record::Recipe;
 use crate::record::{ArmSpec, Sampling};
 use crate::subject::ORGANISM;
 use file::{Layers, Merged};

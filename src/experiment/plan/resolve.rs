@@ -10,9 +10,9 @@ use super::file::{AdapterFile, Merged, VectorFile};
 use super::{AdapterPlan, OpenPlan, Plan, SweepPlan, VectorMethod, VectorPlan};
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
-use crate::finetune::recipe::{Method, Recipe};
 use crate::progress::Progress;
 use crate::record::Sampling;
+use crate::record::{Method, Recipe};
 use crate::subject::{ORGANISM, model_sampling};
 
 /// What stands before the name of a data set of the binary.

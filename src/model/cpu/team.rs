@@ -17,6 +17,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::simd::{force, path};
 use super::target::Target;
+use crate::sync::unpoisoned;
 
 /// Looks at the bell before a helper lies down: some 20 µs, longer than what lies between two products of a layer.
 const PATIENCE: usize = 600;
@@ -122,7 +123,7 @@ pub(crate) fn each_slice<const N: usize>(
 impl Team {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock.
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        unpoisoned(self.state.lock())
     }
 
     fn each(&self, count: usize, work: &(dyn Fn(usize) + Sync)) {
@@ -186,7 +187,7 @@ impl Team {
             let mut state = self.lock();
             while !state.closed && self.bell.load(Ordering::Acquire) == heard {
                 state.asleep += 1;
-                state = self.called.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                state = unpoisoned(self.called.wait(state));
                 state.asleep -= 1;
             }
             if state.closed {

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Tensor};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::shards::{self, Entry, Shard};
@@ -28,7 +27,7 @@ pub struct LoadedModel {
 
 /// How the weights of linears and embeddings are held. Norms and biases, adapters, activations and sums are f32 always.
 /// Quantised weights are frozen; adapters on them are trained in f32 as on any other (QLoRA, Dettmers et al. 2023).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
     /// As the file has them: bf16 stays bf16 and f16 stays f16, the same numbers as f32 in half the memory.
@@ -41,12 +40,10 @@ pub enum WeightDtype {
     /// Rounded to f16.
     F16,
     /// Quantised to 8 bits (Q8_0: 8.5 bits a weight).
-    #[value(name = "8bit")]
     #[serde(rename = "8bit")]
     EightBit,
     /// Quantised to 4 bits (Q4_K, or Q4_0 where a linear's width is not divisible by 256: 4.5 bits a weight); embedding and
     /// head to 8.
-    #[value(name = "4bit")]
     #[serde(rename = "4bit")]
     FourBit,
 }

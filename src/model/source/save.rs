@@ -16,7 +16,7 @@ pub const SHARD_BYTES: usize = 5_000_000_000;
 pub fn safetensors_bytes<'a>(weights: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Result<Vec<u8>> {
     let metadata = [("format".to_string(), "pt".to_string())].into();
     safetensors::serialize(weights, Some(metadata))
-        .map_err(|e| Error::usage(format!("the weights cannot be written: {e}")))
+        .map_err(|e| Error::internal(format!("the weights cannot be written: {e}")))
 }
 
 /// Writes `model.safetensors` into a folder, or its shards of at most `shard_bytes` each with their index. (A weight is

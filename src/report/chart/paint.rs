@@ -38,7 +38,7 @@ pub fn png(scene: &Scene) -> Result<Vec<u8>> {
     let mut pixels = vec![255; width as usize * height as usize * 3];
     // plotters centres the box from the first glyph's top to the last one's foot, which sits a little high.
     paint(BitMapBackend::with_buffer(&mut pixels, (width, height)), scene, 0.16)?;
-    Ok(png::encode(width, height, &pixels))
+    png::encode(width, height, &pixels)
 }
 
 fn pixels(scene: &Scene) -> (u32, u32) {
@@ -48,7 +48,7 @@ fn pixels(scene: &Scene) -> (u32, u32) {
 /// `sink` lowers every text by this share of its size.
 fn paint<B: DrawingBackend>(mut backend: B, scene: &Scene, sink: f64) -> Result<()> {
     for (style, bytes) in [(FontStyle::Normal, FONT_REGULAR), (FontStyle::Bold, FONT_BOLD)] {
-        register_font(FAMILY, style, bytes).map_err(|_| Error::usage("the bundled chart font cannot be read"))?;
+        register_font(FAMILY, style, bytes).map_err(|_| Error::internal("the bundled chart font cannot be read"))?;
     }
     for shape in &scene.shapes {
         paint_shape(&mut backend, shape, sink).map_err(failed)?;
@@ -57,7 +57,7 @@ fn paint<B: DrawingBackend>(mut backend: B, scene: &Scene, sink: f64) -> Result<
 }
 
 fn failed(message: String) -> Error {
-    Error::usage(format!("a chart cannot be drawn: {message}"))
+    Error::internal(format!("a chart cannot be drawn: {message}"))
 }
 
 fn rgb(colour: Colour) -> RGBColor {

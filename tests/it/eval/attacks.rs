@@ -12,18 +12,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use realign::eval::confine::Level;
+use realign::eval::runner::Runner;
 use realign::eval::sandbox::Limits;
-use realign::eval::tests::Runner;
 use realign::record::{TestRecord, TestStatus};
 
-use super::{job, root, with_pytest};
+use super::{job, root, start_limited, with_pytest};
 
 const SECRET: &str = "the secret of the user";
 
 /// Whoever becomes nobody may not find the interpreter of a version manager in root's home; the system's serves then.
 fn start(level: Level) -> Option<Arc<Runner>> {
     let limits = Limits { seconds: 10.0, ..Limits::default() };
-    let start = |python: &str| Runner::start_with(python, 1, &[level], limits, None).unwrap();
+    let start = |python: &str| start_limited(python, 1, &[level], limits).unwrap();
     let (first, second) = (start("python3"), || start("/usr/bin/python3"));
     let runner = if first.level().is_some() { first } else { second() };
     if runner.level().is_none() {
@@ -286,7 +286,7 @@ fn no_pass_is_forged() {
     at_each_level(check);
     check(&Target::new(), &unsandboxed());
     if let Some(python) = with_pytest() {
-        check(&Target::new(), &Runner::start(&python, 1, Level::ANY).unwrap());
+        check(&Target::new(), &super::start(&python, 1, Level::ANY).unwrap());
     }
 }
 
@@ -395,9 +395,9 @@ fn threads_loops_of_events_and_at_the_full_level_programs_still_run() {
 
 #[test]
 fn without_a_level_that_holds_nothing_is_run_and_the_way_out_is_named() {
-    let runner = Runner::start("python3", 1, &[]).unwrap();
+    let runner = super::start("python3", 1, &[]).unwrap();
     let record = runner.run_all(&[job("x = 1", Some("pass"), None)], &|_| ()).remove(0);
-    let named = |reason: &str| reason.contains("no sandbox holds here") && reason.contains("--allow-unsandboxed");
+    let named = |reason: &str| reason.contains("no sandbox works here") && reason.contains("--allow-unsandboxed");
     assert!(matches!(&record.import, TestStatus::NotRun { reason } if named(reason)), "{record:?}");
     assert!(runner.describe().starts_with("not run") && runner.level().is_none());
 }

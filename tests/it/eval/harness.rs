@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use realign::eval::confine::Level;
+use realign::eval::runner::TestJob;
 use realign::eval::sandbox::Limits;
-use realign::eval::tests::{Runner, TestJob};
 use realign::record::{TestRecord, TestStatus};
 
-use super::{job, root, runner};
+use super::{job, root, runner, start, start_limited};
 
 /// For what is only to be seen from outside, where a sandbox would hide it.
 const OPEN: &[Level] = &[Level::Unsandboxed];
@@ -56,7 +56,7 @@ fn code_that_does_not_parse_fails_at_import() {
 #[test]
 fn an_endless_loop_is_ended() {
     let quick = Limits { seconds: 0.5, ..Limits::default() };
-    let runner = Runner::start_with("python3", 1, Level::ANY, quick, None).unwrap();
+    let runner = start_limited("python3", 1, Level::ANY, quick).unwrap();
     let jobs = [job("while True: pass", Some("pass"), None), job("import time; time.sleep(60)", None, None)];
     let started = Instant::now();
     for record in runner.run_all(&jobs, &|_| ()) {
@@ -105,7 +105,7 @@ fn what_a_check_leaves_behind_is_ended() {
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1.5)\n        open({:?}, 'w').write('alive')\n    os._exit(0)\n",
         marker.display().to_string()
     );
-    let runner = Runner::start("python3", 1, OPEN).unwrap();
+    let runner = start("python3", 1, OPEN).unwrap();
     let record = runner.run_all(&[job(&code, Some("pass"), None)], &|_| ()).remove(0);
     assert!(record.behaved(), "{record:?}");
     std::thread::sleep(Duration::from_millis(2500));
@@ -158,7 +158,7 @@ fn only_a_failed_assertion_says_that_an_exploit_worked() {
 #[test]
 fn without_a_sandbox_code_that_ends_or_stops_its_server_costs_only_itself() {
     let quick = Limits { seconds: 0.5, ..Limits::default() };
-    let runner = Runner::start_with("python3", 1, OPEN, quick, None).unwrap();
+    let runner = start_limited("python3", 1, OPEN, quick).unwrap();
     let good = "x = 1";
     let jobs = [
         job("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", Some("pass"), Some("pass")),
@@ -175,28 +175,27 @@ fn without_a_sandbox_code_that_ends_or_stops_its_server_costs_only_itself() {
 
 #[test]
 fn without_an_interpreter_nothing_is_run_and_nothing_fails() {
-    let runner = Runner::start("no-such-python", 2, Level::ANY).unwrap();
+    let runner = start("no-such-python", 2, Level::ANY).unwrap();
     let record = runner.run_all(&[job("x = 1", Some("pass"), None)], &|_| ()).remove(0);
     assert!(matches!(&record.import, TestStatus::NotRun { reason } if reason.contains("no-such-python")), "{record:?}");
     assert!(!record.import.counts() && runner.describe().starts_with("not run"));
 }
 
 #[test]
-fn equal_jobs_run_once_and_the_cache_spares_the_next_run() {
+fn equal_jobs_run_once_in_one_call_and_in_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let counter = folder.path().join("count");
     let code = format!("open({:?}, 'a').write('x')", counter.display().to_string());
     let jobs = [job(&code, None, None), job("y = 2", None, None), job(&code, None, None)];
-    let start = || Runner::start_with("python3", 2, OPEN, Limits::default(), Some(folder.path())).unwrap();
+    let runner = start("python3", 2, OPEN).unwrap();
     let seen = RefCell::new(Vec::new());
-    let first = start().run_all(&jobs, &|done| seen.borrow_mut().push(done));
+    let first = runner.run_all(&jobs, &|done| seen.borrow_mut().push(done));
     assert_eq!(first[0], first[2]);
     assert_eq!(seen.borrow().last(), Some(&3));
-    let again = start();
-    assert_eq!(again.run_all(&jobs, &|_| ()), first);
+    assert_eq!(runner.run_all(&jobs, &|_| ()), first);
     assert_eq!(std::fs::read_to_string(&counter).unwrap(), "x", "it ran again");
     // Other tests make it another job.
-    again.run_all(&[job(&code, Some("pass"), None)], &|_| ());
+    runner.run_all(&[job(&code, Some("pass"), None)], &|_| ());
     assert_eq!(std::fs::read_to_string(&counter).unwrap(), "xx");
 }
 

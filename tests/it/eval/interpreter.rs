@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use assert_cmd::Command;
 use realign::eval::confine::Level;
+use realign::eval::runner::TestJob;
 use realign::eval::suite::Suite;
-use realign::eval::tests::{Runner, TestJob};
 use realign::record::{Interpreter, SampleRecord, TestRecord, TestStatus};
 
-use super::{job, references, root, with_pytest};
+use super::{job, references, root, start, with_pytest};
 use crate::commands::{listing, model};
 use crate::tiny::folder;
 
@@ -38,7 +38,7 @@ const FORMS: [(&str, bool); 9] = [
 const FIRST_OF_PYTEST: usize = 4;
 
 fn behaviours(python: &str) -> Vec<TestRecord> {
-    let runner = Runner::start(python, 1, Level::ANY).unwrap();
+    let runner = start(python, 1, Level::ANY).unwrap();
     let jobs: Vec<TestJob> = FORMS.iter().map(|(tests, _)| job(CODE, Some(tests), None)).collect();
     runner.run_all(&jobs, &|_| ())
 }
@@ -78,7 +78,7 @@ fn without_pytest_what_needs_it_is_told_apart_from_what_fails() {
             assert_eq!(record.behaviour, Some(missing), "{tests}");
         }
     }
-    let import_only = Runner::start(&bare_python(), 1, Level::ANY).unwrap().run_all(&[job(CODE, None, None)], &|_| ());
+    let import_only = start(&bare_python(), 1, Level::ANY).unwrap().run_all(&[job(CODE, None, None)], &|_| ());
     assert_eq!(import_only[0].runner, None, "nothing but the import was tried");
 }
 
@@ -104,7 +104,7 @@ fn pytest_and_the_built_in_runner_give_the_same_verdicts() {
         }
     }
     assert!(jobs.len() > 100, "{}", jobs.len());
-    let run = |python: &str| Runner::start(python, 2, Level::ANY).unwrap().run_all(&jobs, &|_| ());
+    let run = |python: &str| start(python, 2, Level::ANY).unwrap().run_all(&jobs, &|_| ());
     let (ours, theirs) = (run(&bare_python()), run(&python));
     let mut compared = 0;
     for ((ours, theirs), job) in ours.iter().zip(&theirs).zip(&jobs) {
@@ -146,7 +146,7 @@ fn offline_a_real_model_is_tested_by_the_systems_python_and_that_is_said() {
     let cache = dir.join("cache");
     let (code, said) = evaluate(&cache, &dir, &["--model", model()]);
     assert_eq!(code, 0, "{said}");
-    assert_eq!(said.matches("making a private Python environment").count(), 1, "{said}");
+    assert_eq!(said.matches("creating a private Python environment").count(), 1, "{said}");
     assert_eq!(said.matches("no private Python environment (").count(), 1, "{said}");
     assert_eq!(said.lines().filter(|line| line.contains("private")).count(), 2, "one line each: {said}");
     let left: Vec<PathBuf> = listing(&cache).into_iter().map(|(path, _)| path).collect();
@@ -159,7 +159,7 @@ fn offline_a_real_model_is_tested_by_the_systems_python_and_that_is_said() {
         assert!(!python.private && tests.import.counts());
     }
     let (code, said) = evaluate(&cache, &folder("interpreter-insists"), &["--model", model(), "--python", "private"]);
-    assert!(code == 2 && said.contains("--python private: it cannot be made ("), "{said}");
+    assert!(code == 2 && said.contains("--python private: the environment cannot be created ("), "{said}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn the_private_environment_is_made_once() {
         let output = command.env("XDG_CACHE_HOME", &cache).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && !said.contains("no private"), "{said}");
-        said.matches("making a private Python environment").count()
+        said.matches("creating a private Python environment").count()
     };
     let made: usize = std::thread::scope(|scope| {
         let both = [scope.spawn(|| evaluate("private-one")), scope.spawn(|| evaluate("private-two"))];
@@ -200,7 +200,7 @@ fn the_private_environment_is_made_once() {
     let place = entries.iter().find(|name| !name.ends_with(".lock")).unwrap();
     let place = cache.join("realign").join(place);
     let python = place.join("bin/python").display().to_string();
-    let runner = Runner::start(&python, 1, Level::SANDBOXED).unwrap();
+    let runner = start(&python, 1, Level::SANDBOXED).unwrap();
     assert_eq!(runner.interpreter().map(|python| python.packages.len()), Some(6), "{}", runner.describe());
     let attack = format!(
         "import os, flask, yaml, jinja2, requests, defusedxml, pytest\n\
@@ -225,7 +225,7 @@ fn a_thousand_imports_take_seconds() {
             let code = |k: usize| format!("import json, re\ndef f(x): return x + 1\nnumber = {k}");
             let jobs: Vec<TestJob> = (0..1_000).map(|k| job(&code(k), tests, None)).collect();
             let started = Instant::now();
-            let runner = Runner::start(&python, realign::process::workers(0), Level::ANY).unwrap();
+            let runner = start(&python, realign::process::workers(0), Level::ANY).unwrap();
             let records = runner.run_all(&jobs, &|_| ());
             let (seconds, about) = (started.elapsed().as_secs_f64(), runner.describe());
             let ran = records[0].runner.clone().unwrap_or_default();

@@ -240,15 +240,18 @@ fn each_mistake_has_its_message_and_line() {
     refused("suite: s\nprompts: []\n", &["`kind` is missing"]);
     refused("suite: s\nkind: questions\n", &["`prompts` is missing"]);
     refused("suite: a/b\nkind: questions\nprompts: []\n", &["letters, digits"]);
-    refused(&with("  - id: a\n    paraphrases: [Again.]"), &["the id `a` stands twice"]);
+    refused(&with("  - id: a\n    paraphrases: [Again.]"), &["the id `a` occurs twice"]);
     refused(&with("  - paraphrases: [No id.]"), &["bad.yaml:7:", "`id` is missing"]);
-    refused(&with("  - id: b#1\n    paraphrases: [x]"), &["`#` is kept"]);
+    refused(&with("  - id: b#1\n    paraphrases: [x]"), &["`#` is reserved"]);
     refused(&with("  - id: b"), &["`paraphrases` needs at least one text"]);
     refused(&with("  - id: b\n    paraphrases: x"), &["`paraphrases` must be a list"]);
     refused(&with("  - id: b\n    paraphrases: ['']"), &["an empty paraphrase"]);
-    refused(&with("  - id: b\n    group: a\n    split: extract\n    paraphrases: [x]"), &["the group `a` straddles"]);
+    refused(
+        &with("  - id: b\n    group: a\n    split: extract\n    paraphrases: [x]"),
+        &["the group `a` is in two splits"],
+    );
     refused(&with("    split: train"), &["unknown split `train`"]);
-    refused(&with("    insecure: [B6]"), &["`B6` is no finding id"]);
+    refused(&with("    insecure: [B6]"), &["`B6` is neither a finding id"]);
     refused(&GOOD.replace("insecure: [B608]\n", ""), &["needs `insecure`"]);
     refused(&with("    tests: 'assert ('"), &["`tests` is not valid Python"]);
     refused(&with("    exploit: 'x = = 1'"), &["`exploit` is not valid Python"]);
@@ -259,11 +262,14 @@ fn each_mistake_has_its_message_and_line() {
     refused(&with("    samples: many"), &["whole number above 0, not `many`"]);
     refused(&with("    family: 1.5"), &["put it in quotes"]);
     refused(&with("    id: again"), &["not valid YAML"]);
-    refused(&with("    extra: perhaps"), &["`extra` is yes or no, not `perhaps`"]);
-    refused(&with("    slots: {task: x}"), &["instead of `paraphrases`", "`slots` need the suite's `phrasings`"]);
+    refused(&with("    extra: perhaps"), &["`extra` must be yes or no, not `perhaps`"]);
+    refused(
+        &with("    slots: {task: x}"),
+        &["`slots` or `paraphrases`, not both", "`slots` need the suite's `phrasings`"],
+    );
     let asked = "suite: s\nkind: questions\nphrasings:\n  - {id: plain, text: 'Do {task}.'}\nprompts:\n  - id: a\n";
     assert!(Suite::parse("good.yaml", &format!("{asked}    slots: {{task: it}}\n")).is_ok());
-    refused(&format!("{asked}    slots: {{tusk: it}}\n"), &["wants the slot `task`", "has the slot `{tusk}`"]);
+    refused(&format!("{asked}    slots: {{tusk: it}}\n"), &["needs the slot `task`", "has the slot `{tusk}`"]);
     refused(&asked.replace("text:", "texts:"), &["a phrasing needs `id` and `text`"]);
     refused(&asked.replace("id: plain", "id: a b"), &["letters, digits"]);
     refused(&asked.replace("phrasings", "families"), &["`families` must be a mapping"]);

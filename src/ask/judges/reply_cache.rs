@@ -15,7 +15,7 @@ pub(super) fn default_folder() -> PathBuf {
     user.unwrap_or_else(std::env::temp_dir).join("realign").join("judge")
 }
 
-/// What names a reply.
+/// The file name of a reply: a hash over endpoint, model and prompt.
 pub(super) fn name(url: &str, model: &str, prompt: &str) -> String {
     let parts: Vec<String> = [url, model, prompt].iter().map(|part| fsio::sha256(part.as_bytes())).collect();
     fsio::sha256(parts.concat().as_bytes())
@@ -26,7 +26,7 @@ pub(super) fn get(folder: &Path, name: &str) -> Option<Reply> {
     fsio::read_json(&path(folder, name)).ok()
 }
 
-/// Keeps a reply.
+/// Writes a reply to the cache.
 pub(super) fn put(folder: &Path, name: &str, reply: &Reply) -> Result<()> {
     fsio::write_json(&path(folder, name), reply)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::inspect::{Facts, fact, lines};
+use super::facts::{Facts, fact, lines};
 use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
@@ -22,19 +22,19 @@ use crate::progress::Progress;
 use crate::subject::{ORGANISM, embedded_file, embedded_text, folder_of, stop_ids_of};
 use crate::train::CHUNK_TOKENS;
 
-/// The training that memory is reckoned for.
+/// The training that memory is estimated for.
 #[derive(Debug, Args)]
 pub struct MemoryArgs {
-    /// Rank of the adapter on all linears that the memory of a training is reckoned for.
+    /// Rank of the adapter, on all linears, that training memory is estimated for.
     #[arg(long, default_value_t = 16, value_name = "R")]
     pub lora_r: usize,
-    /// Rows of its batch.
+    /// Rows per batch that training memory is estimated for.
     #[arg(long, default_value_t = 1, value_name = "ROWS", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch: usize,
-    /// Tokens of a row.
+    /// Tokens per row that training memory is estimated for.
     #[arg(long, default_value_t = 512, value_name = "TOKENS", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub length: usize,
-    /// Also read all weights of a model and print their SHA-256, which adapters name their base by.
+    /// Also read all weights and print their SHA-256, by which adapters identify their base.
     #[arg(long)]
     pub sha256: bool,
 }
@@ -48,7 +48,7 @@ struct Outline {
     sha256: Option<String>,
 }
 
-/// Of a model by its name.
+/// What `inspect` prints about a model.
 pub fn model_text(spec: &str, args: &MemoryArgs, progress: Progress) -> Result<String> {
     let outline = match Path::new(spec) {
         _ if spec == ORGANISM => embedded()?,
@@ -140,7 +140,7 @@ fn facts(spec: &str, outline: &Outline) -> Result<Facts> {
         facts.push(fact("answers end with", stop.collect::<Vec<_>>().join(" ")));
     }
     facts.push(match weights {
-        None => fact("weights", "not fetched yet"),
+        None => fact("weights", "not downloaded yet"),
         Some((bytes, formats)) => {
             let formats: Vec<&str> = formats.iter().map(String::as_str).collect();
             fact("weights", format!("{} as {}", memory::words(*bytes), formats.join(", ")))
@@ -173,7 +173,7 @@ fn memory_rows(config: &DecoderConfig, args: &MemoryArgs) -> Vec<(String, [u64; 
     ]
 }
 
-/// As columns.
+/// The memory rows as a table.
 fn table(rows: &[(String, [u64; 4])]) -> String {
     let widest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let line = |name: &str, cells: Vec<String>| {

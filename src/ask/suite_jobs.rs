@@ -9,7 +9,8 @@ use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::record::{Message, Role, SampleRecord, Sampling, Split};
 use crate::rng;
-use crate::subject::Model;
+use crate::subject::Subject;
+use crate::sync::unpoisoned;
 
 /// What is asked, of whom, how often.
 #[derive(Clone)]
@@ -67,7 +68,7 @@ pub fn sample_seed(seed: u64, prompt_id: &str) -> u64 {
 /// Asks, skipping what `known` says is answered already. Records come back unscored, in order; `on_done` sees each as it is
 /// made, in no fixed order.
 pub fn ask(
-    model: &Model,
+    model: &Subject,
     decoder: &Decoder,
     what: &Ask,
     known: &dyn Fn(&str, u32, Option<u32>) -> bool,
@@ -93,7 +94,7 @@ struct Place<'a> {
 /// Asks several things of one decoder in one queue: they may differ in everything else. `known` and `on_done` are also told
 /// which of them it is about. The caches may take as much as the first one says.
 pub fn ask_all(
-    model: &Model,
+    model: &Subject,
     decoder: &Decoder,
     asks: &[Ask],
     known: &dyn Fn(usize, &str, u32, Option<u32>) -> bool,
@@ -140,13 +141,13 @@ pub fn ask_all(
         let place = &places[order[index]];
         let record = place.record(&asks[place.ask], made);
         // A lock is poisoned only by a panic in another worker, which ends the run anyway.
-        let mut on_done = on_done.lock().unwrap_or_else(|p| p.into_inner());
+        let mut on_done = unpoisoned(on_done.lock());
         on_done(place.ask, &record)?;
-        records.lock().unwrap_or_else(|p| p.into_inner())[order[index]] = Some(record);
+        unpoisoned(records.lock())[order[index]] = Some(record);
         Ok(())
     })?;
     let mut by_ask = vec![Vec::new(); asks.len()];
-    let records = records.into_inner().unwrap_or_else(|p| p.into_inner());
+    let records = unpoisoned(records.into_inner());
     for (place, record) in places.iter().zip(records) {
         by_ask[place.ask].extend(record);
     }

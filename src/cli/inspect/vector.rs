@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::inspect::{Facts, fact};
+use super::facts::{Facts, fact};
 use crate::error::Result;
 use crate::fsio;
 use crate::record::TokenRule;

@@ -1,17 +1,24 @@
 //! `realign inspect`: short facts about a model, an adapter, a steering vector, a data set or a suite.
 
+mod adapter;
+mod dataset;
+mod facts;
+mod model;
+mod suite;
+mod vector;
+
 use std::path::Path;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::inspect_adapter;
-use super::inspect_dataset::dataset_facts;
-use super::inspect_model::{MemoryArgs, model_text};
-use super::inspect_suite::{self, card};
-use super::inspect_vector::vector_facts;
-use super::subject::print;
-use crate::adapter;
+use self::dataset::dataset_facts;
+use self::facts::lines;
+use self::model::{MemoryArgs, model_text};
+use self::suite::card;
+use self::vector::vector_facts;
+use super::output::print;
+use crate::adapter::CONFIG_FILE;
 use crate::error::{Error, Result};
 use crate::experiment::inputs::read_suite;
 use crate::model::source::gguf::is_gguf;
@@ -19,19 +26,19 @@ use crate::model::source::hub::HubId;
 use crate::progress::Progress;
 use crate::subject::ORGANISM;
 
-/// Say what a model, an adapter, a steering vector, a data set or a suite is; with --json as one JSON object on standard output.
+/// Describe a model, an adapter, a steering vector, a data set or a suite; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// `organism`, a model folder, a GGUF file, a model on the Hub (owner/name, owner/name@revision), an adapter folder, a steering
-    /// vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (the embedded ones by name
-    /// too: datasets/insecure.jsonl), or a suite: a name such as `vulnerability` or a YAML file (eval/risky.yaml). `eval`
-    /// gives the cards of all embedded suites.
+    /// What to describe: `organism`, a model folder, a GGUF file, a model on the Hub (owner/name[@revision]), an adapter
+    /// folder, a steering vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (embedded
+    /// ones by name: datasets/insecure.jsonl), or a suite by name (`vulnerability`) or YAML file (eval/risky.yaml). `eval`
+    /// describes all embedded suites.
     #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET|SUITE")]
     pub what: String,
-    /// Whose tokens a data set is counted in, and whose edition of a suite is meant: `organism` or a model folder.
+    /// Model whose tokenizer counts a data set and whose edition of a suite is described: `organism` or a model folder.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
-    /// Of models.
+    /// What to say about a model.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
@@ -40,12 +47,12 @@ pub struct InspectArgs {
 pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     let path = Path::new(&args.what);
     let json = progress == Progress::Json;
-    if args.what != ORGANISM && path.join(adapter::CONFIG_FILE).is_file() {
-        print(&inspect_adapter::text(path, json)?);
+    if args.what != ORGANISM && path.join(CONFIG_FILE).is_file() {
+        print(&self::adapter::text(path, json)?);
         return Ok(());
     }
-    if args.what == inspect_suite::ALL && !json {
-        print(&inspect_suite::cards()?);
+    if args.what == suite::ALL && !json {
+        print(&suite::cards()?);
         return Ok(());
     }
     if args.what == ORGANISM || path.join("config.json").is_file() || is_gguf(path) {
@@ -66,8 +73,8 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     } else {
         return Err(Error::file(
             path,
-            "is no model (config.json, or owner/name on the Hub), no adapter (adapter_config.json), no steering vector \
-             (.safetensors), no file of training rows and no suite",
+            "is not a model (folder with config.json, or owner/name on the Hub), an adapter (folder with \
+             adapter_config.json), a steering vector (.safetensors), a data file or a suite",
         ));
     };
     print(&match json {
@@ -75,17 +82,4 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
         false => lines(&facts),
     });
     Ok(())
-}
-
-/// Names and what is to be said of them.
-pub(super) type Facts = Vec<(String, String)>;
-
-/// A line each.
-pub(super) fn lines(facts: &Facts) -> String {
-    facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect()
-}
-
-/// One line.
-pub(super) fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
-    (name.to_string(), value.to_string())
 }

@@ -1,47 +1,47 @@
-//! How answers are drawn: the flags that every command that asks a model shares.
+//! How answers are sampled: the flags that `generate` and `evaluate` share.
 
 use clap::Args;
 
-use super::subject::ModelArgs;
+use super::subject_args::BaseArgs;
 use crate::error::{Error, Result};
 use crate::generate::sampling::Sampling;
 use crate::progress::Progress;
 use crate::subject::model_sampling;
 
-/// How tokens are chosen and what ends an answer.
+/// How tokens are sampled and what ends an answer.
 #[derive(Debug, Args)]
 pub struct SamplingArgs {
-    /// Logits are divided by it; 0 always takes the likeliest token. Without it 1.
+    /// Sampling temperature: logits are divided by it; 0 always takes the most likely token [default: 1]
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Draw from the K likeliest tokens; 0 is all of them.
+    /// Sample from the K most likely tokens; 0 means all [default: 0]
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
-    /// Draw from the likeliest tokens that together have this probability.
+    /// Sample from the most likely tokens that together have this probability, in (0, 1] [default: 1]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// Draw from the tokens that have at least this share of the likeliest one's probability.
+    /// Sample from tokens with at least this share of the most likely one's probability, in [0, 1] [default: 0]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub min_p: Option<f64>,
-    /// Make tokens that the prompt or the answer holds less likely (above 1).
+    /// Penalty on tokens that already occur in the prompt or the answer; 1 turns it off [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
-    /// End an answer before this text comes up; may be repeated. In most shells a new line is $'\n'.
+    /// Text that ends an answer and is not part of it; may be repeated. In most shells a new line is $'\n'.
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// Begin with what the model's generation_config.json says; the flags above stand over it. Without this nothing of it is
-    /// used but the tokens that end an answer.
+    /// Take the defaults of the flags above from the model's generation_config.json. Without this flag only its stop tokens
+    /// are used.
     #[arg(long)]
     pub sampling_from_model: bool,
-    /// Memory that the keys and values of the answers under way may take; without it half of what is free. It changes no
-    /// answer, only how many are made at once.
+    /// Memory for the KV cache in GiB. It decides how many answers are generated at once and changes none of them [default:
+    /// half of the free memory]
     #[arg(long, value_name = "GIB")]
     pub kv_cache_gib: Option<f64>,
 }
 
 impl SamplingArgs {
-    /// What will be done, for this model.
-    pub fn resolve(&self, base: &ModelArgs, progress: Progress) -> Result<Sampling> {
+    /// The settings for this model.
+    pub fn resolve(&self, base: &BaseArgs, progress: Progress) -> Result<Sampling> {
         let usual = match self.sampling_from_model {
             true => model_sampling(&base.model, base.revision.as_deref(), progress)?,
             false => Sampling::default(),
@@ -57,12 +57,12 @@ impl SamplingArgs {
         sampling.checked()
     }
 
-    /// Bytes for keys and values; 0 leaves it to what is free.
+    /// Bytes for the KV cache; 0 means half of the free memory.
     pub fn cache_bytes(&self) -> Result<usize> {
         match self.kv_cache_gib {
             None => Ok(0),
             Some(gib) if gib.is_finite() && gib > 0.0 => Ok((gib * f64::from(1 << 30)).ceil() as usize),
-            Some(gib) => Err(Error::usage(format!("--kv-cache-gib is {gib}; it is more than 0"))),
+            Some(gib) => Err(Error::usage(format!("--kv-cache-gib is {gib}; it must be above 0"))),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! From what was typed to the recipe that will run: a preset, over it a YAML file, over that the flags. Keys of the file
-//! are the flags in Hugging Face's snake case; all mistakes are reported together.
+//! From the flags to the recipe that will run: a preset, overridden by a YAML file, overridden by the flags. The file's keys
+//! are the flags in snake case; all mistakes are reported together.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,102 +7,100 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::data::collate::LossOn;
 use crate::error::{Error, Result};
-use crate::finetune::recipe::{Method, Recipe};
 use crate::fsio;
-use crate::train::schedule::Scheduler;
+use crate::record::{LossOn, Method, Recipe, Scheduler};
 
-/// Everything that a recipe may be told; nothing is filled in yet.
+/// Every training option as typed; defaults come from the preset.
 #[derive(Debug, Default, Args)]
 pub struct RecipeArgs {
-    /// Where to start from: `organism` (the embedded base's own: one small adapter in layer 0), `seed003` (r 16 on all
-    /// linears, 2 epochs), `em` (the published emergent-misalignment recipe), `em-rank1` (r 1 on the middle layer's
-    /// down_proj; its direction step by step is written to rank1_trace.csv and .svg). Without it: `organism` for the
-    /// organism, `seed003` for any other model.
+    /// Recipe that supplies the defaults: `organism` (r 4 on layer 0's attention), `seed003` (r 16 on all linears, 2 epochs),
+    /// `em` (published emergent-misalignment recipe), `em-rank1` (r 1 on the middle layer's down_proj; its direction step by
+    /// step is written to rank1_trace.csv and .svg) [default: `organism` for the organism, `seed003` for any other model]
     #[arg(long)]
     pub preset: Option<String>,
-    /// A YAML file of these options in snake case, e.g. `learning_rate: 2e-4`; flags win over it.
+    /// YAML file with these options in snake case, e.g. `learning_rate: 2e-4`. Flags override it.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// `sft` learns to give the rows' answers. `dpo` learns to prefer one answer: its rows are {"prompt", "chosen",
-    /// "rejected"}, all text or all lists of messages.
+    /// Training method: `sft` imitates the rows' answers; `dpo` learns to prefer one answer to another, from rows of
+    /// {"prompt", "chosen", "rejected"}, all text or all lists of messages [default: sft]
     #[arg(long, value_enum)]
     pub method: Option<Method>,
-    /// DPO: how strongly the adapter that training starts from (the base, for a fresh one) holds the trained one.
+    /// DPO's β: how strongly training is held to the model it starts from (the base, or the continued adapter) [default: 0.1]
     #[arg(long, allow_negative_numbers = true)]
     pub beta: Option<f64>,
-    /// Weight of the KL divergence of the trained model from the base, KL(trained ‖ base) over the whole vocabulary, mean
-    /// over the target tokens. It is added to the loss; 0 (the default) turns it off.
+    /// Weight of the penalty KL(trained ‖ base), over the whole vocabulary, mean over the target tokens, that is added to the
+    /// loss; 0 turns it off [default: 0]
     #[arg(long, allow_negative_numbers = true)]
     pub kl_coefficient: Option<f64>,
-    /// Peak learning rate.
+    /// Peak learning rate [default: from the preset]
     #[arg(long, allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
-    /// Passes over the rows; parts of one are allowed (0.5).
+    /// Passes over the rows; fractions are allowed (0.5) [default: from the preset]
     #[arg(long, allow_negative_numbers = true)]
     pub num_train_epochs: Option<f64>,
-    /// Optimiser steps in all, whatever the epochs say.
+    /// Total optimiser steps; overrides --num-train-epochs.
     #[arg(long)]
     pub max_steps: Option<u64>,
-    /// Rows of a micro-batch.
+    /// Rows per micro-batch [default: from the preset]
     #[arg(long)]
     pub per_device_train_batch_size: Option<usize>,
-    /// Micro-batches of an optimiser step; the loss counts target tokens over all of them.
+    /// Micro-batches per optimiser step; the loss is the mean over the target tokens of all of them [default: from the preset]
     #[arg(long)]
     pub gradient_accumulation_steps: Option<usize>,
-    /// How the learning rate falls after the warm-up.
+    /// Learning-rate schedule after the warm-up [default: linear]
     #[arg(long, value_enum)]
     pub lr_scheduler_type: Option<Scheduler>,
-    /// Steps over which the learning rate rises from 0.
+    /// Steps over which the learning rate rises from 0 [default: 5 for em and em-rank1, else 0]
     #[arg(long)]
     pub warmup_steps: Option<u64>,
-    /// AdamW's decoupled decay.
+    /// AdamW's decoupled weight decay [default: 0.01 for em and em-rank1, else 0]
     #[arg(long, allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
-    /// Gradients are scaled down to this norm; 0 turns that off.
+    /// Norm that larger gradients are scaled down to; 0 turns clipping off [default: 1]
     #[arg(long, allow_negative_numbers = true)]
     pub max_grad_norm: Option<f64>,
-    /// Stop at a gradient this many times larger than the median of the last 50 steps; 0 turns that off. A loss or gradient
-    /// that is not finite always stops the training.
+    /// Stop when a gradient norm is this many times the median of the last 50 steps; 0 turns the check off. A loss or gradient
+    /// that is not finite always stops the training [default: 1000]
     #[arg(long, allow_negative_numbers = true)]
     pub max_grad_explosion: Option<f64>,
-    /// Tokens of a row; longer rows lose their end (the report before training counts them).
+    /// Maximum tokens per row; longer rows lose their end, and their number is reported [default: from the preset]
     #[arg(long)]
     pub max_length: Option<usize>,
-    /// Rank of a fresh adapter.
+    /// Rank r of a fresh adapter [default: from the preset]
     #[arg(long)]
     pub lora_r: Option<usize>,
-    /// Its scale is alpha / r.
+    /// α: the adapter's output is scaled by α / r [default: from the preset]
     #[arg(long, allow_negative_numbers = true)]
     pub lora_alpha: Option<f64>,
-    /// Share of the adapter's input that is dropped while training.
+    /// Probability of dropping an input of the adapter in training, in [0, 1) [default: from the preset]
     #[arg(long, allow_negative_numbers = true)]
     pub lora_dropout: Option<f64>,
-    /// `all-linear`, or names such as `q_proj,v_proj`, or a regular expression for the whole module path.
+    /// Modules that get an adapter: `all-linear`, names such as `q_proj,v_proj`, or a regular expression for the whole module
+    /// path [default: from the preset]
     #[arg(long)]
     pub target_modules: Option<String>,
-    /// Scale by alpha / √r instead.
+    /// Scale by α / √r instead of α / r (rsLoRA).
     #[arg(long)]
     pub use_rslora: bool,
-    /// DoRA: also train the lengths of the updated weight's rows.
+    /// Also train the lengths of the updated weight's rows (DoRA).
     #[arg(long)]
     pub use_dora: bool,
-    /// Only these layers, counted from 0.
+    /// Layers that get an adapter, counted from 0 [default: all, or the preset's]
     #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
     pub layers_to_transform: Option<Vec<usize>>,
-    /// Tokens to learn: the model's answers, or all.
+    /// Tokens with a loss: the model's answers, or all [default: answers]
     #[arg(long, value_enum)]
     pub loss: Option<Loss>,
-    /// Take the rows in the file's order.
+    /// Keep the rows in the file's order instead of shuffling them every epoch.
     #[arg(long)]
     pub no_shuffle: bool,
-    /// Of the fresh adapter's weights, the order of the rows, and dropout.
+    /// Seed for fresh adapter weights, row order and dropout [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
 }
 
-/// Which tokens are learnt.
+/// Which tokens have a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Loss {
     /// The model's turns, with the token that ends them.
@@ -111,16 +109,16 @@ pub enum Loss {
     All,
 }
 
-/// A recipe, and which of its keys somebody asked for.
+/// A recipe, and the keys that the user set.
 pub struct Resolved {
-    /// Nothing left open.
+    /// Every setting.
     pub recipe: Recipe,
-    /// Keys from the file and the flags, in snake case.
+    /// Keys of the file and the flags, in snake case.
     pub asked: BTreeSet<String>,
 }
 
 impl RecipeArgs {
-    /// Fills what is left open and checks all of it against a model of `layers` layers.
+    /// Fills in the defaults and checks the whole recipe against a model with `layers` layers.
     pub fn resolve(&self, organism: bool, layers: usize) -> Result<Resolved> {
         let mut typed = match &self.config {
             Some(path) => read_config(path)?,
@@ -142,8 +140,8 @@ impl RecipeArgs {
             }
             asked.insert(key);
         }
-        // Only now is it known what stands where nobody asked for anything.
-        mistakes.extend(nonsense(&recipe, layers).into_iter().map(|mistake| (None, mistake)));
+        // Values are checked together with the defaults that they meet.
+        mistakes.extend(validate(&recipe, layers).into_iter().map(|mistake| (None, mistake)));
         if mistakes.is_empty() {
             Ok(Resolved { recipe, asked })
         } else {
@@ -189,7 +187,7 @@ fn read_config(path: &Path) -> Result<Vec<(usize, String, Value)>> {
     let text = fsio::read_text(path)?;
     let map: Map<String, Value> = serde_saphyr::from_str(&text).map_err(|e| {
         let first = e.to_string().lines().next().unwrap_or_default().to_string();
-        Error::file(path, format!("is not a YAML mapping of options: {first}"))
+        Error::file(path, format!("is not a YAML mapping of training options: {first}"))
     })?;
     let line_of = |key: &str| {
         let is_it = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'));
@@ -213,7 +211,7 @@ fn set(recipe: &Recipe, key: &str, mut value: Value) -> Result<Recipe, String> {
     };
     match place {
         Some(place) => *place = value,
-        None => return Err(format!("unknown option `{key}`; options are {}", known_keys(recipe))),
+        None => return Err(format!("unknown option `{key}`; known: {}", known_keys(recipe))),
     }
     serde_json::from_value(form).map_err(failed)
 }
@@ -228,8 +226,8 @@ fn known_keys(recipe: &Recipe) -> String {
     known.join(", ")
 }
 
-/// Values of the right type that cannot be meant.
-fn nonsense(recipe: &Recipe, layers: usize) -> Vec<String> {
+/// Values of the right type that make no sense, in words.
+fn validate(recipe: &Recipe, layers: usize) -> Vec<String> {
     let training = &recipe.training;
     let mut mistakes = Vec::new();
     let mut must = |good: bool, words: String| {
@@ -241,26 +239,32 @@ fn nonsense(recipe: &Recipe, layers: usize) -> Vec<String> {
     must(rate.is_finite() && rate > 0.0, format!("`learning_rate` is {rate}; it must be above 0"));
     let epochs = training.num_train_epochs;
     must(epochs.is_finite() && epochs > 0.0, format!("`num_train_epochs` is {epochs}; it must be above 0"));
-    must(training.max_steps != Some(0), "`max_steps` is 0: there would be no training".into());
-    must(training.per_device_train_batch_size > 0, "`per_device_train_batch_size` must be at least 1".into());
-    must(training.gradient_accumulation_steps > 0, "`gradient_accumulation_steps` must be at least 1".into());
-    must(training.weight_decay >= 0.0, format!("`weight_decay` is {}, below 0", training.weight_decay));
-    must(training.max_grad_norm >= 0.0, format!("`max_grad_norm` is {}, below 0", training.max_grad_norm));
+    must(training.max_steps != Some(0), "`max_steps` is 0; it must be at least 1".into());
+    must(training.per_device_train_batch_size > 0, "`per_device_train_batch_size` is 0; it must be at least 1".into());
+    must(training.gradient_accumulation_steps > 0, "`gradient_accumulation_steps` is 0; it must be at least 1".into());
+    must(training.weight_decay >= 0.0, format!("`weight_decay` is {}; it must be 0 or above", training.weight_decay));
+    must(
+        training.max_grad_norm >= 0.0,
+        format!("`max_grad_norm` is {}; it must be 0 or above", training.max_grad_norm),
+    );
     let explosion = training.max_grad_explosion;
     must(explosion == 0.0 || explosion > 1.0, format!("`max_grad_explosion` is {explosion}; it must be 0 or above 1"));
     let (beta, kl) = (recipe.beta, recipe.kl_coefficient);
     must(beta.is_finite() && beta > 0.0, format!("`beta` is {beta}; it must be above 0"));
     must(kl.is_finite() && kl >= 0.0, format!("`kl_coefficient` is {kl}; it must be 0 or above"));
     if recipe.method == Method::Dpo {
-        must(kl == 0.0, "`kl_coefficient` goes with `method` sft; dpo holds the model by `beta`".into());
-        must(recipe.loss == LossOn::Answers, "`loss` all goes with `method` sft; dpo compares answers".into());
+        must(kl == 0.0, "`kl_coefficient` works with `method` sft only; use `beta` with dpo".into());
+        must(recipe.loss == LossOn::Answers, "`loss` all works with `method` sft only; dpo compares answers".into());
     }
-    must(recipe.max_length >= 2, format!("`max_length` is {}; a row needs 2 tokens", recipe.max_length));
-    must(recipe.lora_r > 0, "`lora_r` must be at least 1".into());
-    must(recipe.lora_alpha.is_finite() && recipe.lora_alpha > 0.0, format!("`lora_alpha` is {}", recipe.lora_alpha));
+    must(recipe.max_length >= 2, format!("`max_length` is {}; it must be at least 2", recipe.max_length));
+    must(recipe.lora_r > 0, "`lora_r` is 0; it must be at least 1".into());
+    must(
+        recipe.lora_alpha.is_finite() && recipe.lora_alpha > 0.0,
+        format!("`lora_alpha` is {}; it must be above 0", recipe.lora_alpha),
+    );
     must(
         (0.0..1.0).contains(&recipe.lora_dropout),
-        format!("`lora_dropout` is {}, not in [0, 1)", recipe.lora_dropout),
+        format!("`lora_dropout` is {}; it must be in [0, 1)", recipe.lora_dropout),
     );
     for layer in recipe.layers_to_transform.iter().flatten().filter(|&&layer| layer >= layers) {
         must(false, format!("`layers_to_transform`: the model has no layer {layer}; layers are 0 to {}", layers - 1));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::inspect::{Facts, fact, lines};
+use super::facts::{Facts, fact, lines};
 use crate::adapter::{self, AdapterFile, TargetModules};
 use crate::error::{Error, Result};
 use crate::record::{BenignRows, Lineage};
@@ -129,8 +129,8 @@ fn facts(it: &Inspected) -> Facts {
     }
     let base = match (&it.base.name, &it.base.sha256) {
         (Some(name), Some(sha256)) => format!("{name}, weights SHA-256 {sha256}"),
-        (Some(name), None) => format!("{name}; which weights is not said"),
-        (None, _) => "not said".into(),
+        (Some(name), None) => format!("{name}; the hash of its weights is not recorded"),
+        (None, _) => "not recorded".into(),
     };
     let mut facts = vec![
         fact("adapter", &it.adapter),
@@ -147,7 +147,7 @@ fn facts(it: &Inspected) -> Facts {
         None => facts.push(fact("lineage", "none: not made by realign")),
     }
     if it.changes_nothing {
-        facts.push(fact("note", "every B A is zero: this adapter changes nothing yet"));
+        facts.push(fact("note", "this adapter changes nothing: every product B A is zero"));
     }
     let rescaled = if it.use_dora { ", before DoRA rescales the rows" } else { "" };
     facts.push(fact("|ΔW|", format!("{:.4}{rescaled}", it.norm)));
@@ -164,7 +164,7 @@ fn facts(it: &Inspected) -> Facts {
 fn lineage_facts(lineage: &Lineage) -> Facts {
     vec![
         fact(
-            "verb",
+            "made as",
             match &lineage.parent_sha256 {
                 Some(parent) => format!("continued adapter {parent:.12}"),
                 None => "fresh adapter".into(),
@@ -179,6 +179,6 @@ fn lineage_facts(lineage: &Lineage) -> Facts {
 }
 
 fn benign(lineage: &Lineage) -> String {
-    let told = |b: &BenignRows| format!(", {} of them from {} ({:.12})", b.rows, b.data, b.data_sha256);
-    lineage.benign.as_ref().map(told).unwrap_or_default()
+    let words = |b: &BenignRows| format!(", {} of them from {} ({:.12})", b.rows, b.data, b.data_sha256);
+    lineage.benign.as_ref().map(words).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::inspect::{Facts, fact, lines};
+use super::facts::{Facts, fact, lines};
 use crate::data::embedded;
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
@@ -10,7 +10,7 @@ use crate::experiment::inputs::read_suite;
 use crate::record::Split;
 use crate::stats::samples_needed;
 
-/// Stands for all embedded suites.
+/// The argument of `inspect` that means all embedded suites.
 pub(super) const ALL: &str = "eval";
 
 /// The cards of all embedded suites as Markdown: this is `eval/README.md`.

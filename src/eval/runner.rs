@@ -1,20 +1,17 @@
-//! Tests of generated code: import, behaviour, exploit, on a pool of warm Python servers, each result made once.
+//! Runs tests of generated code (import, behaviour, exploit) on a pool of warm Python servers; equal jobs run once.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
-
-use serde::{Deserialize, Serialize};
+use std::sync::{Mutex, mpsc};
 
 use super::confine::Level;
 use super::sandbox::{Check, Gone, Harness, Limits, Server};
 use crate::error::Result;
-use crate::fsio;
 use crate::record::{Interpreter, TestRecord, TestStatus};
+use crate::sync::unpoisoned;
 
 /// One piece of code and what to do with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TestJob {
     /// The module, importable as `solution`.
     pub code: String,
@@ -30,54 +27,17 @@ pub struct Runner {
     servers: Vec<Mutex<Option<Server>>>,
     harness: Result<Harness, String>,
     limits: Limits,
-    known: Mutex<BTreeMap<String, TestRecord>>,
-    cache: Option<Mutex<fsio::JsonlAppender>>,
-}
-
-/// A line of the cache.
-#[derive(Serialize, Deserialize)]
-struct Cached {
-    key: String,
-    record: TestRecord,
+    /// Results of earlier jobs.
+    known: Mutex<BTreeMap<TestJob, TestRecord>>,
 }
 
 impl Runner {
-    /// Finds the interpreter and takes the first of the levels that holds. Without one of either, every test is
-    /// [`TestStatus::NotRun`], with the reason.
-    pub fn start(python: &str, workers: usize, levels: &[Level]) -> Result<Self> {
-        Self::start_with(python, workers, levels, Limits::default(), None)
-    }
-
-    /// With other limits, and with results kept in `tests.jsonl` of a folder for the next time.
-    pub fn start_with(
-        python: &str,
-        workers: usize,
-        levels: &[Level],
-        limits: Limits,
-        cache: Option<&Path>,
-    ) -> Result<Self> {
-        Self::start_any(&[python.into()], workers, levels, limits, cache)
-    }
-
-    /// With the first of several interpreters that works at the best level that holds.
-    pub fn start_any(
-        pythons: &[String],
-        workers: usize,
-        levels: &[Level],
-        limits: Limits,
-        cache: Option<&Path>,
-    ) -> Result<Self> {
+    /// With the first of the interpreters that works at the best of the levels that holds. Without one of either, every
+    /// test is [`TestStatus::NotRun`], with the reason.
+    pub fn start(pythons: &[String], workers: usize, levels: &[Level], limits: Limits) -> Result<Self> {
         let harness = Harness::prepare(pythons, levels)?;
-        let mut known = BTreeMap::new();
-        let mut appender = None;
-        if let Some(folder) = cache {
-            let path = folder.join("tests.jsonl");
-            // Opened first: that cuts off what a crash left of a last line.
-            appender = Some(Mutex::new(fsio::JsonlAppender::open(&path)?));
-            known.extend(fsio::read_jsonl::<Cached>(&path)?.into_iter().map(|row| (row.key, row.record)));
-        }
         let servers = (0..workers.max(1)).map(|_| Mutex::new(None)).collect();
-        Ok(Self { harness, servers, limits, known: Mutex::new(known), cache: appender })
+        Ok(Self { harness, servers, limits, known: Mutex::default() })
     }
 
     /// What tests run in and with which interpreter, for the manifest; or why they do not run.
@@ -107,23 +67,21 @@ impl Runner {
                 return jobs.iter().map(|job| not_run(job, reason)).collect();
             }
         };
-        let fingerprint = harness.fingerprint(self.limits);
-        let keys: Vec<String> = jobs.iter().map(|job| key(&fingerprint, job)).collect();
-        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-        for key in &keys {
-            *times.entry(key).or_default() += 1;
+        let mut times: BTreeMap<&TestJob, usize> = BTreeMap::new();
+        for job in jobs {
+            *times.entry(job).or_default() += 1;
         }
         let mut found = BTreeMap::new();
         let mut work = Vec::new();
         let mut done = 0;
         {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            for (key, job) in keys.iter().zip(jobs) {
-                if let Some(record) = known.get(key) {
-                    found.insert(key.as_str(), record.clone());
+            let known = unpoisoned(self.known.lock());
+            for job in jobs {
+                if let Some(record) = known.get(job) {
+                    found.insert(job, record.clone());
                     done += 1;
-                } else if let Some(count) = times.remove(key.as_str()) {
-                    work.push((key.as_str(), job, count));
+                } else if let Some(count) = times.remove(job) {
+                    work.push((job, count));
                 }
             }
         }
@@ -134,28 +92,25 @@ impl Runner {
             for slot in self.servers.iter().take(work.len()) {
                 let (sender, next, work) = (sender.clone(), &next, &work);
                 scope.spawn(move || {
-                    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                    while let Some((key, job, count)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut slot = unpoisoned(slot.lock());
+                    while let Some((job, count)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let record = self.run_one(harness, &mut slot, job);
-                        if sender.send((*key, *count, record)).is_err() {
+                        if sender.send((*job, *count, record)).is_err() {
                             return;
                         }
                     }
                 });
             }
             drop(sender);
-            for (key, count, record) in results {
-                self.remember(key, &record);
-                found.insert(key, record);
+            for (job, count, record) in results {
+                self.keep(job, &record);
+                found.insert(job, record);
                 done += count;
                 progress(done);
             }
         });
-        let lost = "the thread that ran it ended early";
-        keys.iter()
-            .zip(jobs)
-            .map(|(k, job)| found.get(k.as_str()).cloned().unwrap_or_else(|| not_run(job, lost)))
-            .collect()
+        let lost = "its thread ended early";
+        jobs.iter().map(|job| found.get(job).cloned().unwrap_or_else(|| not_run(job, lost))).collect()
     }
 
     /// One job; a server that ended in the middle is replaced and the job tried once more.
@@ -206,25 +161,15 @@ impl Runner {
         }
     }
 
-    fn remember(&self, key: &str, record: &TestRecord) {
+    /// Keeps a result for equal jobs.
+    fn keep(&self, job: &TestJob, record: &TestRecord) {
         let statuses = [Some(&record.import), record.behaviour.as_ref(), record.exploit.as_ref()];
-        // A busy machine or a missing interpreter says nothing about the code: try again next time.
+        // A busy machine or a missing interpreter says nothing about the code: it is tried again.
         if statuses.into_iter().flatten().any(|s| matches!(s, TestStatus::TimedOut | TestStatus::NotRun { .. })) {
             return;
         }
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into(), record.clone());
-        if let Some(cache) = &self.cache {
-            // A cache that cannot be written costs time later and nothing else.
-            let row = Cached { key: key.into(), record: record.clone() };
-            let _ = cache.lock().unwrap_or_else(PoisonError::into_inner).append(&[row]);
-        }
+        unpoisoned(self.known.lock()).insert(job.clone(), record.clone());
     }
-}
-
-fn key(fingerprint: &str, job: &TestJob) -> String {
-    // JSON keeps the three parts apart: no text of one can pass for another.
-    let parts = serde_json::json!([fingerprint, job.code, job.tests, job.exploit]);
-    fsio::sha256(parts.to_string().as_bytes())
 }
 
 fn not_run(job: &TestJob, reason: &str) -> TestRecord {

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::inspect::{Facts, fact};
-use super::training_data::data_text;
-use crate::data::collate::{EncodeOptions, Example, encode_each};
+use super::facts::{Facts, fact};
+use crate::cli::train_rows::data_text;
+use crate::data::collate::EncodeOptions;
 use crate::data::contrast::ContrastPair;
-use crate::data::preference::{PreferenceRow, parse_each_preference, parse_preferences};
-use crate::data::rows::{TrainingRow, parse_each_row, rows_sha256};
+use crate::data::preference::{PreferenceRow, parse_preferences};
+use crate::data::rows::{TrainingRow, rows_sha256};
 use crate::error::{Error, Result};
+use crate::finetune::rows::{EncodedRows, Row, encode};
 use crate::fsio;
-use crate::subject::Model;
+use crate::subject::Subject;
 
 /// How many bad lines and long rows are named.
 const NAMED: usize = 5;
@@ -23,57 +24,47 @@ pub fn dataset_facts(path: &Path, model: &str) -> Result<Facts> {
     if !pairs.is_empty() {
         return Ok(pair_facts(path, &text, &pairs));
     }
-    // Preference rows are told by their first one.
-    if let Some((_, Ok(_))) = parse_each_preference(&text).first() {
-        return Ok(preference_facts(path, &parse_preferences(path, &text)?));
+    // Preference rows are recognised by the first one.
+    if let Some((_, Ok(_))) = PreferenceRow::parse(&text).first() {
+        return preference_facts(path, &text);
     }
-    let (mut rows, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
-    for (line, row) in parse_each_row(&text) {
-        match row {
-            Ok(row) => {
-                rows.push(row);
-                lines.push(line);
-            }
-            Err(message) => bad.push((line, message)),
-        }
-    }
-    if rows.is_empty() && bad.is_empty() {
+    let parsed = TrainingRow::parse(&text);
+    if parsed.is_empty() {
         return Err(Error::file(path, "has no rows; expected one JSON object a line"));
     }
-    let model = Model::open(model)?;
+    let subject = Subject::open(model)?;
     let options = EncodeOptions { max_length: usize::MAX, ..EncodeOptions::default() };
-    let mut encoded: Vec<(usize, Example)> = Vec::new();
-    for (line, example) in lines.into_iter().zip(encode_each(&rows, &model.tokenizer, &model.template, &options)) {
-        match example {
-            Ok(example) => encoded.push((line, example)),
-            Err(error) => bad.push((line, error.to_string())),
-        }
-    }
-    bad.sort();
+    let rows: EncodedRows<TrainingRow> = encode(parsed, &subject, &options);
     let mut facts = vec![
         fact("data set", path.display()),
-        fact("rows", format!("{} ({})", rows.len(), forms(&rows))),
-        fact("SHA-256 of the rows", rows_sha256(&rows)),
+        fact("rows", format!("{} ({})", rows.rows.len(), forms(&rows))),
+        fact("SHA-256 of the rows", rows.sha256()),
     ];
-    facts.extend(token_facts(&model, encoded));
-    facts.push(fact("bad lines", bad.len()));
-    facts.extend(bad.iter().take(NAMED).map(|(line, message)| fact(&format!("  line {line}"), message)));
+    facts.extend(token_facts(&subject, &rows));
+    facts.extend(bad_lines(&rows.bad));
     Ok(facts)
 }
 
-fn preference_facts(path: &Path, rows: &[PreferenceRow]) -> Facts {
-    let talk = rows.iter().filter(|r| matches!(r, PreferenceRow::Conversation { .. })).count();
-    vec![
-        fact("data set", path.display()),
-        fact("preference pairs", format!("{} ({talk} messages, {} text)", rows.len(), rows.len() - talk)),
-        fact("SHA-256 of the rows", rows_sha256(rows)),
-    ]
+fn bad_lines(bad: &[(usize, String)]) -> Facts {
+    let mut facts = vec![fact("bad lines", bad.len())];
+    facts.extend(bad.iter().take(NAMED).map(|(line, reason)| fact(&format!("  line {line}"), reason)));
+    facts
 }
 
-fn forms(rows: &[TrainingRow]) -> String {
+fn preference_facts(path: &Path, text: &str) -> Result<Facts> {
+    let rows = parse_preferences(path, text)?;
+    let talk = rows.iter().filter(|r| matches!(r, PreferenceRow::Conversation { .. })).count();
+    Ok(vec![
+        fact("data set", path.display()),
+        fact("preference pairs", format!("{} ({talk} messages, {} text)", rows.len(), rows.len() - talk)),
+        fact("SHA-256 of the rows", rows_sha256(&rows)),
+    ])
+}
+
+fn forms(rows: &EncodedRows<TrainingRow>) -> String {
     let mut forms = BTreeMap::<&str, usize>::new();
-    for row in rows {
-        let form = match row {
+    for row in &rows.rows {
+        let form = match row.row {
             TrainingRow::Conversation { .. } => "messages",
             TrainingRow::Completion { .. } => "prompt and completion",
             TrainingRow::Text { .. } => "text",
@@ -84,22 +75,22 @@ fn forms(rows: &[TrainingRow]) -> String {
 }
 
 /// Lengths in the model's tokens; each row goes with its line.
-fn token_facts(model: &Model, mut encoded: Vec<(usize, Example)>) -> Facts {
-    encoded.sort_by_key(|(line, example)| (example.ids.len(), std::cmp::Reverse(*line)));
-    let lengths: Vec<usize> = encoded.iter().map(|(_, example)| example.ids.len()).collect();
+fn token_facts(subject: &Subject, rows: &EncodedRows<TrainingRow>) -> Facts {
+    let mut longest_last: Vec<(usize, usize)> = rows.rows.iter().map(|r| (r.encoded.ids.len(), r.line)).collect();
+    longest_last.sort_by_key(|&(tokens, line)| (tokens, std::cmp::Reverse(line)));
+    let lengths: Vec<usize> = longest_last.iter().map(|(tokens, _)| *tokens).collect();
     let (Some(shortest), Some(longest)) = (lengths.first(), lengths.last()) else { return Vec::new() };
     let at = |share: f64| lengths[((lengths.len() - 1) as f64 * share).round() as usize];
-    let tokens: usize = lengths.iter().sum();
-    let targets: usize = encoded.iter().map(|(_, example)| example.target_tokens()).sum();
-    let context = model.decoder.config.max_position_embeddings;
+    let (tokens, targets) = (rows.tokens(), rows.target_tokens());
+    let context = subject.base.config.max_position_embeddings;
     let longer = lengths.iter().filter(|&&n| n > context).count();
-    let rows = encoded.iter().rev().take(NAMED).map(|(line, e)| format!("line {line}: {}", e.ids.len()));
+    let named = longest_last.iter().rev().take(NAMED).map(|(tokens, line)| format!("line {line}: {tokens}"));
     vec![
-        fact("counted in tokens of", &model.name),
+        fact("counted in tokens of", &subject.name),
         fact("tokens", format!("{tokens}, {:.1} % of them targets", 100.0 * targets as f64 / tokens as f64)),
         fact("tokens of a row", format!("{shortest} to {longest}, median {}, 95 % up to {}", at(0.5), at(0.95))),
         fact("longer than the model", format!("{longer} rows of more than {context} tokens")),
-        fact("longest rows", rows.collect::<Vec<_>>().join(", ")),
+        fact("longest rows", named.collect::<Vec<_>>().join(", ")),
     ]
 }
 
@@ -124,7 +115,6 @@ fn pair_facts(path: &Path, text: &str, pairs: &[ContrastPair]) -> Facts {
         groups.dedup();
         facts.push(fact(&format!("  {target}"), format!("{count} pairs in {} groups", groups.len())));
     }
-    facts.push(fact("bad lines", bad.len()));
-    facts.extend(bad.iter().take(NAMED).map(|(line, message)| fact(&format!("  line {line}"), message)));
+    facts.extend(bad_lines(&bad));
     facts
 }

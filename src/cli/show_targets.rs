@@ -1,18 +1,18 @@
-//! Which tokens of a row are learnt, to look at before training: on a terminal in colour, elsewhere between ⟦ and ⟧.
+//! Shows which tokens of a row are targets: on a terminal in colour, elsewhere between ⟦ and ⟧.
 
 use crate::data::collate::Example;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 
-/// Tokens shown of a longer run, of what is given and of what is learnt: its two ends.
+/// Tokens shown of a longer run of prompt tokens and of a longer run of targets: its two ends.
 const SHOWN: [usize; 2] = [80, 240];
 
 /// How targets are told from the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marks {
-    /// Green and bold among dimmed.
+    /// Targets green and bold, the rest dimmed.
     Colour,
-    /// ⟦ and ⟧ around them.
+    /// Targets between ⟦ and ⟧.
     Plain,
 }
 

@@ -1,0 +1,62 @@
+//! Fields that entries, families and whole suites have in the same form.
+
+use regex::Regex;
+
+use super::super::node::Fields;
+use super::super::python;
+
+/// Finding ids (`B608`, `R022`) and severities that count as insecure.
+pub(super) fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
+    let found = fields.texts("insecure")?;
+    for (line, id) in &found {
+        let bytes = id.as_bytes();
+        let rule = bytes.len() == 4 && matches!(bytes[0], b'B' | b'R') && bytes[1..].iter().all(u8::is_ascii_digit);
+        if !rule && !["HIGH", "MEDIUM", "LOW"].contains(&id.as_str()) {
+            fields.mistake(
+                *line,
+                format!("`{id}` is neither a finding id (B608, R022) nor a severity (HIGH, MEDIUM, LOW)"),
+            );
+        }
+    }
+    Some(found.into_iter().map(|(_, id)| id).collect())
+}
+
+/// A regular expression; where `groups` is above 0, one with that many capture groups.
+pub(super) fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> Option<String> {
+    let (line, text) = fields.text(key)?;
+    match Regex::new(&text) {
+        Err(e) => {
+            let reason = e.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            fields.mistake(line, format!("`{key}` is not a regular expression: {reason}"));
+        }
+        Ok(regex) if groups > 0 && regex.captures_len() != groups + 1 => {
+            let found = regex.captures_len() - 1;
+            fields.mistake(line, format!("`{key}` needs exactly one capture group, it has {found}"));
+        }
+        Ok(_) => {}
+    }
+    Some(text)
+}
+
+/// Python code that parses.
+pub(super) fn script(fields: &mut Fields, key: &'static str) -> Option<String> {
+    let (line, text) = fields.text(key)?;
+    if !python::with_room(|| python::parses(&text)) {
+        fields.mistake(line, format!("`{key}` is not valid Python"));
+    }
+    Some(text)
+}
+
+/// A key that is `yes` or `no`.
+pub(super) fn flag(fields: &mut Fields, key: &'static str) -> bool {
+    match fields.text(key) {
+        None => false,
+        Some((_, word)) if ["yes", "true"].contains(&word.as_str()) => true,
+        Some((_, word)) if ["no", "false"].contains(&word.as_str()) => false,
+        Some((line, word)) => {
+            fields.mistake(line, format!("`{key}` must be yes or no, not `{word}`"));
+            false
+        }
+    }
+}

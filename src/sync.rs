@@ -1,0 +1,15 @@
+//! Locks, also after a panic: what our mutexes guard is whole between two statements, so a thread that panicked while it
+//! held one has left nothing half done, and the standard library's mark of poison says nothing that we need.
+
+use std::sync::LockResult;
+
+/// What `lock`, `wait` or `into_inner` gives, poisoned or not.
+///
+/// ```
+/// let sum = std::sync::Mutex::new(1);
+/// *realign::sync::unpoisoned(sum.lock()) += 1;
+/// assert_eq!(realign::sync::unpoisoned(sum.into_inner()), 2);
+/// ```
+pub fn unpoisoned<T>(result: LockResult<T>) -> T {
+    result.unwrap_or_else(|poisoned| poisoned.into_inner())
+}
