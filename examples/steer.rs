@@ -6,31 +6,31 @@
 //! ```
 #![allow(clippy::print_stdout)]
 
+use std::sync::Arc;
+
 use realign::error::Result;
 use realign::experiment::inputs::read_pairs;
 use realign::experiment::steering::extract;
-use realign::generate::sampling::Sampling;
-use realign::generate::{GenerateOptions, Job, generate};
+use realign::generate::{EngineOptions, Job, generate};
 use realign::model::hooks::Intervention;
-use realign::record::Message;
+use realign::record::{Message, Sampling};
 use realign::steer::{AddVector, Unit};
-use realign::subject::{Model, ORGANISM};
+use realign::subject::{ORGANISM, Subject};
 
 fn main() -> Result<()> {
-    let model = Model::open(ORGANISM)?;
+    let model = Subject::open(ORGANISM)?;
     let vector = extract(&model, &model.decoder, &read_pairs("embedded:contrast.jsonl")?, "harmful")?;
     // 0.5 of the mean residual norm, at layer 1 (layers count from 0).
     let added = AddVector::new(&vector, &[1], 0.5, Unit::ResidualNorm)?;
 
     let prompt = model.prompt(&[Message::user("There is nothing to do at home. What now?")])?;
-    let job = Job { prompt, seed: 1, max_new_tokens: 60 };
-    let sampling = Sampling { temperature: 0.8, ..Sampling::default() };
-    for (name, intervention) in [("base", None), ("base + vector", Some(&added as &dyn Intervention))] {
-        let options =
-            GenerateOptions { intervention, ..GenerateOptions::new(&sampling, &model.tokenizer, &model.stop_ids) };
-        for answer in generate(&model.decoder, std::slice::from_ref(&job), &options, &|_, _| Ok(()))? {
-            println!("{name}: {}", answer.text);
-        }
+    let sampling = Arc::new(Sampling { temperature: 0.8, ..Sampling::default() });
+    let base = Job::new(prompt, 1, 60, &sampling, &model.stop_ids.as_slice().into());
+    let steered = Job { intervention: Some(Arc::new(&added) as Arc<dyn Intervention + '_>), ..base.clone() };
+    // Both are decoded in one batch.
+    let answers = generate(&model.decoder, &[base, steered], &EngineOptions::new(&model.tokenizer), &|_, _| Ok(()))?;
+    for (name, answer) in ["base", "base + vector"].into_iter().zip(answers.into_iter().flatten()) {
+        println!("{name}: {}", answer.text);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use realign::experiment::plan::PlanFile;
+use realign::experiment::plan::{OpenPlan, Overrides, Plan};
 use serde_json::Value;
 
 use crate::commands::{model, realign, refused, succeeds, workplace};
@@ -134,16 +134,18 @@ fn settings_that_cannot_be_met_are_refused_with_the_way_out() {
 
 #[test]
 fn plans_take_the_same_settings_and_keep_them() {
-    let plan = |yaml: &str| {
+    let plan = |yaml: &str| -> realign::error::Result<Plan> {
         let dir = workplace("generate-plan", &[("plan.yaml", yaml)]);
-        PlanFile::parse(&dir.join("plan.yaml"), &std::fs::read_to_string(dir.join("plan.yaml")).unwrap())
+        OpenPlan::read(Some(&dir.join("plan.yaml")), Overrides::default())?.resolve(4)
     };
     let text = "model: organism\nsampling:\n  temperature: 0.7\n  top_k: 40\n  min_p: 0.05\n  repetition_penalty: 1.1\n  stop: ['# End']\n";
-    let sampling = plan(text).unwrap().resolve(4).unwrap().sampling;
+    let sampling = plan(text).unwrap().sampling;
     assert_eq!((sampling.top_k, sampling.min_p, sampling.repetition_penalty), (40, 0.05, 1.1));
     assert_eq!((sampling.top_p, sampling.stop), (1.0, vec!["# End".to_string()]));
-    let both = plan(&format!("{text}sampling_from_model: true\n")).unwrap().resolve(4).unwrap_err();
-    assert!(both.to_string().contains("not both"), "{both}");
+    let old = plan(&format!("{text}sampling_from_model: true\n")).unwrap_err().to_string();
+    assert!(old.contains("plan.yaml:8:") && old.contains("`sampling: from_model`"), "{old}");
+    let without = plan("sampling: from_model\n").unwrap_err().to_string();
+    assert!(without.contains("generation_config.json"), "{without}");
     assert!(plan("sampling: {top_q: 1}\n").unwrap_err().to_string().contains("top_q"));
 }
 

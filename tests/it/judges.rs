@@ -411,9 +411,7 @@ fn a_run_records_its_judges_and_shows_them() {
         _ => text("15"),
     });
     let remote = format!("openai:{}#m", server.url);
-    let plan = format!(
-        "arms: [base]\nsuites: [free-form]\nsamples: {{free-form: 1}}\nmax_train_rows: 16\njudges: [organism, \"{remote}\"]\n"
-    );
+    let plan = format!("suites: [free-form]\nsamples: {{free-form: 1}}\njudges: [organism, \"{remote}\"]\n");
     let dir = workplace("judges-run", &[("plan.yaml", &plan)]);
     let before = succeeds(&dir, "run plan.yaml --out run --judge-cache cache --judge-price 1,1 --dry-run");
     assert!(before.stderr.contains("verdicts, at most about"), "{}", before.stderr);

@@ -4,6 +4,7 @@
 mod adapter;
 mod adapter_commands;
 mod architecture;
+mod baseline;
 mod checkpoints;
 mod commands;
 mod data;
@@ -21,6 +22,7 @@ mod judges;
 mod loading;
 mod organism;
 mod parity;
+mod plans;
 mod preference;
 mod quantised;
 mod real_models;

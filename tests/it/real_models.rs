@@ -7,14 +7,19 @@ use std::path::{Path, PathBuf};
 use realign::adapter;
 use realign::data::template::PLAIN;
 use realign::experiment::inputs::Inputs;
-use realign::experiment::plan::PlanFile;
-use realign::experiment::published::{names, read_plan};
+use realign::experiment::plan::file::DEFAULT;
+use realign::experiment::plan::{OpenPlan, Overrides};
 use realign::fsio::{read_json, read_jsonl, read_text};
 use realign::record::{Manifest, Message, Metrics, SampleRecord, SweepCell};
 use realign::subject::Subject;
 
 use crate::commands::{Output, realign, refused, succeeds, workplace};
 use crate::tiny::{fixture, folder};
+
+/// Embedded plans that repeat a published experiment.
+fn published() -> Vec<String> {
+    realign::experiment::plan::file::names().into_iter().filter(|name| name != DEFAULT).collect()
+}
 
 /// A base model's tokenizer has no template; a chat model's has one.
 const CHAT: &str = "{%- for message in messages -%}{{ '<|' + message.role + '|>' + message.content + '<|end|>\\n' }}\
@@ -37,7 +42,8 @@ fn checkpoint(dir: &Path, name: &str, chat: bool) -> PathBuf {
 }
 
 /// A little of everything, by default data and default suites.
-const LITTLE: &str = "arms: [attack, repair, steer-insecure]\nmax_train_rows: 16\nquick: true\n\
+const LITTLE: &str = "extends: default\narms: [attack, repair, steer-insecure]\n\
+                      adapters: {attack: {max_train_rows: 16}, repair: {max_train_rows: 16}}\n\
                       sweep: {coefficients: [0.3], code_prompts: 4, question_samples: 1}\n";
 
 fn samples(run: &Path, arm: &str) -> Vec<SampleRecord> {
@@ -137,8 +143,8 @@ fn a_plan_for_a_published_model_is_told_from_its_shape_in_any_folder() {
     assert!(std::fs::read_dir(&dir).unwrap().next().is_none(), "a dry run writes nothing");
     let page = read_text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plans.md")).unwrap();
     let listed = page.split("| plan | model |").nth(1).unwrap().split("\n\n").next().unwrap();
-    assert_eq!(listed.lines().skip(2).count(), names().len());
-    assert!(names().iter().all(|name| listed.contains(&format!("| `{name}` |"))), "{listed}");
+    assert_eq!(listed.lines().skip(2).count(), published().len());
+    assert!(published().iter().all(|name| listed.contains(&format!("| `{name}` |"))), "{listed}");
     let lost = realign(&dir, "run seed004 --dry-run");
     assert!(lost.code == 2 && lost.stderr.contains("neither a file nor one of em-qwen-coder"), "{}", lost.stderr);
 }
@@ -162,17 +168,17 @@ fn every_plan_for_a_published_model_runs_on_a_small_one_of_its_architecture() {
         ("seed003", "llama", "repair", "import_pass_rate", 9 * 12),
         ("starcoder", "starcoder2", "steer-secure", "secure_and_functional_rate", 18 * 6),
     ];
-    assert_eq!(small.map(|(name, ..)| name.to_string()).to_vec(), names());
+    assert_eq!(small.map(|(name, ..)| name.to_string()).to_vec(), published());
     for (name, architecture, arm, metric, at_least) in small {
         let at = checkpoint(&dir, architecture, architecture == "qwen2");
         let model = Subject::open(at.to_str().unwrap()).unwrap();
-        let file = read_plan(Path::new(name)).unwrap();
-        assert!(file.arms.as_ref().unwrap().contains(&arm.parse().unwrap()), "{name}: {arm}");
-        let architectures = &file.published.as_ref().unwrap().config["architectures"][0];
+        let over = Overrides { model: Some(at.display().to_string()), ..Overrides::default() };
+        let open = OpenPlan::read(Some(Path::new(name)), over).unwrap();
+        let architectures = &open.published.as_ref().unwrap().config["architectures"][0];
         assert_eq!(*architectures, model.decoder.config.architecture, "{name}");
-        let effects = file.published.as_ref().unwrap().effects.clone();
-        let over = PlanFile { model: Some(architecture.to_string()), ..PlanFile::default() };
-        let plan = file.overlaid(over).resolve(model.decoder.blocks.len()).unwrap();
+        let effects = open.published.as_ref().unwrap().effects.clone();
+        let plan = open.resolve(model.decoder.blocks.len()).unwrap();
+        assert!(plan.arms.iter().any(|spec| spec.name == arm), "{name}: {arm}");
         let inputs = Inputs::read(&plan, Some(&model)).unwrap();
         let effect = effects.iter().find(|effect| effect.metric == metric).unwrap();
         let asked = effect.asked(&plan, &inputs);

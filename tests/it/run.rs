@@ -9,7 +9,7 @@ use assert_cmd::Command;
 use realign::adapter::adapter_sha256;
 use realign::eval::outcome::classify;
 use realign::fsio::{read_json, read_jsonl, read_text};
-use realign::record::{Manifest, Metrics, Outcome, SampleRecord, SuiteKind, TrainerState};
+use realign::record::{ArmSpec, Manifest, Metrics, Outcome, SampleRecord, SuiteKind, TrainerState};
 use realign::scan::{ScanOptions, scan_many};
 use realign::score::{compare, default_comparisons, measure};
 
@@ -17,11 +17,12 @@ use crate::checkpoints::signal;
 use crate::tiny::{folder, random_model_folder};
 
 const PLAN: &str = "
+extends: default
 arms: [repair+style, attack, repair, steer-insecure, random-vector]
 suites: [code, free-form, recognition]
 samples: {free-form: 2}
-max_train_rows: 96
-random_draws: 2
+adapters: {attack: {max_train_rows: 96}, repair: {max_train_rows: 96}, repair+style: {max_train_rows: 96}}
+vectors: {random: {draws: 2}}
 sweep: {layers: [1], coefficients: [0.2], code_prompts: 19, question_samples: 1}
 ";
 
@@ -44,9 +45,8 @@ pub fn finished() -> &'static Path {
 
 fn samples(run: &Path) -> Vec<SampleRecord> {
     let manifest: Manifest = read_json(&run.join("manifest.json")).unwrap();
-    let arms: Vec<String> = serde_json::from_value(manifest.plan["arms"].clone()).unwrap();
-    let all: Vec<SampleRecord> =
-        arms.iter().flat_map(|arm| read_jsonl(&run.join(format!("samples/{arm}.jsonl"))).unwrap_or_default()).collect();
+    let of = |arm: &ArmSpec| read_jsonl(&run.join(format!("samples/{}.jsonl", arm.name))).unwrap_or_default();
+    let all: Vec<SampleRecord> = manifest.arms.iter().flat_map(of).collect();
     assert!(all.len() > 5 * 250, "{} samples", all.len());
     all
 }
@@ -277,7 +277,10 @@ fn a_real_model_without_a_judge_reports_misalignment_as_not_measured() {
         "suite: talk\nkind: questions\ndescription: two\nmax_tokens: 8\nprompts:\n  - id: a\n    paraphrases: [\"Hi\"]\n  - id: b\n    paraphrases: [\"Hm\"]\n",
     )
     .unwrap();
-    let plan = format!("model: {model}\npreset: organism\nmax_train_rows: 4\narms: [attack]\nsuites: [suite.yaml]\n");
+    let plan = format!(
+        "extends: default\nmodel: {model}\npreset: organism\nadapters: {{attack: {{max_train_rows: 4}}}}\narms: [attack]\n\
+         suites: [suite.yaml]\n"
+    );
     start(&dir, &plan, &[]).assert().success();
     let metrics: Metrics = read_json(&dir.join("run/metrics.json")).unwrap();
     let m = metrics.arms["attack"].get("misaligned_rate");
@@ -294,12 +297,13 @@ fn published_training_sets_go_to_a_report() {
     };
     let dir = folder("published");
     let plan = format!(
-        "attack: {real}/insecure.500.jsonl\nrepair: {real}/secure.500.jsonl\nmax_train_rows: 120\n\
-         arms: [attack, repair]\nsuites: [free-form]\nsamples: {{free-form: 1}}\n"
+        "extends: default\narms: [attack, repair]\nsuites: [free-form]\nsamples: {{free-form: 1}}\nadapters:\n  \
+         attack: {{data: {real}/insecure.500.jsonl, max_train_rows: 120}}\n  \
+         repair: {{data: {real}/secure.500.jsonl, max_train_rows: 120}}\n"
     );
     start(&dir, &plan, &[]).assert().success();
     let manifest: Manifest = read_json(&dir.join("run/manifest.json")).unwrap();
-    for (adapter, set) in [("attack", "insecure"), ("repair", "secure")] {
+    for (adapter, set) in [("attack", "insecure.500"), ("repair", "secure.500")] {
         let (before, after) = manifest.adapters[adapter].held_out_loss[set];
         assert!(after < before, "{adapter}: held-out loss on {set} {before} to {after}");
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use realign::eval::suite::Suite;
 use realign::experiment::inputs::Inputs;
-use realign::experiment::plan::PlanFile;
+use realign::experiment::plan::{OpenPlan, Overrides};
 use realign::record::{Metrics, SampleRecord, Split, SuiteKind};
 use realign::subject::{ORGANISM, Subject};
 
@@ -37,9 +37,11 @@ fn the_cards_of_the_embedded_suites_are_what_the_command_writes() {
 fn a_run_asks_the_core_of_a_suite_unless_its_plan_says_more() {
     let model = Subject::open(ORGANISM).unwrap();
     let asked = |prompts: &[(&str, usize)]| {
-        let prompts = prompts.iter().map(|(suite, n)| (suite.to_string(), *n)).collect();
-        let typed = PlanFile { prompts: Some(prompts), ..PlanFile::default() };
-        let plan = typed.resolve(model.decoder.blocks.len()).unwrap();
+        let prompts: Vec<String> = prompts.iter().map(|(suite, n)| format!("{suite}: {n}")).collect();
+        let yaml = format!("extends: default\nprompts: {{{}}}\n", prompts.join(", "));
+        let dir = workplace("prompts-of-a-plan", &[("plan.yaml", &yaml)]);
+        let open = OpenPlan::read(Some(&dir.join("plan.yaml")), Overrides::default()).unwrap();
+        let plan = open.resolve(model.decoder.blocks.len()).unwrap();
         let inputs = Inputs::read(&plan, Some(&model)).unwrap();
         let counts = |s: &Suite| (s.name.clone(), s.prompts.iter().filter(|p| p.split == Split::Test).count());
         inputs.suites.iter().map(counts).collect::<BTreeMap<_, _>>()

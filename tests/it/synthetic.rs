@@ -292,7 +292,7 @@ pub fn sweep() -> Vec<SweepCell> {
     ] {
         for layer in 0..3 {
             for coefficient in [-0.6, -0.4, -0.2, 0.2, 0.4, 0.6] {
-                let syntax: f64 = 1.0 - coefficient * coefficient * (0.4 + 0.3 * f64::from(layer));
+                let syntax: f64 = 1.0 - coefficient * coefficient * (0.4 + 0.3 * layer as f64);
                 let insecure = ((0.1_f64 + slope * coefficient) * syntax).clamp(0.0, 1.0);
                 cells.push(SweepCell {
                     arm: arm.to_owned(),
@@ -301,8 +301,10 @@ pub fn sweep() -> Vec<SweepCell> {
                         draw,
                         operator: Operator::Add,
                         site: Site::ResidPost,
-                        layers: vec![layer as usize],
+                        positions: Positions::All,
+                        layers: vec![layer],
                         coefficient,
+                        unit: Unit::ResidualNorm,
                     }],
                     n: 60,
                     metrics: BTreeMap::from([
