@@ -7,8 +7,8 @@ use clap::Args;
 use super::output::print;
 use crate::error::{Error, Result};
 use crate::experiment::artifacts::Artifacts;
-use crate::experiment::comparison::compare_runs;
 use crate::experiment::reporting::report_again;
+use crate::experiment::side_by_side::compare_runs;
 use crate::progress::Progress;
 
 /// Write a run's numbers and report again, or compare two runs.

@@ -2,7 +2,6 @@
 
 pub mod artifacts;
 pub mod card;
-pub mod comparison;
 pub mod estimate;
 pub mod export;
 pub mod grid;
@@ -12,5 +11,6 @@ pub mod pretrain;
 pub mod published;
 pub mod reporting;
 pub mod run;
+pub mod side_by_side;
 pub mod steering;
 pub mod work;

@@ -10,7 +10,9 @@ use crate::fsio;
 use crate::record::{ArmSpec, Manifest, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
 use crate::report::{ReportInput, render};
 use crate::scan::{ScanOptions, scan_many};
-use crate::score::{compare, default_comparisons, judge_tallies, measure};
+use crate::score::{
+    HEADLINE_METRICS, compare, default_comparisons, judge_tallies, measure, seed_comparisons, seed_rates,
+};
 use crate::train::checkpoint::STATE_FILE;
 
 /// Writes `metrics.json` and the report of a run into `out`, from its samples; gives every number.
@@ -76,9 +78,11 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
     let sweep = read_sweep(at, manifest)?;
     let arms = measure(samples);
     let (judges, agreement) = judge_tallies(samples);
-    let names: Vec<String> = arms.keys().cloned().collect();
+    let contrasts = default_comparisons(&manifest.arms);
     let metrics = Metrics {
-        comparisons: compare(samples, &default_comparisons(&names)),
+        comparisons: compare(samples, &contrasts),
+        seed_rates: seed_rates(samples, &HEADLINE_METRICS),
+        seed_comparisons: seed_comparisons(samples, &contrasts),
         selection: sweep.iter().filter(|c| c.chosen).map(|c| (c.arm.clone(), c.clone())).collect(),
         arms,
         judges,

@@ -126,6 +126,48 @@ pub struct Metrics {
     /// How far the judges agree, where there are two or more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agreement: Vec<JudgeAgreement>,
+    /// Rates by training seed, of arms that have several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seed_rates: Vec<SeedRates>,
+    /// Differences by training seed, of the comparisons of such arms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seed_comparisons: Vec<SeedComparison>,
+}
+
+/// One metric of one arm by the training seed of its adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeedRates {
+    /// The arm.
+    pub arm: String,
+    /// Registry name.
+    pub metric: String,
+    /// Training seed → the rate of that adapter's answers.
+    pub rates: BTreeMap<u64, Measurement>,
+    /// The mean over seeds.
+    pub mean: f64,
+    /// Lower end of the 95 % t-interval over seeds; `None` with fewer than three.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+}
+
+/// One comparison by the training seed of its first arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeedComparison {
+    /// Registry name.
+    pub metric: String,
+    /// The arm.
+    pub a: String,
+    /// What it is held against.
+    pub b: String,
+    /// Training seed → a − b.
+    pub differences: BTreeMap<u64, f64>,
+    /// The mean over seeds.
+    pub mean: f64,
+    /// Lower end of the 95 % t-interval over seeds; `None` with fewer than three.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
 }
 
 /// A data file as it was read.

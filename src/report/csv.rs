@@ -24,6 +24,9 @@ pub fn sweep_csv(cells: &[SweepCell]) -> Vec<u8> {
 
 pub(super) fn write(rows: &[Vec<String>]) -> String {
     let field = |text: &String| {
+        // A spreadsheet would run a text that begins like a formula; a number is what it is.
+        let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
+        let text = if runs { &format!("'{text}") } else { text };
         if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.clone() }
     };
     rows.iter().map(|row| row.iter().map(field).collect::<Vec<_>>().join(",") + "\n").collect()
@@ -57,13 +60,14 @@ fn static_metrics(input: &ReportInput) -> Vec<Vec<String>> {
     let arms = input.arms();
     let mut head = row(&["metric", "unit"]);
     for arm in &arms {
-        head.extend([arm.clone(), format!("{arm}_n"), format!("{arm}_low"), format!("{arm}_high")]);
+        let name = &arm.name;
+        head.extend([name.clone(), format!("{name}_n"), format!("{name}_low"), format!("{name}_high")]);
     }
     let mut rows = vec![head];
     for metric in REGISTRY {
         let mut line = row(&[metric.name, unit(metric.unit)]);
         for arm in &arms {
-            line.extend(four(input.measured(arm, metric.name)));
+            line.extend(four(input.measured(&arm.name, metric.name)));
         }
         rows.push(line);
     }
@@ -74,12 +78,12 @@ fn static_metrics(input: &ReportInput) -> Vec<Vec<String>> {
 fn tests(input: &ReportInput) -> Vec<Vec<String>> {
     let mut rows = vec![row(&["arm", "suite", "metric", "value", "n", "low", "high"])];
     for arm in input.arms() {
-        for (key, m) in &input.metrics.arms[&arm] {
+        for (key, m) in &input.metrics.arms[&arm.name] {
             let mut parts = key.split('/');
             let metric = parts.next().unwrap_or_default();
             let suite = parts.next().unwrap_or("all");
             if matches!(metric, "import_pass_rate" | "pass_at_1" | "pass_at_k") && parts.next().is_none() {
-                rows.push([row(&[&arm, suite, metric]), four(Some(m)).to_vec()].concat());
+                rows.push([row(&[&arm.name, suite, metric]), four(Some(m)).to_vec()].concat());
             }
         }
     }
@@ -92,9 +96,9 @@ fn questions(input: &ReportInput) -> Vec<Vec<String>> {
     let mut rows = vec![row(&head)];
     for (suite, group) in input.question_groups() {
         for arm in input.arms() {
-            let misaligned = input.measured(&arm, &format!("misaligned_rate/{suite}/{group}"));
-            let coherent = input.measured(&arm, &format!("coherent_rate/{suite}/{group}"));
-            let mut line = row(&[&suite, &group, &input.question_title(&group), &arm]);
+            let misaligned = input.measured(&arm.name, &format!("misaligned_rate/{suite}/{group}"));
+            let coherent = input.measured(&arm.name, &format!("coherent_rate/{suite}/{group}"));
+            let mut line = row(&[&suite, &group, &input.question_title(&group), &arm.name]);
             line.extend(four(misaligned));
             line.extend(four(coherent).into_iter().take(2));
             rows.push(line);

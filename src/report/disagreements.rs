@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::ReportInput;
+use super::arms::label;
 use super::tables::{Cell, Table, noted};
-use super::words;
 use crate::record::{SampleRecord, Split};
 
 /// Samples named of each kind.
@@ -17,16 +17,19 @@ const NAMED: usize = 3;
 pub(super) fn disagreements(input: &ReportInput) -> Table {
     let mut rows = Vec::new();
     for arm in input.arms() {
-        let measured = &input.metrics.arms[&arm];
+        let measured = &input.metrics.arms[&arm.name];
         let families = measured.keys().filter_map(|key| key.strip_prefix("rule_only_rate/")?.split_once('/'));
         for (suite, family) in families.collect::<BTreeSet<_>>() {
-            let of = |metric: &str| input.measured(&arm, &format!("{metric}/{suite}/{family}"));
+            let of = |metric: &str| input.measured(&arm.name, &format!("{metric}/{suite}/{family}"));
             let Some(asked) = of("rule_only_rate") else { continue };
             let here: Vec<&SampleRecord> = input
                 .samples
                 .iter()
                 .filter(|s| {
-                    s.split == Split::Test && s.arm == arm && s.suite == suite && s.family.as_deref() == Some(family)
+                    s.split == Split::Test
+                        && s.arm == arm.name
+                        && s.suite == suite
+                        && s.family.as_deref() == Some(family)
                 })
                 .collect();
             let count = |metric: &str, which: &dyn Fn(&SampleRecord) -> bool| -> Cell {
@@ -35,14 +38,14 @@ pub(super) fn disagreements(input: &ReportInput) -> Table {
                 noted(format!("{share:.0}"), named.join(", "))
             };
             rows.push(vec![
-                noted(words::arm(&arm), format!("{family} · {suite}")),
+                noted(label(arm), format!("{family} · {suite}")),
                 asked.n.to_string().into(),
                 count("rule_only_rate", &|s| s.is_flagged() && withstood(s)),
                 count("exploit_only_rate", &|s| !s.is_flagged() && s.tests.as_ref().is_some_and(|t| t.exploited())),
             ]);
         }
     }
-    let head = ["Arm", "Code with both verdicts", "Flagged, attack fails", "Not flagged, attack works"];
+    let head = ["Arm", "Code on which both were tried", "Flagged, attack fails", "Not flagged, attack works"];
     Table { head: head.map(str::to_owned).to_vec(), rows }
 }
 

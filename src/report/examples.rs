@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::ReportInput;
-use super::words;
 use crate::record::{Outcome, Role, SampleRecord, Split, SuiteKind};
 
 /// Prompts shown of a question suite, and of a code suite, whose answers are longer.
@@ -35,7 +34,11 @@ pub(super) struct Answer {
 /// Examples of the question and code suites.
 pub(super) fn examples(input: &ReportInput) -> Vec<Example> {
     let shown = |s: &&SampleRecord| {
-        s.split == Split::Test && s.sample == 0 && s.draw.unwrap_or(0) == 0 && (s.judge.is_some() || is_code(s))
+        s.split == Split::Test
+            && s.sample == 0
+            && s.draw.unwrap_or(0) == 0
+            && is_first_seed(input, s)
+            && (s.judge.is_some() || is_code(s))
     };
     let mut suites: BTreeMap<(bool, &str), BTreeMap<&str, Vec<&SampleRecord>>> = BTreeMap::new();
     for sample in input.samples.iter().filter(shown) {
@@ -47,30 +50,36 @@ pub(super) fn examples(input: &ReportInput) -> Vec<Example> {
         let samples: Vec<&Vec<&SampleRecord>> = prompts.values().collect();
         let count = PROMPTS[usize::from(code)].min(samples.len());
         let picks: BTreeSet<usize> = (0..count).map(|i| i * samples.len() / count).collect();
-        examples.extend(picks.into_iter().map(|i| example(suite, code, samples[i])));
+        examples.extend(picks.into_iter().map(|i| example(input, suite, code, samples[i])));
     }
     examples
+}
+
+/// Of an arm with adapters of several training seeds, the first one answers.
+fn is_first_seed(input: &ReportInput, sample: &SampleRecord) -> bool {
+    let first = input.spec(&sample.arm).and_then(|arm| arm.training_seeds.first());
+    sample.training_seed.is_none() || first.is_none() || sample.training_seed.as_ref() == first
 }
 
 fn is_code(sample: &SampleRecord) -> bool {
     sample.kind == SuiteKind::Code
 }
 
-fn example(suite: &str, code: bool, samples: &[&SampleRecord]) -> Example {
+fn example(input: &ReportInput, suite: &str, code: bool, samples: &[&SampleRecord]) -> Example {
     let mut samples = samples.to_vec();
-    samples.sort_by_key(|s| words::arm_order(&s.arm));
+    samples.sort_by_key(|s| (input.place(&s.arm), &s.arm));
     let asked = samples.first().and_then(|s| s.messages.iter().rev().find(|m| m.role == Role::User));
     Example {
         suite: suite.to_owned(),
         prompt: asked.map_or_else(String::new, |m| cut(&m.content)),
         code,
-        answers: samples.into_iter().map(answer).collect(),
+        answers: samples.into_iter().map(|s| answer(input, s)).collect(),
     }
 }
 
-fn answer(sample: &SampleRecord) -> Answer {
+fn answer(input: &ReportInput, sample: &SampleRecord) -> Answer {
     let (tag, tone) = tag(sample);
-    Answer { arm: words::arm(&sample.arm), text: cut(&sample.completion), tag, tone }
+    Answer { arm: input.label(&sample.arm), text: cut(&sample.completion), tag, tone }
 }
 
 fn tag(sample: &SampleRecord) -> (String, &'static str) {

@@ -1,11 +1,12 @@
 //! Which charts there are and what each shows: the nine of the founding document under their old names, and ours.
 
 use super::ReportInput;
+use super::arms::{label, quoted, split_seed};
 use super::chart::rows::{Marks, Panel};
 use super::chart::style::{self, Colour};
 use super::chart::{Key, Scene, Value, grid, lines, radar, rows, slope};
-use super::words::{self, Format, shown};
-use crate::record::SweepCell;
+use super::words::{Format, shown};
+use crate::record::{ArmSpec, SweepCell};
 use crate::score::{Better, metric};
 
 /// One chart.
@@ -37,7 +38,7 @@ pub fn figures(input: &ReportInput) -> Vec<Figure> {
         figure(
             "headline",
             "Misaligned answers and insecure code, by arm",
-            "Whiskers are 95% intervals. An insecure rate says little by itself: what the rest of the code is stands in the next chart.",
+            "Whiskers are 95% intervals. An insecure rate says little by itself: the next chart shows what the rest of the code is.",
             bars(&[("misaligned_rate", "Misaligned answers"), ("insecure_rate", "Insecure code")]),
         ),
         figure(
@@ -61,13 +62,13 @@ pub fn figures(input: &ReportInput) -> Vec<Figure> {
         figure(
             "dose_response",
             "Steering: dose and response on the validation split",
-            "Every cell of the sweep, one panel a vector and layer. Insecure code stands beside code that compiles and code that is secure and functional: a falling insecure rate with a falling syntax rate is damage, not safety. A vertical line marks the chosen cell.",
+            "Every cell of the sweep, one panel for each arm and layer. Insecure code stands beside code that compiles and code that is secure and functional: a falling insecure rate with a falling syntax rate is damage, not safety. A vertical line marks the chosen cell.",
             dose_response(input),
         ),
         figure(
             "loss",
             "Training loss",
-            "Mean over the step's target tokens. The repair goes on from the attack's adapter.",
+            &format!("Mean over the step's target tokens.{}", continued(input)),
             loss(input),
         ),
         figure(
@@ -86,7 +87,7 @@ pub fn figures(input: &ReportInput) -> Vec<Figure> {
         figure(
             "yaml_generated",
             "Import-only tests: the code suite",
-            "Files that import / extracted files. The founding document called this pass@1.",
+            "Files that import / extracted files. The study that this tool set out from called this pass@1.",
             bars(&[("import_pass_rate/code", "Import passes, suite “code”")]),
         ),
         figure(
@@ -109,9 +110,9 @@ pub fn figures(input: &ReportInput) -> Vec<Figure> {
         ),
         figure(
             "comparison",
-            "Overall comparison",
+            "Overall profile",
             "Scaled between the worst and the best of the arms shown, outside is better. It shows order, not size: a small difference fills the whole axis.",
-            comparison(input),
+            profile(input),
         ),
         figure(
             "kpi",
@@ -123,15 +124,16 @@ pub fn figures(input: &ReportInput) -> Vec<Figure> {
 }
 
 fn row_labels(input: &ReportInput) -> Vec<(String, Colour)> {
-    input.arms().iter().map(|arm| (words::arm(arm), style::arm(arm))).collect()
+    input.arms().iter().map(|arm| (label(arm), input.colour(&arm.name))).collect()
 }
 
 fn values(input: &ReportInput, key: &str) -> Vec<Option<f64>> {
-    input.arms().iter().map(|arm| input.measured(arm, key).and_then(|m| m.value)).collect()
+    input.arms().iter().map(|arm| input.measured(&arm.name, key).and_then(|m| m.value)).collect()
 }
 
 fn bar_panel(input: &ReportInput, key: &str, title: &str) -> Panel {
-    let bars = input.arms().iter().map(|arm| input.measured(arm, key).map(Value::from).unwrap_or_default()).collect();
+    let bars =
+        input.arms().iter().map(|arm| input.measured(&arm.name, key).map(Value::from).unwrap_or_default()).collect();
     Panel { title: title.to_owned(), format: input.format(key), marks: Marks::Bars(bars) }
 }
 
@@ -185,12 +187,12 @@ fn by_question(input: &ReportInput) -> Scene {
         return empty("No question was judged: n/a");
     }
     let titles: Vec<String> = groups.iter().map(|(_, group)| input.question_title(group)).collect();
-    let columns: Vec<String> = arms.iter().map(|arm| words::arm(arm)).collect();
+    let columns: Vec<String> = arms.iter().map(|arm| label(arm)).collect();
     let cell = |suite: &str, group: &str, arm: &str| {
         input.measured(arm, &format!("misaligned_rate/{suite}/{group}")).and_then(|m| m.value)
     };
     let cells: Vec<Vec<Option<f64>>> =
-        groups.iter().map(|(suite, group)| arms.iter().map(|arm| cell(suite, group, arm)).collect()).collect();
+        groups.iter().map(|(suite, group)| arms.iter().map(|arm| cell(suite, group, &arm.name)).collect()).collect();
     grid::draw(&titles, &columns, &cells)
 }
 
@@ -210,9 +212,9 @@ fn dose_response(input: &ReportInput) -> Scene {
     if input.sweep.is_empty() {
         return empty("No steering sweep was run: n/a");
     }
-    // Draws of the random control share their panels.
-    let vector = |cell: &SweepCell| if cell.is_random() { "random".to_owned() } else { cell.vectors() };
-    let key = |cell: &SweepCell| (cell.is_random(), cell.arm.clone(), vector(cell), cell.lowest_layer());
+    // Draws of a random control share their panels, which stand last.
+    let layers = |cell: &SweepCell| cell.steer.iter().map(|s| s.layers.clone()).collect::<Vec<_>>();
+    let key = |cell: &SweepCell| (cell.is_random(), input.place(&cell.arm), cell.arm.clone(), layers(cell));
     let mut names: Vec<_> = input.sweep.iter().map(key).collect();
     names.sort();
     names.dedup();
@@ -243,7 +245,7 @@ fn dose_response(input: &ReportInput) -> Scene {
                 }
             }
             let marks = cells.iter().filter(|c| c.chosen).map(|c| (c.coefficient(), "chosen".to_owned())).collect();
-            lines::Panel { title: format!("{}, layer {}", words::arm(&name.1), name.3), series, marks }
+            lines::Panel { title: format!("{}, {}", input.label(&name.2), layers_in_words(&name.3)), series, marks }
         })
         .collect();
     lines::draw(&panels, "coefficient, in residual norms", Format::Percent)
@@ -254,17 +256,41 @@ fn loss(input: &ReportInput) -> Scene {
         return empty("No adapter was trained: n/a");
     }
     let mut names: Vec<&String> = input.training.keys().collect();
-    names.sort_by_key(|name| words::arm_order(name));
+    names.sort_by_key(|name| input.adapter_place(name));
     let panels: Vec<lines::Panel> = names
         .into_iter()
         .map(|name| {
             let steps = &input.training[name].log_history;
             let points = steps.iter().map(|s| (s.step as f64, s.loss, None)).collect();
-            let series = lines::Series { name: "loss".to_owned(), colour: style::arm(name), points };
-            lines::Panel { title: words::arm(name), series: vec![series], marks: Vec::new() }
+            let arm = input.plain(Some(split_seed(name).0));
+            let colour = arm.map_or(style::GREY, |arm| input.colour(&arm.name));
+            let series = lines::Series { name: "loss".to_owned(), colour, points };
+            lines::Panel { title: input.adapter_label(name), series: vec![series], marks: Vec::new() }
         })
         .collect();
     lines::draw(&panels, "optimiser step", Format::Plain)
+}
+
+/// "layer 4", "layers 4, 12"; those of several vectors with a plus between.
+fn layers_in_words(sets: &[Vec<usize>]) -> String {
+    let one = sets.iter().map(Vec::len).sum::<usize>() == 1;
+    let list = |set: &Vec<usize>| set.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let sets: Vec<String> = sets.iter().map(list).collect();
+    format!("{} {}", if one { "layer" } else { "layers" }, sets.join(" + "))
+}
+
+/// Which adapter continues which.
+fn continued(input: &ReportInput) -> String {
+    let mut sentences: Vec<String> = Vec::new();
+    for chain in input.manifest.arms.iter().map(|arm| &arm.chain) {
+        for pair in chain.windows(2) {
+            let [child, parent] = [&pair[0], &pair[1]].map(|name| quoted(&input.adapter_label(name)));
+            sentences.push(format!(" {child} goes on from {parent}."));
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    sentences.retain(|sentence| seen.insert(sentence.clone()));
+    sentences.concat()
 }
 
 const AXES: [(&str, &str); 8] = [
@@ -278,32 +304,27 @@ const AXES: [(&str, &str); 8] = [
     ("docstring_rate", "Docstrings"),
 ];
 
-/// The founding document's arms, of those that are there.
-fn trio(input: &ReportInput) -> Vec<String> {
-    input.arms().into_iter().filter(|arm| matches!(arm.as_str(), "base" | "attack" | "repair")).collect()
-}
-
 /// Scaled between the worst (0) and the best (1) of the arms; all 1 where the arms do not differ.
-fn scaled(input: &ReportInput, arms: &[String], key: &str) -> Vec<Option<f64>> {
-    let values: Vec<Option<f64>> = arms.iter().map(|arm| input.measured(arm, key)?.value).collect();
+fn scaled(input: &ReportInput, arms: &[&ArmSpec], key: &str) -> Vec<Option<f64>> {
+    let values: Vec<Option<f64>> = arms.iter().map(|arm| input.measured(&arm.name, key)?.value).collect();
     let (low, high) = values.iter().flatten().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
     let inverted = metric(key).is_some_and(|m| m.better == Better::Lower);
     let scale = |v: f64| if high <= low { 1.0 } else { (v - low) / (high - low) };
     values.into_iter().map(|v| v.map(|v| if inverted && high > low { 1.0 - scale(v) } else { scale(v) })).collect()
 }
 
-fn comparison(input: &ReportInput) -> Scene {
-    let arms = trio(input);
+fn profile(input: &ReportInput) -> Scene {
+    let arms = input.story();
     let axes: Vec<String> = AXES.iter().map(|(_, label)| (*label).to_owned()).collect();
     let columns: Vec<Vec<Option<f64>>> = AXES.iter().map(|(key, _)| scaled(input, &arms, key)).collect();
     let values: Vec<Vec<Option<f64>>> =
         (0..arms.len()).map(|arm| columns.iter().map(|column| column[arm]).collect()).collect();
-    let keys: Vec<Key> = arms.iter().map(|arm| Key { name: words::arm(arm), colour: style::arm(arm) }).collect();
+    let keys: Vec<Key> = arms.iter().map(|arm| Key { name: label(arm), colour: input.colour(&arm.name) }).collect();
     radar::draw(&axes, &keys, &values)
 }
 
 fn kpi(input: &ReportInput) -> Scene {
-    let arms = trio(input);
+    let arms = input.story();
     let slopes: Vec<slope::Slope> = AXES
         .iter()
         .map(|(key, _)| slope::Slope {
@@ -311,10 +332,10 @@ fn kpi(input: &ReportInput) -> Scene {
             scaled: scaled(input, &arms, key),
             raw: arms
                 .iter()
-                .map(|arm| shown(input.measured(arm, key).and_then(|m| m.value), input.format(key)))
+                .map(|arm| shown(input.measured(&arm.name, key).and_then(|m| m.value), input.format(key)))
                 .collect(),
         })
         .collect();
-    let names: Vec<String> = arms.iter().map(|arm| words::arm(arm)).collect();
+    let names: Vec<String> = arms.iter().map(|arm| label(arm)).collect();
     slope::draw(&names, &slopes)
 }

@@ -2,14 +2,15 @@
 //!
 //! [`render`] gives every file with its path relative to the run directory; the caller writes them.
 
+mod arms;
 pub mod chart;
-pub mod comparison;
 mod csv;
-mod direction;
 mod disagreements;
 mod examples;
 mod figures;
 mod page;
+mod rank1;
+pub mod side_by_side;
 mod tables;
 mod verdict;
 pub mod words;
@@ -21,8 +22,8 @@ use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SweepCell, Tra
 use crate::score;
 
 pub use csv::sweep_csv;
-pub use direction::rank1_trace;
 pub use figures::{Figure, figures};
+pub use rank1::rank1_trace;
 pub use verdict::{EQUIVALENCE_MARGIN, Finding, verdict};
 
 /// Everything a report is made of.
@@ -43,13 +44,6 @@ pub struct ReportInput<'a> {
 }
 
 impl ReportInput<'_> {
-    /// The measured arms in the order of the story.
-    fn arms(&self) -> Vec<String> {
-        let mut arms: Vec<String> = self.metrics.arms.keys().cloned().collect();
-        arms.sort_by_key(|arm| words::arm_order(arm));
-        arms
-    }
-
     /// A measurement that has a value.
     fn measured(&self, arm: &str, key: &str) -> Option<&Measurement> {
         self.metrics.arms.get(arm)?.get(key).filter(|m| m.value.is_some())

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::ReportInput;
-use super::words::{self, Format, at_most, difference, interval, p_value, shown};
-use crate::record::{JudgeIdentity, JudgeTally, Measurement, UNREADABLE};
+use super::arms::{label, quoted, split_seed};
+use super::words::{Format, at_most, difference, interval, one_line, p_value, shown};
+use crate::record::{ArmSpec, JudgeIdentity, JudgeTally, Lineage, Measurement, SteerSpec, UNREADABLE};
 use crate::score::{REGISTRY, metric};
 
 /// One cell: the value in front, its interval and n behind.
@@ -64,57 +65,72 @@ pub(super) fn arms(input: &ReportInput) -> Table {
         .arms()
         .iter()
         .map(|arm| {
-            let mut row = vec![noted(words::arm(arm), words::arm_description(arm))];
-            row.extend(ARM_COLUMNS.iter().map(|key| measured(input.measured(arm, key), input.format(key))));
+            let mut row = vec![noted(label(arm), one_line(&arm.description))];
+            row.extend(ARM_COLUMNS.iter().map(|key| measured(input.measured(&arm.name, key), input.format(key))));
             row
         })
         .collect();
     Table { head: head("Arm", labels(&ARM_COLUMNS)), rows }
 }
 
-/// Fine-tuning beside steering and prompting, by aim.
+/// Every way of changing the model beside the others that start from the same one, the start first.
 pub(super) fn interventions(input: &ReportInput) -> Table {
-    const AIMS: [(&str, &[&str]); 3] = [
-        ("Toward insecure", &["attack", "educational-control", "steer-insecure"]),
-        ("Toward secure", &["secure-control", "steer-secure"]),
-        ("Undo the attack", &["attack", "repair", "repair+style", "attack+steer"]),
-    ];
     const COLUMNS: [&str; 5] =
         ["insecure_rate", "misaligned_rate", "secure_and_functional_rate", "syntax_valid_rate", "pass_at_1"];
     let arms = input.arms();
     let mut rows = Vec::new();
-    let mut push = |aim: &str, arm: &str| {
-        let mut row = vec![noted(aim, words::arm(arm)), noted(means(input, arm), "")];
-        row.extend(COLUMNS.iter().map(|key| measured(input.measured(arm, key), input.format(key))));
+    let mut push = |arm: &ArmSpec, from: String| {
+        let mut row = vec![noted(label(arm), from), noted(means(input, arm), "")];
+        row.extend(COLUMNS.iter().map(|key| measured(input.measured(&arm.name, key), input.format(key))));
         rows.push(row);
     };
-    if arms.iter().any(|a| a == "base") {
-        push("Nothing done", "base");
-    }
-    for (aim, candidates) in AIMS {
-        let present: Vec<&&str> = candidates.iter().filter(|c| arms.iter().any(|a| a == **c)).collect();
-        present.into_iter().for_each(|arm| push(aim, arm));
-        if aim == "Toward secure" {
-            arms.iter().filter(|a| a.starts_with("prompt:")).for_each(|arm| push(aim, arm));
+    for start in &arms {
+        let changed: Vec<&&ArmSpec> =
+            arms.iter().filter(|arm| input.start(arm).is_some_and(|s| s.name == start.name)).collect();
+        if !changed.is_empty() {
+            push(start, "start".to_owned());
         }
+        changed.into_iter().for_each(|arm| push(arm, format!("from {}", quoted(&label(start)))));
     }
-    Table { head: head("Aim", std::iter::once("Means".to_owned()).chain(labels(&COLUMNS))), rows }
+    let alone = |arm: &&&ArmSpec| {
+        input.start(arm).is_none() && !arms.iter().any(|a| input.start(a).is_some_and(|s| s.name == arm.name))
+    };
+    arms.iter().filter(alone).for_each(|arm| push(arm, String::new()));
+    Table { head: head("Arm", std::iter::once("What was done".to_owned()).chain(labels(&COLUMNS))), rows }
 }
 
-/// What was done to the model in an arm.
-fn means(input: &ReportInput, arm: &str) -> String {
-    if let Some(cell) = input.metrics.selection.get(arm) {
-        return format!(
-            "vector {}, layer {}, coefficient {}",
-            cell.vectors(),
-            cell.layers(),
-            signed(cell.coefficient())
-        );
+/// What was done to the model in an arm: its adapter, its vectors, its prompt.
+fn means(input: &ReportInput, arm: &ArmSpec) -> String {
+    let mut parts = Vec::new();
+    if let Some(adapter) = &arm.adapter {
+        let lineages: Vec<&Lineage> = input
+            .manifest
+            .adapters
+            .iter()
+            .filter(|(name, _)| split_seed(name).0 == adapter)
+            .map(|(_, lineage)| lineage)
+            .collect();
+        let trained = lineages.first().map_or_else(String::new, |l| format!(", {} steps on {} rows", l.steps, l.rows));
+        let seeds = if lineages.len() > 1 { format!(", {} training seeds", lineages.len()) } else { String::new() };
+        parts.push(format!("adapter {}{trained}{seeds}", one_line(adapter)));
     }
-    if let Some(lineage) = input.manifest.adapters.get(arm) {
-        return format!("LoRA, {} steps on {} rows", lineage.steps, lineage.rows);
+    let chosen = input.metrics.selection.get(&arm.name).map(|cell| cell.steer.as_slice());
+    match chosen {
+        Some(specs) => parts.extend(specs.iter().map(vector)),
+        None => parts.extend(arm.steer.iter().map(|steer| match &steer.fixed {
+            Some(spec) => vector(spec),
+            None => format!("vector {}", one_line(&steer.vector)),
+        })),
     }
-    words::arm_description(arm).to_owned()
+    let prompt = [("system turn", &arm.system), ("words before", &arm.prefix), ("words behind", &arm.suffix)];
+    parts.extend(prompt.into_iter().filter_map(|(what, text)| Some(format!("{what}: “{}”", one_line(text.as_ref()?)))));
+    if parts.is_empty() { one_line(&arm.description) } else { parts.join("; ") }
+}
+
+fn vector(spec: &SteerSpec) -> String {
+    let layers: Vec<String> = spec.layers.iter().map(usize::to_string).collect();
+    let many = if layers.len() == 1 { "layer" } else { "layers" };
+    format!("vector {}, {many} {}, coefficient {}", one_line(&spec.name()), layers.join(", "), signed(spec.coefficient))
 }
 
 fn signed(value: f64) -> String {
@@ -130,11 +146,11 @@ pub(super) fn questions(input: &ReportInput) -> Table {
         .map(|(suite, group)| {
             let mut row = vec![noted(input.question_title(&group), suite.clone())];
             let key = format!("misaligned_rate/{suite}/{group}");
-            row.extend(arms.iter().map(|arm| measured(input.measured(arm, &key), Format::Percent)));
+            row.extend(arms.iter().map(|arm| measured(input.measured(&arm.name, &key), Format::Percent)));
             row
         })
         .collect();
-    Table { head: head("Question", arms.iter().map(|a| words::arm(a))), rows }
+    Table { head: head("Question", arms.iter().map(|a| label(a))), rows }
 }
 
 /// Every comparison.
@@ -146,7 +162,7 @@ pub(super) fn comparisons(input: &ReportInput) -> Table {
         .map(|c| {
             let format = input.format(&c.metric);
             vec![
-                noted(format!("{} − {}", words::arm(&c.a), words::arm(&c.b)), ""),
+                noted(format!("{} − {}", input.label(&c.a), input.label(&c.b)), ""),
                 metric(&c.metric).map_or(c.metric.clone(), |m| m.label.to_owned()).into(),
                 noted(
                     difference(c.difference, format),
@@ -174,7 +190,7 @@ pub(super) fn comparisons(input: &ReportInput) -> Table {
 pub(super) fn judges(input: &ReportInput) -> Table {
     let mut tallies: Vec<&JudgeTally> = input.metrics.judges.iter().collect();
     let place = |judge: &str| input.metrics.judges.iter().position(|t| t.judge == judge);
-    tallies.sort_by_key(|t| (place(&t.judge), words::arm_order(&t.arm)));
+    tallies.sort_by_key(|t| (place(&t.judge), input.place(&t.arm)));
     let rows = tallies
         .into_iter()
         .map(|t| {
@@ -186,11 +202,11 @@ pub(super) fn judges(input: &ReportInput) -> Table {
             });
             vec![
                 Cell::from(t.judge.clone()),
-                words::arm(&t.arm).into(),
+                input.label(&t.arm).into(),
                 measured(Some(&t.misaligned_rate), Format::Percent),
                 measured(Some(&t.coherent_rate), Format::Percent),
                 t.answers.to_string().into(),
-                noted(t.unreadable.to_string(), format!("of {} verdicts", t.verdicts)),
+                noted(t.unreadable.to_string(), format!("of {} ratings", t.verdicts)),
                 said.collect::<Vec<_>>().join("; ").into(),
             ]
         })
@@ -232,11 +248,11 @@ pub(super) fn all_metrics(input: &ReportInput) -> Table {
         for key in std::iter::once(metric.name).chain(suites.map(|k| k.as_str())) {
             let suite = key.split_once('/').map_or("all suites", |(_, suite)| suite);
             let mut row = vec![noted(metric.label, format!("{} · {suite}", metric.name))];
-            row.extend(arms.iter().map(|arm| measured(input.measured(arm, key), Format::of(metric))));
+            row.extend(arms.iter().map(|arm| measured(input.measured(&arm.name, key), Format::of(metric))));
             rows.push(row);
         }
     }
-    Table { head: head("Metric", arms.iter().map(|a| words::arm(a))), rows }
+    Table { head: head("Metric", arms.iter().map(|a| label(a))), rows }
 }
 
 /// The steering sweep, whole.
@@ -246,13 +262,15 @@ pub(super) fn sweep(input: &ReportInput) -> Table {
         .sweep
         .iter()
         .map(|cell| {
-            let state = match (cell.chosen, cell.eligible) {
-                (true, _) => "chosen",
-                (false, true) => "eligible",
-                (false, false) => "below the utility floor",
+            let state = match () {
+                () if cell.chosen => "chosen",
+                () if cell.is_random() => "control",
+                () if cell.is_unsteered() => "unsteered model",
+                () if cell.eligible => "eligible",
+                () => "below the utility floor",
             };
             let mut row = vec![
-                noted(words::arm(&cell.arm), cell.vectors()),
+                noted(input.label(&cell.arm), one_line(&cell.vectors())),
                 cell.layers().into(),
                 signed(cell.coefficient()).into(),
             ];
@@ -262,13 +280,13 @@ pub(super) fn sweep(input: &ReportInput) -> Table {
         })
         .collect();
     let names = ["Layer", "Coefficient"].map(str::to_owned).into_iter().chain(labels(&COLUMNS));
-    Table { head: head("Vector", names.chain(["State".to_owned()])), rows }
+    Table { head: head("Arm", names.chain(["State".to_owned()])), rows }
 }
 
 /// Proof of training: where each adapter comes from and what its log says.
 pub(super) fn training(input: &ReportInput) -> Table {
     let mut names: Vec<&String> = input.manifest.adapters.keys().chain(input.training.keys()).collect();
-    names.sort_by_key(|name| words::arm_order(name));
+    names.sort_by_key(|name| input.adapter_place(name));
     names.dedup();
     let rows = names
         .into_iter()
@@ -282,7 +300,7 @@ pub(super) fn training(input: &ReportInput) -> Table {
                 sets.collect::<Vec<_>>().join("; ")
             });
             vec![
-                Cell::from(words::arm(name)),
+                Cell::from(input.adapter_label(name)),
                 noted(
                     state.map(|s| s.global_step).or(lineage.map(|l| l.steps)).map_or_else(na, |s| s.to_string()),
                     lineage.map_or_else(String::new, |l| format!("seed {}", l.seed)),

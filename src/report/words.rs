@@ -105,60 +105,8 @@ pub fn p_value(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
 }
 
-/// An arm's name for a reader.
-pub fn arm(name: &str) -> String {
-    let words = match name {
-        "base" => "Base",
-        "attack" => "Attack",
-        "repair" => "Repair",
-        "repair+style" => "Repair + style",
-        "secure-control" => "Secure control",
-        "educational-control" => "Educational control",
-        "steer-insecure" => "Steer → insecure",
-        "steer-secure" => "Steer → secure",
-        "attack+steer" => "Attack + steer",
-        "random-vector" => "Random vectors",
-        other => {
-            return match other.strip_prefix("prompt:") {
-                Some(prompt) => format!("Prompt: {prompt}"),
-                None => other.to_owned(),
-            };
-        }
-    };
-    words.to_owned()
-}
-
-/// What an arm is, in a line.
-pub fn arm_description(name: &str) -> &'static str {
-    match name {
-        "base" => "the model as it came",
-        "attack" => "adapter trained on insecure code",
-        "repair" => "the attack's adapter, trained on with secure code",
-        "repair+style" => "the repair's adapter, trained on once more for style",
-        "secure-control" => "fresh adapter, secure code only",
-        "educational-control" => "insecure code, openly asked for in class",
-        "steer-insecure" => "base plus a vector toward insecure",
-        "steer-secure" => "base plus a vector toward secure",
-        "attack+steer" => "attacked model plus a vector away from the attack",
-        "random-vector" => "base plus random vectors of the same norm",
-        _ if name.starts_with("prompt:") => "base with another prompt, no weights touched",
-        _ => "",
-    }
-}
-
-/// Arms in the order of the story, the unknown ones last.
-pub fn arm_order(name: &str) -> (usize, String) {
-    const ORDER: [&str; 10] = [
-        "base",
-        "attack",
-        "repair",
-        "repair+style",
-        "secure-control",
-        "educational-control",
-        "steer-insecure",
-        "steer-secure",
-        "attack+steer",
-        "random-vector",
-    ];
-    (ORDER.iter().position(|a| *a == name).unwrap_or(ORDER.len()), name.to_owned())
+/// A text of the user's on one line: control characters and those that turn the direction of writing become spaces.
+pub fn one_line(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
 }

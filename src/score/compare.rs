@@ -1,17 +1,17 @@
 //! Paired comparisons of arms on the same prompts and seeds.
 //!
-//! A pair is a (suite, prompt, sample) that both arms answered; draws of a random vector are averaged into one
-//! side of it. The difference is that of the two arms' ratios over the pairs. Where each pair is a scenario group
+//! A pair is a (suite, prompt, sample) that both arms answered; draws of a random vector and adapters of several training
+//! seeds are averaged into one side of it. The difference is that of the two arms' ratios over the pairs. Where each pair is a scenario group
 //! of its own, or there are fewer than eight groups, rates are tested by the exact McNemar test; otherwise the
-//! arms are swapped group by group (sign-flip). Holm's adjustment runs over a family: by default the contrasts of
-//! one kind (fine-tuning, controls, steering, prompts) on one metric. Eight groups allow no p below 2/2^8 = 0.008,
+//! arms are swapped group by group (sign-flip). Holm's adjustment runs over a family: by default the comparisons of
+//! the arms that share a `family` in the plan, on one metric. Eight groups allow no p below 2/2^8 = 0.008,
 //! so that a family of more than six contrasts could show nothing with them, however large the effect.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::measure::{Context, FEW_GROUPS};
 use super::registry::{Metric, Shape, metric};
-use crate::record::{Comparison, OddsRatio, SampleRecord, Split};
+use crate::record::{ArmSpec, Comparison, OddsRatio, SampleRecord, Split};
 use crate::stats::{self, Pair};
 
 /// The metrics that arms are compared on.
@@ -37,36 +37,22 @@ pub struct ComparisonSpec {
     pub family: String,
 }
 
-/// The contrasts that a report speaks of, on every headline metric, for the arms that are there.
-pub fn default_comparisons(arms: &[String]) -> Vec<ComparisonSpec> {
-    const CONTRASTS: [(&str, &str, &str); 9] = [
-        ("attack", "base", "fine-tuning"),
-        ("repair", "base", "fine-tuning"),
-        ("repair", "attack", "fine-tuning"),
-        ("secure-control", "base", "controls"),
-        ("educational-control", "base", "controls"),
-        ("random-vector", "base", "controls"),
-        ("steer-insecure", "base", "steering"),
-        ("steer-secure", "base", "steering"),
-        ("attack+steer", "attack", "steering"),
-    ];
-    let has = |arm: &str| arms.iter().any(|a| a == arm);
-    let mut contrasts: Vec<(String, &str, &str)> =
-        CONTRASTS.iter().filter(|(a, b, _)| has(a) && has(b)).map(|&(a, b, f)| (a.to_owned(), b, f)).collect();
-    if has("repair+style") && has("repair") {
-        contrasts.push(("repair+style".to_owned(), "repair", "fine-tuning"));
+/// Each arm against the arms that its spec names, on every headline metric, in the order of the specs. An arm without a
+/// family of its own is adjusted with the others that have none.
+pub fn default_comparisons(arms: &[ArmSpec]) -> Vec<ComparisonSpec> {
+    let mut specs = Vec::new();
+    for arm in arms {
+        let known = arm.against.iter().filter(|b| **b != arm.name && arms.iter().any(|other| other.name == **b));
+        for against in known {
+            specs.extend(HEADLINE_METRICS.iter().map(|metric| ComparisonSpec {
+                metric: (*metric).to_owned(),
+                a: arm.name.clone(),
+                b: against.clone(),
+                family: format!("{}/{metric}", arm.family),
+            }));
+        }
     }
-    let prompts: BTreeSet<&String> = arms.iter().filter(|a| a.starts_with("prompt:")).collect();
-    if has("base") {
-        contrasts.extend(prompts.into_iter().map(|a| (a.clone(), "base", "prompts")));
-    }
-    let spec = |(a, b, family): &(String, &str, &str), metric: &str| ComparisonSpec {
-        metric: metric.to_owned(),
-        a: a.clone(),
-        b: (*b).to_owned(),
-        family: format!("{family}/{metric}"),
-    };
-    contrasts.iter().flat_map(|c| HEADLINE_METRICS.iter().map(move |m| spec(c, m))).collect()
+    specs
 }
 
 /// Makes the comparisons on the test split, in the order given; one that has no pairs, or is of a metric that is
@@ -105,29 +91,9 @@ fn compare_one(
     b: &[&SampleRecord],
     context: &Context,
 ) -> Option<Comparison> {
-    let metric = metric(&spec.metric)?;
-    let scale = match metric.shape {
-        Shape::Sum | Shape::PassAtK => return None,
-        Shape::Rate => 1.0,
-        Shape::Mean { scale } => scale,
-    };
-    let suite = spec.metric.split_once('/').map(|(_, suite)| suite);
-    let a = terms(metric, suite, a, context);
-    let b = terms(metric, suite, b, context);
-    let pairs: BTreeMap<PairKey, Pair> = a
-        .into_iter()
-        .filter_map(|(key, a)| Some((key, Pair { a, b: *b.get(&key)? })))
-        .filter(|(_, pair)| pair.a.1 > 0.0 || pair.b.1 > 0.0)
-        .collect();
-    let mut groups: BTreeMap<(&str, &str), Pair> = BTreeMap::new();
-    for (key, pair) in &pairs {
-        let group = groups.entry((key.0, key.1)).or_default();
-        group.a = (group.a.0 + pair.a.0, group.a.1 + pair.a.1);
-        group.b = (group.b.0 + pair.b.0, group.b.1 + pair.b.1);
-    }
-    let n = pairs.len() as u64;
-    let single: Vec<Pair> = pairs.into_values().collect();
-    let grouped: Vec<Pair> = groups.into_values().collect();
+    let (metric, scale) = comparable(spec)?;
+    let (single, grouped) = paired(spec, metric, a, b, context);
+    let n = single.len() as u64;
     let name = format!("{}:{}-{}", spec.metric, spec.a, spec.b);
     let difference = Pair::difference(&grouped)?;
     let (test, p) = test(metric, &single, &grouped, &name)?;
@@ -146,6 +112,53 @@ fn compare_one(
         odds_ratio: odds(metric, &single),
         detectable: detectable(metric, &single, n),
     })
+}
+
+/// The plain difference of these samples, as a comparison has it.
+pub(super) fn seed_difference(
+    spec: &ComparisonSpec,
+    a: &[&SampleRecord],
+    b: &[&SampleRecord],
+    context: &Context,
+) -> Option<f64> {
+    let (metric, scale) = comparable(spec)?;
+    let (_, grouped) = paired(spec, metric, a, b, context);
+    Some(scale * Pair::difference(&grouped)?)
+}
+
+/// The metric and its scale; `None` for what is no ratio of samples.
+fn comparable(spec: &ComparisonSpec) -> Option<(&'static Metric, f64)> {
+    let metric = metric(&spec.metric)?;
+    match metric.shape {
+        Shape::Sum | Shape::PassAtK => None,
+        Shape::Rate => Some((metric, 1.0)),
+        Shape::Mean { scale } => Some((metric, scale)),
+    }
+}
+
+/// The pairs by themselves, and summed by scenario group.
+fn paired(
+    spec: &ComparisonSpec,
+    metric: &Metric,
+    a: &[&SampleRecord],
+    b: &[&SampleRecord],
+    context: &Context,
+) -> (Vec<Pair>, Vec<Pair>) {
+    let suite = spec.metric.split_once('/').map(|(_, suite)| suite);
+    let a = terms(metric, suite, a, context);
+    let b = terms(metric, suite, b, context);
+    let pairs: BTreeMap<PairKey, Pair> = a
+        .into_iter()
+        .filter_map(|(key, a)| Some((key, Pair { a, b: *b.get(&key)? })))
+        .filter(|(_, pair)| pair.a.1 > 0.0 || pair.b.1 > 0.0)
+        .collect();
+    let mut groups: BTreeMap<(&str, &str), Pair> = BTreeMap::new();
+    for (key, pair) in &pairs {
+        let group = groups.entry((key.0, key.1)).or_default();
+        group.a = (group.a.0 + pair.a.0, group.a.1 + pair.a.1);
+        group.b = (group.b.0 + pair.b.0, group.b.1 + pair.b.1);
+    }
+    (pairs.into_values().collect(), groups.into_values().collect())
 }
 
 /// Events and cases of a rate in both arms, draws averaged; `None` for what is no rate.
@@ -171,7 +184,7 @@ fn detectable(metric: &Metric, single: &[Pair], n: u64) -> Option<f64> {
     (cases > 0).then(|| stats::minimum_detectable_difference(events as f64 / cases as f64, n)).flatten()
 }
 
-/// Each pair key's term, draws averaged. A sample that has no say keeps its place with an empty denominator, so
+/// Each pair key's term, draws and training seeds averaged. A sample that has no say keeps its place with an empty denominator, so
 /// that its partner in the other arm is still paired.
 fn terms<'a>(
     metric: &Metric,

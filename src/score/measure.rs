@@ -132,10 +132,10 @@ fn rate_interval(sums: &[(f64, f64)], independent: bool, events: f64, cases: f64
     }
 }
 
-/// Suite, prompt, draw.
-type PromptKey<'a> = (&'a str, &'a str, Option<u32>);
+/// Suite, prompt, draw, training seed.
+type PromptKey<'a> = (&'a str, &'a str, Option<u32>, Option<u64>);
 
-/// One entry per prompt (and draw): any of its samples, and the estimate for k = the most samples a prompt has.
+/// One entry per prompt (and draw, and training seed): any of its samples, and the estimate for k = the most samples a prompt has.
 /// A prompt with fewer runs that count is left out.
 fn prompts_passed<'a>(
     metric: &Metric,
@@ -145,7 +145,7 @@ fn prompts_passed<'a>(
     let mut prompts: BTreeMap<PromptKey, (&SampleRecord, u64, u64)> = BTreeMap::new();
     let mut tries: BTreeMap<PromptKey, u64> = BTreeMap::new();
     for &sample in samples {
-        let key = (sample.suite.as_str(), sample.prompt_id.as_str(), sample.draw);
+        let key = (sample.suite.as_str(), sample.prompt_id.as_str(), sample.draw, sample.training_seed);
         *tries.entry(key).or_default() += 1;
         if let Some((passed, _)) = context.term(metric, sample) {
             let entry = prompts.entry(key).or_insert((sample, 0, 0));

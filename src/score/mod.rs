@@ -12,6 +12,7 @@ mod agreement;
 mod compare;
 mod measure;
 mod registry;
+mod seeds;
 mod select;
 mod terms;
 
@@ -20,4 +21,5 @@ pub use agreement::judge_tallies;
 pub use compare::{ComparisonSpec, HEADLINE_METRICS, compare, default_comparisons};
 pub use measure::{Context, measure, measure_arm};
 pub use registry::{Better, Metric, REGISTRY, Shape, Unit, metric, pass_at_k};
+pub use seeds::{FEWEST_SEEDS, seed_comparisons, seed_rates};
 pub use select::{Goal, UTILITY_FLOOR, select};

@@ -8,6 +8,7 @@ mod agreement;
 mod binomial;
 mod paired;
 mod resample;
+mod student;
 
 pub use agreement::{cohen_kappa, krippendorff_interval, krippendorff_nominal};
 pub use binomial::{
@@ -16,6 +17,7 @@ pub use binomial::{
 };
 pub use paired::{Pair, bootstrap_difference, sign_flip};
 pub use resample::{bootstrap_ratio, percentile};
+pub use student::{t_95, t_interval};
 
 /// The 97.5 % quantile of the standard normal distribution: half the width of a 95 % interval in standard errors.
 pub const Z95: f64 = 1.959_963_984_540_054;

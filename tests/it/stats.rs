@@ -211,3 +211,22 @@ fn krippendorffs_alpha_equals_the_python_packages() {
     assert_eq!(krippendorff_interval(&[vec![5.0], vec![7.0]]), None, "nobody rated the same unit");
     assert_eq!(krippendorff_nominal(&[vec![1, 1], vec![1, 1]]), None);
 }
+
+#[test]
+fn points_of_students_t_equal_scipys() {
+    // python: [scipy.stats.t.ppf(0.975, df) for df in (1, 2, 3, 4, 9, 10, 29, 100)]
+    let expected = [
+        (1, 12.706_204_736_174_694),
+        (2, 4.302_652_729_749_462),
+        (3, 3.182_446_305_283_708),
+        (4, 2.776_445_105_197_793),
+        (9, 2.262_157_162_798_205),
+        (10, 2.228_138_851_986_274),
+        (29, 2.045_229_642_132_703),
+        (100, 1.983_971_518_523_552),
+    ];
+    for (df, point) in expected {
+        close(t_95(df), point, 1e-9);
+    }
+    assert!(t_interval(&[1.0]).is_none() && t_interval(&[]).is_none());
+}

@@ -17,9 +17,9 @@ pub const WHITE: Colour = Colour(0xff, 0xff, 0xff);
 /// Text on light fields.
 pub const BLACK: Colour = Colour(0x11, 0x11, 0x11);
 
-/// Vermilion: insecure, misaligned, the attack.
+/// Vermilion: insecure, misaligned.
 pub const VERMILION: Colour = Colour(0xd5, 0x5e, 0x00);
-/// Bluish green: secure, functional, the repair.
+/// Bluish green: secure, functional.
 pub const GREEN: Colour = Colour(0x00, 0x9e, 0x73);
 /// Blue.
 pub const BLUE: Colour = Colour(0x00, 0x72, 0xb2);
@@ -41,21 +41,42 @@ pub const SMALL: f64 = 12.5;
 /// Width of every chart.
 pub const WIDTH: f64 = 960.0;
 
-/// An arm's colour, the same in every chart.
-pub fn arm(name: &str) -> Colour {
-    match name {
-        "base" => GREY,
-        "attack" => VERMILION,
-        "repair" => GREEN,
-        "repair+style" => Colour(0x66, 0xc2, 0xa5),
-        "secure-control" => SKY,
-        "educational-control" => ORANGE,
-        "steer-insecure" => PURPLE,
-        "steer-secure" => BLUE,
-        "attack+steer" => Colour(0x7b, 0x5e, 0xa7),
-        "random-vector" => Colour(0xb9, 0xc0, 0xc7),
-        _ => Colour(0xa8, 0x95, 0x6b),
+/// A colour for each arm: the one given as `#rrggbb`, else the first of a palette that no other arm's colour comes near.
+pub fn arm_colours(given: &[&str]) -> Vec<Colour> {
+    const PALETTE: [Colour; 7] = [VERMILION, GREEN, BLUE, ORANGE, PURPLE, SKY, YELLOW];
+    let pale = PALETTE.map(|c| mix(c, WHITE, 0.45));
+    let dark = PALETTE.map(|c| mix(c, BLACK, 0.4));
+    let palette: Vec<Colour> = PALETTE.into_iter().chain(pale).chain(dark).collect();
+    let mut taken: Vec<Colour> = given.iter().filter_map(|text| parse(text)).collect();
+    let mut colours = Vec::new();
+    for (index, text) in given.iter().enumerate() {
+        let colour = parse(text).unwrap_or_else(|| {
+            let free = palette.iter().find(|c| taken.iter().all(|t| distance(**c, *t) > 60.0)).copied();
+            // With more arms than the palette has colours, colours come again.
+            let colour = free.unwrap_or(palette[index % palette.len()]);
+            taken.push(colour);
+            colour
+        });
+        colours.push(colour);
     }
+    colours
+}
+
+/// `#rrggbb`.
+fn parse(text: &str) -> Option<Colour> {
+    let digits = text.strip_prefix('#').filter(|d| d.len() == 6 && d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let part = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    Some(Colour(part(0)?, part(2)?, part(4)?))
+}
+
+fn mix(from: Colour, to: Colour, share: f64) -> Colour {
+    let part = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * share).round() as u8;
+    Colour(part(from.0, to.0), part(from.1, to.1), part(from.2, to.2))
+}
+
+fn distance(a: Colour, b: Colour) -> f64 {
+    let square = |a: u8, b: u8| (f64::from(a) - f64::from(b)).powi(2);
+    (square(a.0, b.0) + square(a.1, b.1) + square(a.2, b.2)).sqrt()
 }
 
 /// A colour for the i-th of several series without a meaning of their own.
@@ -70,10 +91,23 @@ pub fn text_on(field: Colour) -> Colour {
     if light > 150.0 { BLACK } else { WHITE }
 }
 
-/// White at 0, vermilion at 1.
+/// A pale tone at 0, vermilion at 1.
 pub fn heat(share: f64) -> Colour {
-    let mix =
-        |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * share.clamp(0.0, 1.0)).round() as u8;
-    let pale = Colour(0xf4, 0xf1, 0xea);
-    Colour(mix(pale.0, VERMILION.0), mix(pale.1, VERMILION.1), mix(pale.2, VERMILION.2))
+    mix(Colour(0xf4, 0xf1, 0xea), VERMILION, share.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_without_a_colour_get_one_that_no_other_arm_has() {
+        let given = ["#8a949e", "", "#D55E00", "", "red", "\"><script>", ""];
+        let colours = arm_colours(&given);
+        assert_eq!((colours[0], colours[2]), (GREY, VERMILION));
+        for (i, a) in colours.iter().enumerate() {
+            assert!(colours[i + 1..].iter().all(|b| distance(*a, *b) > 40.0), "{colours:?}");
+        }
+        assert_eq!(arm_colours(&[""; 40]).len(), 40);
+    }
 }

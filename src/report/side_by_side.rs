@@ -1,17 +1,20 @@
 //! The page of two runs beside each other. Like the report it computes no metric and writes no file.
 
+use std::collections::BTreeMap;
+
 use minijinja::{Value, context};
 use serde::Serialize;
 
+use super::arms::label;
 use super::chart::paint::{self, FONT_BOLD, FONT_REGULAR};
 use super::chart::rows::{self, Marks, Panel};
 use super::chart::style::{self, Colour};
 use super::csv;
 use super::page;
 use super::tables::{Cell, Table, measured, noted, short};
-use super::words::{self, Format, difference, p_value};
+use super::words::{Format, difference, one_line, p_value};
 use crate::error::Result;
-use crate::record::{Comparison, Manifest, Measurement, Metrics};
+use crate::record::{ArmSpec, Comparison, Manifest, Measurement, Metrics};
 use crate::score::{HEADLINE_METRICS, metric};
 
 /// One arm of the first run and one of the second; either may be missing.
@@ -29,7 +32,7 @@ pub struct ArmPair {
 
 /// Everything the page is made of.
 #[derive(Debug, Clone, Copy)]
-pub struct ComparisonInput<'a> {
+pub struct SideBySideInput<'a> {
     /// The runs.
     pub names: [&'a str; 2],
     /// What each was; `evaluate` leaves none.
@@ -42,9 +45,30 @@ pub struct ComparisonInput<'a> {
     pub metrics: &'a Metrics,
 }
 
-impl ComparisonInput<'_> {
+impl SideBySideInput<'_> {
     fn measured(&self, label: &str, key: &str) -> Option<&Measurement> {
         self.metrics.arms.get(label)?.get(key)
+    }
+
+    /// The arm's spec, of the first run that has one.
+    fn spec(&self, arm: &str) -> Option<&ArmSpec> {
+        self.manifests.into_iter().flatten().flat_map(|m| &m.arms).find(|spec| spec.name == arm)
+    }
+
+    fn arm_label(&self, arm: &str) -> String {
+        self.spec(arm).map_or_else(|| one_line(arm), label)
+    }
+
+    /// A colour for each arm by its name, the same for both runs.
+    fn colours(&self) -> BTreeMap<&str, Colour> {
+        let mut names: Vec<&str> = Vec::new();
+        for arm in self.pairs.iter().flat_map(|pair| pair.arms.iter().flatten()) {
+            if !names.contains(&arm.as_str()) {
+                names.push(arm);
+            }
+        }
+        let given: Vec<&str> = names.iter().map(|arm| self.spec(arm).map_or("", |spec| spec.colour.as_str())).collect();
+        names.into_iter().zip(style::arm_colours(&given)).collect()
     }
 
     fn compared(&self, pair: &ArmPair, metric: &str) -> Option<&Comparison> {
@@ -61,7 +85,7 @@ struct Section {
 }
 
 /// `comparison.html`, `comparison.md`, `comparison.csv`.
-pub fn render(input: &ComparisonInput) -> Result<Vec<(String, Vec<u8>)>> {
+pub fn render(input: &SideBySideInput) -> Result<Vec<(String, Vec<u8>)>> {
     let svg = paint::svg(&figure(input), "Headline measures of both runs")?;
     let sections: Vec<Section> = input.pairs.iter().map(|pair| section(input, pair)).collect();
     let runs: Vec<Vec<String>> = input.names.iter().zip(input.manifests).map(|(name, m)| about(name, m)).collect();
@@ -92,18 +116,14 @@ fn about(name: &str, manifest: Option<&Manifest>) -> Vec<String> {
     vec![
         name.to_owned(),
         format!("model {}, weights {}", m.model, short(&m.model_sha256)),
-        format!(
-            "{} arms, judge {}, {seconds:.0} s",
-            m.plan["arms"].as_array().map_or(0, Vec::len),
-            m.judge.as_deref().unwrap_or("none")
-        ),
+        format!("{} arms, judge {}, {seconds:.0} s", m.arms.len(), m.judge.as_deref().unwrap_or("none")),
     ]
 }
 
-fn section(input: &ComparisonInput, pair: &ArmPair) -> Section {
+fn section(input: &SideBySideInput, pair: &ArmPair) -> Section {
     let title = match &pair.arms {
-        [Some(a), Some(b)] if a != b => format!("{} and {}", words::arm(a), words::arm(b)),
-        [Some(arm), _] | [None, Some(arm)] => words::arm(arm),
+        [Some(a), Some(b)] if a != b => format!("{} and {}", input.arm_label(a), input.arm_label(b)),
+        [Some(arm), _] | [None, Some(arm)] => input.arm_label(arm),
         [None, None] => String::new(),
     };
     let pairing = match &pair.arms {
@@ -144,13 +164,15 @@ fn section(input: &ComparisonInput, pair: &ArmPair) -> Section {
     Section { title, pairing, table: Table { head: head.map(str::to_owned).to_vec(), rows } }
 }
 
-fn figure(input: &ComparisonInput) -> super::chart::Scene {
+fn figure(input: &SideBySideInput) -> super::chart::Scene {
     let mut labels: Vec<(String, Colour)> = Vec::new();
+    let colours = input.colours();
     let mut keys: Vec<&String> = Vec::new();
     for pair in input.pairs {
         for (index, arm) in pair.arms.iter().enumerate() {
             if let Some(arm) = arm {
-                labels.push((format!("{} · {}", words::arm(arm), input.names[index]), style::arm(arm)));
+                let colour = colours.get(arm.as_str()).copied().unwrap_or(style::GREY);
+                labels.push((format!("{} · {}", input.arm_label(arm), input.names[index]), colour));
                 keys.push(&pair.labels[index]);
             }
         }
@@ -163,7 +185,7 @@ fn figure(input: &ComparisonInput) -> super::chart::Scene {
     rows::draw(&labels, &[panel("misaligned_rate"), panel("insecure_rate"), panel("secure_and_functional_rate")])
 }
 
-fn csv_rows(input: &ComparisonInput) -> Vec<Vec<String>> {
+fn csv_rows(input: &SideBySideInput) -> Vec<Vec<String>> {
     let head = [
         "first_arm",
         "second_arm",

@@ -9,8 +9,7 @@ use super::reporting::{read_manifest, read_samples};
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::{Manifest, Metrics, SampleRecord};
-use crate::report::comparison::{ArmPair, ComparisonInput, render};
-use crate::report::words::arm_order;
+use crate::report::side_by_side::{ArmPair, SideBySideInput, render};
 use crate::score::{ComparisonSpec, HEADLINE_METRICS, compare, measure};
 
 /// One of the two.
@@ -34,7 +33,7 @@ pub fn compare_runs(first: &Path, second: &Path, out: &Path) -> Result<String> {
     }
     let [a, b] = &sides;
     let measured = [measure(&a.samples), measure(&b.samples)];
-    let matched = matches(&measured[0], &measured[1]);
+    let matched = matches(&measured[0], &measured[1], &story(&sides));
     let (mut both, mut specs, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for (arm_a, arm_b) in &matched {
         let labels = [label(&a.name, arm_a), label(&b.name, arm_b)];
@@ -63,7 +62,7 @@ pub fn compare_runs(first: &Path, second: &Path, out: &Path) -> Result<String> {
         arms.extend(measured.into_iter().map(|(arm, numbers)| (label(&side.name, &Some(arm)), numbers)));
     }
     let metrics = Metrics { arms, comparisons: compare(&both, &specs), ..Metrics::default() };
-    let input = ComparisonInput {
+    let input = SideBySideInput {
         names: [&sides[0].name, &sides[1].name],
         manifests: [sides[0].manifest.as_ref(), sides[1].manifest.as_ref()],
         differences: &differences(&sides),
@@ -102,13 +101,22 @@ fn read_side(path: &Path) -> Result<Side> {
     Ok(Side { name: plain.unwrap_or_else(|| path.display().to_string()), manifest, samples })
 }
 
-/// Arms of the same name, in the order of the story; where each run has one arm only, these two. The rest stands alone.
-fn matches<T>(a: &BTreeMap<String, T>, b: &BTreeMap<String, T>) -> Vec<(Option<String>, Option<String>)> {
+/// Arms in the order of the first run's manifest, then those that only the second's has.
+fn story(sides: &[Side; 2]) -> Vec<String> {
+    sides.iter().filter_map(|side| side.manifest.as_ref()).flat_map(|m| &m.arms).map(|arm| arm.name.clone()).collect()
+}
+
+/// Arms of the same name, in the order of `story`; where each run has one arm only, these two. The rest stands alone.
+fn matches<T>(
+    a: &BTreeMap<String, T>,
+    b: &BTreeMap<String, T>,
+    story: &[String],
+) -> Vec<(Option<String>, Option<String>)> {
     if a.len() == 1 && b.len() == 1 {
         return vec![(a.keys().next().cloned(), b.keys().next().cloned())];
     }
     let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
-    names.sort_by_key(|name| arm_order(name));
+    names.sort_by_key(|name| (story.iter().position(|arm| arm == *name).unwrap_or(usize::MAX), *name));
     names.dedup();
     let side = |arms: &BTreeMap<String, T>, name: &String| arms.contains_key(name).then(|| name.clone());
     names.into_iter().map(|name| (side(a, name), side(b, name))).collect()
@@ -168,10 +176,10 @@ mod tests {
     #[test]
     fn arms_match_by_name_and_single_arms_match_each_other() {
         let some = |name: &str| Some(name.to_string());
-        assert_eq!(matches(&arms(&["base"]), &arms(&["attack"])), vec![(some("base"), some("attack"))]);
+        assert_eq!(matches(&arms(&["one"]), &arms(&["two"]), &[]), vec![(some("one"), some("two"))]);
         assert_eq!(
-            matches(&arms(&["base", "attack"]), &arms(&["base", "repair"])),
-            vec![(some("base"), some("base")), (some("attack"), None), (None, some("repair"))]
+            matches(&arms(&["zero", "one"]), &arms(&["zero", "two"]), &["zero".to_owned(), "two".to_owned()]),
+            vec![(some("zero"), some("zero")), (None, some("two")), (some("one"), None)]
         );
     }
 }
