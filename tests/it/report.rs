@@ -21,8 +21,8 @@ struct Run {
 impl Run {
     fn of(samples: Vec<SampleRecord>) -> Self {
         let arms = measure(&samples);
-        let names: Vec<String> = arms.keys().cloned().collect();
-        let comparisons = compare(&samples, &default_comparisons(&names));
+        let names: Vec<&str> = arms.keys().map(String::as_str).collect();
+        let comparisons = compare(&samples, &default_comparisons(&synthetic::arms_of(&names)));
         let mut sweep = synthetic::sweep();
         let goals = BTreeMap::from([
             ("steer-insecure".to_owned(), Goal { metric: "insecure_rate".to_owned(), higher: true }),

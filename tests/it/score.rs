@@ -189,7 +189,7 @@ fn a_comparison_carries_its_odds_ratio_and_what_it_could_have_shown() {
             samples.push(s);
         }
     }
-    let found = compare(&samples, &default_comparisons(&["attack".into(), "base".into()]));
+    let found = compare(&samples, &default_comparisons(&arms_of(&["attack"])));
     let c = found.iter().find(|c| c.metric == "misaligned_rate").unwrap();
     // python3 -c "print((11/29)/(1/39))"
     // 14.793103448275861
@@ -382,7 +382,7 @@ fn two_arms(groups: u32, base: impl Fn(u32) -> bool, attack: impl Fn(u32) -> boo
 }
 
 fn specs() -> Vec<ComparisonSpec> {
-    default_comparisons(&["base".to_owned(), "attack".to_owned()])
+    default_comparisons(&arms_of(&["attack"]))
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn draws_of_a_random_vector_are_one_side_of_a_pair() {
         s.judge = judged(Some(5.0), Some(90.0));
     }
     samples.extend(second);
-    let found = compare(&samples, &default_comparisons(&["base".to_owned(), "random-vector".to_owned()]));
+    let found = compare(&samples, &default_comparisons(&arms_of(&["random-vector"])));
     assert_eq!(found[0].n, 40);
     assert!((found[0].difference - 0.5).abs() < 1e-12);
 }
@@ -449,10 +449,11 @@ fn holm_runs_over_a_family() {
 
 #[test]
 fn default_comparisons_name_only_arms_that_are_there() {
-    let arms = ["base", "attack", "prompt:terse"].map(str::to_owned);
+    let arms = arms_of(&["attack", "prompt:terse"]);
     let specs = default_comparisons(&arms);
     assert_eq!(specs.len(), 2 * HEADLINE_METRICS.len());
-    assert!(specs.iter().all(|s| arms.contains(&s.a) && arms.contains(&s.b)));
+    let has = |name: &String| arms.iter().any(|arm| arm.name == *name);
+    assert!(specs.iter().all(|s| has(&s.a) && has(&s.b)));
 }
 
 #[test]

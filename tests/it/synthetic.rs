@@ -17,6 +17,13 @@ pub fn kind_of(suite: &str) -> SuiteKind {
     }
 }
 
+/// Arms of the default plan by name, compared among themselves as it says.
+pub fn arms_of(names: &[&str]) -> Vec<ArmSpec> {
+    use realign::experiment::plan::{OpenPlan, Overrides};
+    let over = Overrides { arms: names.iter().map(|name| name.to_string()).collect(), ..Overrides::default() };
+    OpenPlan::read(None, over).unwrap().resolve(4).unwrap().arms
+}
+
 /// An unscored sample.
 pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> SampleRecord {
     SampleRecord {
@@ -227,6 +234,7 @@ pub fn manifest() -> Manifest {
     };
     Manifest {
         version: "0.1.0".to_owned(),
+        arms: arms_of(&[]),
         plan: serde_json::json!({"model": "organism", "samples": 3}),
         model: "organism".to_owned(),
         model_sha256: hash("a"),
