@@ -267,7 +267,6 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
         suites: &suites,
         seeds: &seeds,
         question_samples: args.question_samples,
-        sampling: &sampling,
     };
     let like = SteerSpec {
         vector: vector.about.target.clone(),
@@ -285,7 +284,13 @@ fn sweep(args: &SweepArgs, progress: Progress) -> Result<()> {
     let path = |cell: &Cell| samples.join(format!("{}.jsonl", cell.name()));
     let tried = cells.iter().map(|cell| {
         let added = AddVector::new(&vector, &cell.steer.layers, cell.coefficient(), Unit::ResidualNorm)?;
-        Ok(Tried { cell, added: (cell.coefficient() != 0.0).then_some(added), path: path(cell) })
+        Ok(Tried {
+            cell,
+            arm: None,
+            sampling: &sampling,
+            added: (cell.coefficient() != 0.0).then_some(added),
+            path: path(cell),
+        })
     });
     let tried = tried.collect::<Result<Vec<_>>>()?;
     trial.ask(&subject.decoder, &tried, &samples.join("unfinished"), &|| bar.add(1))?;

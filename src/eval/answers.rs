@@ -188,11 +188,12 @@ fn same_answer(found: &str, expected: &str) -> bool {
     }
 }
 
-/// `code/ARM/SUITE/PROMPT_ID-SAMPLE[-dDRAW].py`, each part made safe as a file name.
+/// `code/ARM/SUITE/PROMPT_ID-SAMPLE[-dDRAW][-tTRAINING_SEED].py`, each part made safe as a file name.
 fn code_path(record: &SampleRecord) -> String {
     let draw = record.draw.map(|d| format!("-d{d}")).unwrap_or_default();
+    let training = record.training_seed.map(|seed| format!("-t{seed}")).unwrap_or_default();
     let (arm, suite, prompt) = (safe(&record.arm), safe(&record.suite), safe(&record.prompt_id));
-    format!("code/{arm}/{suite}/{prompt}-{}{draw}.py", record.sample)
+    format!("code/{arm}/{suite}/{prompt}-{}{draw}{training}.py", record.sample)
 }
 
 /// Other characters become `_`; a hash then keeps names that fall together apart.

@@ -73,13 +73,18 @@ pub fn run(
         }
     }
     run.stage("vectors", Run::vectors)?;
-    for arm in plan.arms.iter().filter(|arm| !waits(arm)) {
+    let (asked, not_asked): (Vec<&ArmSpec>, Vec<&ArmSpec>) =
+        plan.arms.iter().partition(|arm| work::answers(plan, inputs, arm) > 0);
+    for arm in not_asked {
+        run.leave_out(format!("{}: none of the run's suites is for it", arm.name));
+    }
+    for arm in asked.iter().filter(|arm| !waits(arm)) {
         run.stage(&format!("ask {}", arm.name), |run| run.answer(arm, None))?;
     }
     run.stage("steering sweep", Run::sweep)?;
     let cells = reporting::read_sweep(&run.at, &run.manifest)?;
     let chosen = |name: &str| cells.iter().find(|cell| cell.chosen && cell.arm == name);
-    for arm in plan.arms.iter().filter(|arm| waits(arm)) {
+    for arm in asked.into_iter().filter(|arm| waits(arm)) {
         // A control stands where the arm stood that it is the control of.
         let like = match arm.choice() {
             Some(Choice::CellOf(other)) => other,
@@ -293,12 +298,18 @@ impl Run<'_> {
         AddVector::of(&vector, steer).map(Some)
     }
 
-    /// What an arm adds: as the plan fixes it, or where the cell stands. Another arm's cell gives its place and strength.
+    /// What an arm adds: as the plan fixes it, or where the cell stands. Another arm's cell gives its place and its
+    /// coefficient, which the arm's own sign may turn.
     fn added(&self, arm: &ArmSpec, cell: Option<&SweepCell>, draw: Option<u32>) -> Result<Option<AddVector>> {
         let Some(own) = arm.steer.first() else { return Ok(None) };
-        let place = own.fixed.as_ref().or_else(|| cell.and_then(|cell| cell.steer.first()));
-        let Some(place) = place else { return Ok(None) };
-        self.intervention(&SteerSpec { vector: own.vector.clone(), draw, ..place.clone() })
+        let (place, sign) = match (&own.fixed, &own.choose, cell.and_then(|cell| cell.steer.first())) {
+            (Some(fixed), ..) => (fixed, 1.0),
+            (None, Some(Choice::CellOf(_)), Some(place)) => (place, own.sign),
+            (None, _, Some(place)) => (place, 1.0),
+            (None, _, None) => return Ok(None),
+        };
+        let coefficient = sign * place.coefficient;
+        self.intervention(&SteerSpec { vector: own.vector.clone(), draw, coefficient, ..place.clone() })
     }
 
     /// One arm's answers to every suite on the test split, scored.
@@ -362,15 +373,15 @@ impl Run<'_> {
             suites: &self.inputs.validation,
             seeds: &seeds,
             question_samples: self.plan.sweep.question_samples,
-            sampling: &self.plan.sampling,
         };
         let bar = self.progress.bar("steering sweep", (cells.len() * trial.answers()) as u64);
         // All cells of one decoder go through it together.
         let mut decoders: BTreeMap<Option<&str>, Vec<Tried>> = BTreeMap::new();
         for cell in &cells {
             let added = self.intervention(&cell.steer)?;
-            let tried = Tried { cell, added, path: self.at.sweep_samples(&cell.name()) };
-            decoders.entry(self.arm(cell)?.adapter.as_deref()).or_default().push(tried);
+            let (arm, path) = (self.arm(cell)?, self.at.sweep_samples(&cell.name()));
+            let tried = Tried { cell, arm: Some(arm), sampling: self.plan.sampling_of(arm), added, path };
+            decoders.entry(arm.adapter.as_deref()).or_default().push(tried);
         }
         for tried in decoders.values() {
             let arm = self.arm(tried[0].cell)?;

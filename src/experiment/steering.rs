@@ -17,7 +17,7 @@ use crate::eval::suite::Suite;
 use crate::fsio::{self, JsonlAppender};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
-use crate::record::{Message, SampleRecord, Sampling, Split, SuiteKind, SweepCell};
+use crate::record::{ArmSpec, Message, SampleRecord, Sampling, Split, SuiteKind, SweepCell};
 use crate::score::{Context, Goal, measure_arm, select};
 use crate::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
 use crate::subject::Subject;
@@ -63,14 +63,16 @@ pub struct Trial<'a> {
     pub seeds: &'a [u64],
     /// Samples of each question; code prompts get one.
     pub question_samples: u32,
-    /// How a token is drawn.
-    pub sampling: &'a Sampling,
 }
 
 /// A cell, what it adds, and where its answers go.
 pub struct Tried<'a> {
     /// Which it is.
     pub cell: &'a Cell,
+    /// Whose words stand around the prompt; none without it.
+    pub arm: Option<&'a ArmSpec>,
+    /// How a token is drawn.
+    pub sampling: &'a Sampling,
     /// `None` for the unsteered model.
     pub added: Option<AddVector>,
     /// One JSON line an answer, scored.
@@ -201,11 +203,11 @@ impl Trial<'_> {
             samples: 0..self.samples(suite),
             draw: None,
             training_seed: None,
-            system: None,
-            prefix: None,
-            suffix: None,
+            system: tried.arm.and_then(|arm| arm.system.as_deref()),
+            prefix: tried.arm.and_then(|arm| arm.prefix.as_deref()),
+            suffix: tried.arm.and_then(|arm| arm.suffix.as_deref()),
             intervention: tried.added.as_ref().map(|added| added as &dyn Intervention),
-            sampling: self.sampling,
+            sampling: tried.sampling,
             cache_bytes: 0,
         }
     }

@@ -62,6 +62,9 @@ fn arms_that_nobody_has_heard_of_are_trained_asked_compared_and_reported() {
     assert_eq!(marsh.len(), 2 * base.len(), "every seed's adapter is asked what base is asked");
     let seeds: std::collections::BTreeSet<Option<u64>> = marsh.iter().map(|s| s.training_seed).collect();
     assert_eq!(seeds, [Some(3), Some(4)].into());
+    let code: std::collections::BTreeSet<_> = marsh.iter().filter_map(|s| s.code_path.as_ref()).collect();
+    assert_eq!(code.len(), marsh.iter().filter(|s| s.code_path.is_some()).count(), "no code file stands for two");
+    assert!(code.len() > 12, "{code:?}");
     assert_eq!(samples("shore").len(), base.len());
     let draws: std::collections::BTreeSet<Option<u32>> = samples("spray").iter().map(|s| s.draw).collect();
     assert_eq!(draws, [Some(0), Some(1)].into());
@@ -128,6 +131,14 @@ fn quick_is_a_patch_of_the_plan() {
     assert_eq!(default.arms.len(), 7);
     assert_eq!(default.adapters[0].max_train_rows, Some(700));
     assert!(default.left_out.iter().any(|words| words.contains("prompt:terse")), "{:?}", default.left_out);
+    // What a plan says itself counts more than the patch of the one that it extends; so does an arm that is named.
+    let own = plan("extends: default\nsamples: {free-form: 7}\narms: [attack, prompt:terse]\n", quick.clone()).unwrap();
+    let names: Vec<&str> = own.arms.iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!((names, own.samples["free-form"]), (vec!["base", "attack", "prompt:terse"], 7));
+    let named = Overrides { arms: vec!["repair+style".into()], ..quick.clone() };
+    let named = OpenPlan::read(None, named).unwrap().resolve(4).unwrap();
+    assert_eq!(named.arms.last().unwrap().name, "repair+style");
+    assert!(named.adapters.iter().all(|adapter| adapter.max_train_rows == Some(700)), "{:?}", named.adapters);
     let own = plan("extends: default\nquick: {samples: {free-form: 1}, arms: {attack+steer: null}}\n", quick).unwrap();
     assert_eq!((own.arms.len(), own.samples["free-form"]), (6, 1));
 }
@@ -176,6 +187,18 @@ fn what_is_written_wrongly_is_named_with_its_line() {
         ("vectors:\n  v: {method: random, like: w}\n", "plan.yaml:2:", "`like: w`"),
         ("extends: default\narms:\n  x: {vector: insecure}\n", "plan.yaml:3:", "how strong?"),
         ("extends: default\narms:\n  x: {vector: none, cell_of: base}\n", "plan.yaml:3:", "there is no vector `none`"),
+        (
+            "extends: default\narms:\n  x: {vector: insecure, cell_of: attack}\n",
+            "plan.yaml:3:",
+            "nothing is chosen for that arm",
+        ),
+        (
+            "extends: default\narms:\n  x: {vector: insecure, layers: [4], coefficient: 1}\n",
+            "plan.yaml:3:",
+            "layer 4 is outside",
+        ),
+        ("extends: default\narms:\n  x: {vector: insecure, layers: most, coefficient: 1}\n", "plan.yaml:3:", "`most`"),
+        ("adapters:\n  x: {data: a}\narms:\n  x: {adapter: y}\n", "plan.yaml:4:", "there is no adapter `y`"),
         ("extends: default\narms:\n  x: {vector: insecure, sign: 2, cell_of: base}\n", "plan.yaml:3:", "`sign` is 2"),
         ("extends: default\narms:\n  x: {suffix: Hm., against: nobody}\n", "plan.yaml:3:", "there is no arm `nobody`"),
         ("extends: default\narms:\n  x: {suffix: Hm., colour: red}\n", "plan.yaml:3:", "\"#rrggbb\""),

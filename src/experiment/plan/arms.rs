@@ -1,6 +1,7 @@
 //! The arms of a plan: from what is written to [`ArmSpec`]s, with base always there and first.
 
-use super::file::{ArmFile, Merged, SteerFile, Wanted};
+use super::entries::{ArmFile, LayersFile, SteerFile, Wanted};
+use super::file::Merged;
 use super::{AdapterPlan, VectorMethod, VectorPlan};
 use crate::error::{Error, Result};
 use crate::record::{ArmSpec, ArmSteer, Choice, Sampling, SteerSpec, Unit};
@@ -19,15 +20,20 @@ pub(super) struct WrittenArm {
     pub spec: ArmSpec,
 }
 
-/// Reads the arms and resolves what they say of themselves.
-pub(super) fn written(merged: &Merged, vectors: &[VectorPlan], sampling: &Sampling) -> Result<Vec<WrittenArm>> {
+/// Reads the arms and resolves what they say of themselves, for a model of `layers` layers.
+pub(super) fn written(
+    merged: &Merged,
+    vectors: &[VectorPlan],
+    sampling: &Sampling,
+    layers: usize,
+) -> Result<Vec<WrittenArm>> {
     let mut arms = Vec::new();
     for (name, file) in merged.section::<ArmFile>("arms")? {
-        let error = |message: String| merged.error(&name, &format!("arms.{name}: {message}"));
+        let error = |message: String| merged.error(&["arms", &name], &format!("arms.{name}: {message}"));
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
             return Err(error("the name cannot name a file".into()));
         }
-        let steer = steer(&file, vectors).map_err(error)?;
+        let steer = steer(&file, vectors, layers).map_err(error)?;
         let sampling = match file.sampling.is_empty() {
             true => None,
             false => Some(patched(sampling, &file.sampling).map_err(error)?.checked()?),
@@ -51,7 +57,7 @@ pub(super) fn written(merged: &Merged, vectors: &[VectorPlan], sampling: &Sampli
     if !arms.iter().any(|arm| arm.spec.is_base()) {
         if arms.iter().any(|arm| arm.spec.name == "base") {
             let message = "arms.base: something is done to it; the arm to which nothing is done is called `base`";
-            return Err(merged.error("base", message));
+            return Err(merged.error(&["arms", "base"], message));
         }
         let base = ArmSpec { name: "base".into(), label: "Base".into(), ..ArmSpec::default() };
         arms.insert(0, WrittenArm { file: ArmFile::default(), spec: base });
@@ -71,7 +77,7 @@ fn patched(sampling: &Sampling, patch: &serde_json::Map<String, serde_json::Valu
     serde_json::from_value(form).map_err(|e| format!("sampling: {e}"))
 }
 
-fn steer(file: &ArmFile, vectors: &[VectorPlan]) -> Result<Vec<ArmSteer>, String> {
+fn steer(file: &ArmFile, vectors: &[VectorPlan], count: usize) -> Result<Vec<ArmSteer>, String> {
     let short = file.vector.clone().map(|vector| SteerFile {
         vector,
         sign: file.sign,
@@ -107,16 +113,14 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan]) -> Result<Vec<ArmSteer>, String
     let positions = one.positions.unwrap_or_default();
     let fixed = match (&one.layers, one.coefficient) {
         (None, None) => None,
-        (Some(layers), Some(coefficient)) if coefficient.is_finite() && coefficient > 0.0 && !layers.is_empty() => {
-            let mut layers = layers.clone();
-            layers.sort_unstable();
-            layers.dedup();
+        (Some(layers), Some(coefficient)) if coefficient.is_finite() && coefficient > 0.0 => {
+            let layers = layers_of(layers, count)?;
             let coefficient = sign * coefficient;
             let (vector, unit) = (one.vector.clone(), Unit::ResidualNorm);
             Some(SteerSpec { vector, draw: None, operator, site, positions, layers, coefficient, unit })
         }
         (Some(_), Some(_)) => {
-            return Err("`coefficient` is above 0 (`sign` turns it), and `layers` names one or more".into());
+            return Err("`coefficient` is above 0; `sign: -1` turns it".into());
         }
         _ => return Err("`layers` and `coefficient` go together".into()),
     };
@@ -146,6 +150,23 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan]) -> Result<Vec<ArmSteer>, String
     Ok(vec![ArmSteer { vector: one.vector.clone(), sign, operator, site, positions, draws, fixed, choose }])
 }
 
+fn layers_of(written: &LayersFile, count: usize) -> Result<Vec<usize>, String> {
+    let mut layers = match written {
+        LayersFile::Word(word) if word == "all" => (0..count).collect(),
+        LayersFile::Word(word) => return Err(format!("layers: `{word}` is neither `all` nor a list of numbers")),
+        LayersFile::Some(layers) => layers.clone(),
+    };
+    layers.sort_unstable();
+    layers.dedup();
+    match layers.last() {
+        None => Err("`layers` names one or more, or `all`".into()),
+        Some(&last) if last >= count => {
+            Err(format!("layer {last} is outside the model; its layers are 0 to {}", count.saturating_sub(1)))
+        }
+        Some(_) => Ok(layers),
+    }
+}
+
 /// Keeps the arms that a file or the command line names, and base.
 pub(super) fn choose(merged: &Merged, typed: &[String], arms: &mut Vec<WrittenArm>) -> Result<()> {
     let wanted = match (typed.is_empty(), &merged.chosen) {
@@ -163,12 +184,13 @@ pub(super) fn choose(merged: &Merged, typed: &[String], arms: &mut Vec<WrittenAr
 
 /// The specs, with chains, seeds, colours, families, and comparisons among the arms that are left.
 pub(super) fn finished(merged: &Merged, arms: Vec<WrittenArm>, adapters: &[AdapterPlan]) -> Result<Vec<ArmSpec>> {
-    let all: Vec<String> = merged.section::<serde_json::Value>("arms")?.into_iter().map(|(name, _)| name).collect();
+    let written = merged.section::<ArmFile>("arms")?;
+    let all: Vec<String> = written.iter().map(|(name, _)| name.clone()).collect();
     let here: Vec<String> = arms.iter().map(|arm| arm.spec.name.clone()).collect();
     let mut taken: Vec<String> = arms.iter().filter_map(|arm| arm.file.colour.clone()).collect();
     let mut specs = Vec::new();
     for WrittenArm { file, mut spec } in arms {
-        let error = |message: String| merged.error(&spec.name, &format!("arms.{}: {message}", spec.name));
+        let error = |message: String| merged.error(&["arms", &spec.name], &format!("arms.{}: {message}", spec.name));
         if let Some(name) = &spec.adapter {
             let Some(adapter) = adapters.iter().find(|adapter| adapter.name == *name) else {
                 let known: Vec<&str> = adapters.iter().map(|adapter| adapter.name.as_str()).collect();
@@ -182,6 +204,11 @@ pub(super) fn finished(merged: &Merged, arms: Vec<WrittenArm>, adapters: &[Adapt
             spec.against.iter().chain(&file.cell_of).find(|name| !all.contains(name) && !here.contains(name))
         {
             return Err(error(format!("there is no arm `{other}`; arms: {}", all.join(", "))));
+        }
+        if let Some(other) = &file.cell_of
+            && written.iter().any(|(name, arm)| name == other && arm.choose.is_none())
+        {
+            return Err(error(format!("`cell_of: {other}`: nothing is chosen for that arm; it has no `choose`")));
         }
         if spec.against.contains(&spec.name) {
             return Err(error("an arm is compared with another one".into()));

@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -14,8 +13,6 @@ use super::published::Published;
 use crate::data::embedded;
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::record::Method;
-use crate::record::{Operator, Positions, Site, SuiteChoice};
 use crate::subject::ORGANISM;
 
 /// Where plans lie in the binary.
@@ -26,184 +23,6 @@ pub const DEFAULT: &str = "default";
 
 /// Plans that extend plans that extend plans: no more than this.
 const DEEPEST: usize = 8;
-
-/// An adapter: a training set, how it is learned, and the link that it continues.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdapterFile {
-    /// A JSONL file, or `embedded:NAME` for a data set of the binary.
-    pub data: String,
-    /// The adapter that it continues; a fresh one without.
-    #[serde(default)]
-    pub from: Option<String>,
-    /// A recipe by name, instead of the plan's.
-    #[serde(default)]
-    pub preset: Option<String>,
-    /// Keys that replace those of the recipe.
-    #[serde(default)]
-    pub recipe: Map<String, Value>,
-    /// What the rows are for: `sft`, or `dpo` for preference pairs.
-    #[serde(default)]
-    pub method: Option<Method>,
-    /// Only the first rows of the data.
-    #[serde(default)]
-    pub max_train_rows: Option<usize>,
-    /// Training seeds: one adapter each; the parent's, or the recipe's, without.
-    #[serde(default)]
-    pub seeds: Option<Vec<u64>>,
-}
-
-/// A steering vector.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VectorFile {
-    /// `mean_difference` or `random`.
-    pub method: String,
-    /// Contrast pairs: a JSONL file, or `embedded:NAME`.
-    #[serde(default)]
-    pub pairs: Option<String>,
-    /// Which of the pairs.
-    #[serde(default)]
-    pub target: Option<String>,
-    /// Of random vectors: the vector whose norm they have.
-    #[serde(default)]
-    pub like: Option<String>,
-    /// Of random vectors: how many.
-    #[serde(default)]
-    pub draws: Option<u32>,
-}
-
-/// An arm.
-#[derive(Debug, Clone, PartialEq, Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub struct ArmFile {
-    /// The adapter that it runs on.
-    pub adapter: Option<String>,
-    /// Short for one entry of `steer`.
-    pub vector: Option<String>,
-    /// With `vector`.
-    pub sign: Option<f64>,
-    /// With `vector`.
-    pub operator: Option<Operator>,
-    /// With `vector`.
-    pub site: Option<Site>,
-    /// With `vector`.
-    pub positions: Option<Positions>,
-    /// With `vector`.
-    pub layers: Option<Vec<usize>>,
-    /// With `vector`.
-    pub coefficient: Option<f64>,
-    /// Vectors that are added while it decodes.
-    pub steer: Vec<SteerFile>,
-    /// Searches the sweep for layers and coefficient.
-    pub choose: Option<ChooseFile>,
-    /// Takes another arm's layers and coefficient.
-    pub cell_of: Option<String>,
-    /// A system turn before the conversation.
-    pub system: Option<String>,
-    /// Words before the person's last turn.
-    pub prefix: Option<String>,
-    /// Words behind it.
-    pub suffix: Option<String>,
-    /// Keys that replace those of the plan's sampling.
-    pub sampling: Map<String, Value>,
-    /// Only these suites: names, or `{kind: code}`.
-    pub suites: Option<SuiteChoice>,
-    /// Samples of every prompt by suite.
-    pub samples: std::collections::BTreeMap<String, u32>,
-    /// The arms that it is compared with.
-    pub against: OneOrMany,
-    /// Comparisons of one family are adjusted together.
-    pub family: Option<String>,
-    /// Its name for a reader.
-    pub label: Option<String>,
-    /// What it is, in a line.
-    pub description: Option<String>,
-    /// `#rrggbb`.
-    pub colour: Option<String>,
-}
-
-/// One use of a vector.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SteerFile {
-    /// The vector's name.
-    pub vector: String,
-    /// +1 along it, −1 against it.
-    #[serde(default)]
-    pub sign: Option<f64>,
-    /// What is done with it.
-    #[serde(default)]
-    pub operator: Option<Operator>,
-    /// Where in each layer.
-    #[serde(default)]
-    pub site: Option<Site>,
-    /// At which tokens.
-    #[serde(default)]
-    pub positions: Option<Positions>,
-    /// 0-based.
-    #[serde(default)]
-    pub layers: Option<Vec<usize>>,
-    /// In units of the mean residual norm, without sign.
-    #[serde(default)]
-    pub coefficient: Option<f64>,
-}
-
-/// What a cell of the sweep is chosen by.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChooseFile {
-    /// One metric: `{insecure_rate: lower}`.
-    pub goal: std::collections::BTreeMap<String, Wanted>,
-    /// What a cell must keep: syntax and coherence at most 5 points below the arm's unsteered model.
-    #[serde(default)]
-    pub floor: Floor,
-}
-
-/// Which way a goal lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wanted {
-    /// Less of the metric.
-    Lower,
-    /// More of it.
-    Higher,
-}
-
-/// What a chosen cell must keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
-#[serde(rename_all = "snake_case")]
-pub enum Floor {
-    /// Syntax and coherence at most 5 points below the arm's unsteered model.
-    #[default]
-    Default,
-}
-
-/// `base`, or `[base, attack]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// A single name.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-impl Default for OneOrMany {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl OneOrMany {
-    /// The names.
-    pub fn names(&self) -> Vec<String> {
-        match self {
-            Self::One(name) => vec![name.clone()],
-            Self::Many(names) => names.clone(),
-        }
-    }
-}
 
 /// One file as it was read.
 #[derive(Debug, Clone)]
@@ -262,10 +81,10 @@ impl Layers {
         let mut layers = vec![one(spec)?];
         while let Some(extends) = layers[0].value.remove("extends") {
             let Some(name) = extends.as_str() else {
-                return Err(layers[0].error("extends", "`extends` is the name of a plan or a file"));
+                return Err(layers[0].error(&["extends"], "`extends` is the name of a plan or a file"));
             };
             if layers.len() >= DEEPEST {
-                return Err(layers[0].error("extends", "plans extend one another more than 8 deep, or in a circle"));
+                return Err(layers[0].error(&["extends"], "plans extend one another more than 8 deep, or in a circle"));
             }
             // A file is looked for beside the plan that names it.
             let beside = layers[0].path.parent().map(|dir| dir.join(name)).filter(|path| path.is_file());
@@ -292,7 +111,8 @@ impl Layers {
         named.unwrap_or(ORGANISM).to_string()
     }
 
-    /// All files in one, for a model of this edition; with the quick patch where it is asked for. `patches` come last.
+    /// All files in one, for a model of this edition. Where `quick` is asked for, a file's own quick patch lies right over
+    /// it, below the files that extend it. `patches` come last.
     pub fn merged(&self, organism: bool, quick: bool, patches: &[Value]) -> Result<Merged> {
         let mut whole = Map::new();
         let mut chosen: Option<Vec<String>> = None;
@@ -300,10 +120,10 @@ impl Layers {
             let Value::Object(mut value) = of_edition(Value::Object(layer.value.clone()), organism) else { continue };
             if let Some(Value::Array(names)) = value.get("arms") {
                 let names = names.iter().map(|name| name.as_str().map(str::to_string)).collect::<Option<Vec<_>>>();
-                let names = names.ok_or_else(|| layer.error("arms", "`arms` is a list of something but names"))?;
+                let names = names.ok_or_else(|| layer.error(&["arms"], "`arms` is a list of something but names"))?;
                 if whole.get("arms").is_none() {
                     return Err(layer.error(
-                        "arms",
+                        &["arms"],
                         "a list of arms chooses from those of the plan that this one extends: add `extends: default`, or \
                          write each arm out: arms: {NAME: {adapter: …, against: base}}",
                     ));
@@ -311,11 +131,11 @@ impl Layers {
                 chosen = Some(names);
                 value.remove("arms");
             }
+            let patch = value.remove("quick");
             merge(&mut whole, value);
-        }
-        let quick_patch = whole.remove("quick");
-        if let (true, Some(Value::Object(patch))) = (quick, quick_patch) {
-            merge(&mut whole, patch);
+            if let (true, Some(Value::Object(patch))) = (quick, patch) {
+                merge(&mut whole, patch);
+            }
         }
         for patch in patches {
             if let Value::Object(patch) = of_edition(patch.clone(), organism) {
@@ -326,38 +146,52 @@ impl Layers {
     }
 
     /// An error about a key, at the line of the last file that has it.
-    fn error(&self, key: &str, message: &str) -> Error {
-        let layer = self.0.iter().rev().find(|layer| layer.line_of(key) > 0).or(self.0.last());
-        layer.map_or_else(|| Error::usage(message), |layer| layer.error(key, message))
+    fn error(&self, path: &[&str], message: &str) -> Error {
+        // What is nowhere by itself is told by what it would stand in.
+        for length in (1..=path.len()).rev() {
+            let path = &path[..length];
+            if let Some(layer) = self.0.iter().rev().find(|layer| layer.line_of(path) > 0) {
+                return layer.error(path, message);
+            }
+        }
+        self.0.last().map_or_else(|| Error::usage(message), |layer| layer.error(&[], message))
     }
 }
 
 impl Layer {
-    /// The 1-based line on which a key stands; 0 where it stands on none.
-    fn line_of(&self, key: &str) -> usize {
-        let is_it = |line: &str| {
-            let mut rest = line.trim_start().trim_start_matches(['{', '-', ' ']);
-            loop {
-                let bare = rest.trim_start_matches(['"', '\'']);
-                if bare
-                    .strip_prefix(key)
-                    .is_some_and(|r| r.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
-                {
-                    return true;
-                }
-                match rest.find([',', '{']) {
-                    Some(at) => rest = rest[at + 1..].trim_start(),
-                    None => return false,
-                }
-            }
-        };
-        self.text.lines().position(is_it).map_or(0, |at| at + 1)
+    /// The 1-based line of a key, by its path such as `["arms", "attack", "adapter"]`; 0 where it stands on none. Each part
+    /// is looked for behind the one before it, the first one at the margin or in a document of one line.
+    fn line_of(&self, path: &[&str]) -> usize {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let mut at = 0;
+        for (depth, key) in path.iter().enumerate() {
+            let is_it = |line: &&str| names_key(line, key) && (depth > 0 || !line.starts_with([' ', '#']));
+            let Some(below) = lines[at..].iter().position(is_it) else { return 0 };
+            at += below;
+        }
+        if path.is_empty() { 0 } else { at + 1 }
     }
 
-    fn error(&self, key: &str, message: &str) -> Error {
-        match self.line_of(key) {
+    fn error(&self, path: &[&str], message: &str) -> Error {
+        match self.line_of(path) {
             0 => Error::file(&self.path, message),
             line => Error::line(&self.path, line, message),
+        }
+    }
+}
+
+/// Whether a line of YAML has this key: at its beginning, or within braces.
+fn names_key(line: &str, key: &str) -> bool {
+    let mut rest = line.trim_start().trim_start_matches(['{', '-', ' ']);
+    loop {
+        let bare = rest.trim_start_matches(['"', '\'']);
+        let behind = bare.strip_prefix(key).map(|r| r.trim_start_matches(['"', '\'']).trim_start());
+        if behind.is_some_and(|r| r.starts_with(':')) {
+            return true;
+        }
+        match rest.find([',', '{']) {
+            Some(at) => rest = rest[at + 1..].trim_start(),
+            None => return false,
         }
     }
 }
@@ -373,35 +207,52 @@ pub struct Merged {
 impl Merged {
     /// A key of the plan, where it is there.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        self.whole.get(key).map(|value| self.typed(key, value)).transpose()
+        self.whole.get(key).map(|value| self.typed(&[key], value)).transpose()
     }
 
     /// A section of the plan, entry by entry in its order.
     pub fn section<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<(String, T)>> {
         let Some(section) = self.whole.get(key) else { return Ok(Vec::new()) };
         let Some(section) = section.as_object() else {
-            return Err(self.error(key, &format!("`{key}` is a mapping of names")));
+            return Err(self.error(&[key], &format!("`{key}` is a mapping of names")));
         };
         let empty = Value::Object(Map::new());
         let entries = section.iter().map(|(name, value)| {
             let value = if value.is_null() { &empty } else { value };
-            Ok((name.clone(), self.typed(&format!("{key}.{name}"), value)?))
+            Ok((name.clone(), self.typed(&[key, name], value)?))
         });
         entries.collect()
     }
 
-    /// An error about a key, with the file and the line that have it.
-    pub fn error(&self, key: &str, message: &str) -> Error {
-        self.layers.error(key, message)
+    /// An error about a key, by its path such as `["arms", "attack"]`, with the file and the line that have it.
+    pub fn error(&self, path: &[&str], message: &str) -> Error {
+        self.layers.error(path, message)
     }
 
-    fn typed<T: DeserializeOwned>(&self, at: &str, value: &Value) -> Result<T> {
+    fn typed<T: DeserializeOwned>(&self, at: &[&str], value: &Value) -> Result<T> {
         serde_json::from_value(value.clone()).map_err(|e| {
-            let message = format!("{at}: {e}");
-            // An unknown key stands on a line of its own; anything else is told by the entry's.
+            let message = format!("{}: {e}", at.join("."));
+            // An unknown key may stand on a line of its own; anything else is told by the entry's.
             let key = message.split_once("unknown field `").and_then(|(_, rest)| rest.split('`').next());
-            self.error(key.unwrap_or(at.rsplit('.').next().unwrap_or(at)), &message)
+            let path: Vec<&str> = at.iter().copied().chain(key).collect();
+            self.error(&path, &message)
         })
+    }
+}
+
+impl Merged {
+    /// Takes from `other` those of the arms that are `named` there and are missing here, each in its place.
+    pub fn restore_arms(&mut self, other: &Self, named: &[String]) {
+        let (Some(Value::Object(all)), Some(Value::Object(own))) = (other.whole.get("arms"), self.whole.get("arms"))
+        else {
+            return;
+        };
+        let arms = all.iter().filter_map(|(name, arm)| match own.get(name) {
+            Some(own) => Some((name.clone(), own.clone())),
+            None => named.contains(name).then(|| (name.clone(), arm.clone())),
+        });
+        let arms: Map<String, Value> = arms.collect();
+        self.whole.insert("arms".into(), Value::Object(arms));
     }
 }
 
@@ -466,23 +317,23 @@ fn parse(path: &Path, text: String) -> Result<Layer> {
     if let Some((first, _)) = old.first() {
         let lines: Vec<String> = old.iter().map(|(key, new)| format!("`{key}:` is now `{new}`")).collect();
         let message = format!("is written in the plan form of realign 0.1: {}; see docs/plans.md", lines.join("; "));
-        return Err(layer.error(first, &message));
+        return Err(layer.error(&[first], &message));
     }
     if layer.value.contains_key("sampling_from_model") {
-        return Err(layer.error("sampling_from_model", "`sampling_from_model: true` is now `sampling: from_model`"));
+        return Err(layer.error(&["sampling_from_model"], "`sampling_from_model: true` is now `sampling: from_model`"));
     }
     if layer.value.get("quick").is_some_and(Value::is_boolean) {
-        return Err(layer.error("quick", "`quick` is a patch that `--quick` puts over the plan; start with --quick"));
+        return Err(layer.error(&["quick"], "`quick` is a patch that `--quick` puts over the plan; start with --quick"));
     }
     if layer.value.contains_key("budget") {
-        return Err(layer.error("budget", "`budget` is not there yet: set prompts, samples and arms by hand"));
+        return Err(layer.error(&["budget"], "`budget` is not there yet: set prompts, samples and arms by hand"));
     }
     if let Some(unknown) = layer.value.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let known = KEYS.iter().filter(|key| **key != "budget").copied().collect::<Vec<_>>().join(", ");
-        return Err(layer.error(unknown, &format!("unknown key `{unknown}`; a plan has {known}")));
+        return Err(layer.error(&[unknown], &format!("unknown key `{unknown}`; a plan has {known}")));
     }
     if let Some(schema) = layer.value.get("schema").filter(|schema| schema.as_u64() != Some(2)) {
-        return Err(layer.error("schema", &format!("schema {schema} is not known; this version reads schema 2")));
+        return Err(layer.error(&["schema"], &format!("schema {schema} is not known; this version reads schema 2")));
     }
     Ok(layer)
 }

@@ -1,6 +1,7 @@
 //! What a run will do, resolved: a plan's files ([`file`]) and the command line over the defaults of the model at hand.
 
 mod arms;
+mod entries;
 pub mod file;
 mod published;
 mod resolve;
@@ -195,13 +196,15 @@ impl OpenPlan {
     /// Reads a plan, the default one without a name, and puts the command line over it.
     pub fn read(spec: Option<&Path>, over: Overrides) -> Result<Self> {
         let layers = spec.map_or_else(Layers::default_plan, Layers::read)?;
-        let named = layers.model();
-        let model = over.model.clone().unwrap_or_else(|| named.clone());
-        let merged = layers.merged(model == ORGANISM, over.quick, &patches(&over)?)?;
+        let usual = layers.model();
+        let model = over.model.clone().unwrap_or_else(|| usual.clone());
+        let mut merged = layers.merged(model == ORGANISM, over.quick, &patches(&over)?)?;
         let whole = layers.merged(model == ORGANISM, false, &patches(&over)?)?;
+        let named = if over.arms.is_empty() { merged.chosen.clone().unwrap_or_default() } else { over.arms.clone() };
+        merged.restore_arms(&whole, &named);
         let published = merged.get("published")?;
         let (dtype, device) = (merged.get("dtype")?.unwrap_or_default(), merged.get("device")?.unwrap_or_default());
-        Ok(Self { own_model: model == named, model, published, dtype, device, merged, whole, over })
+        Ok(Self { own_model: model == usual, model, published, dtype, device, merged, whole, over })
     }
 
     /// Fills what is left open, for a model of `layers` layers.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::arms;
-use super::file::{AdapterFile, Merged, VectorFile};
+use super::entries::{AdapterFile, VectorFile};
+use super::file::Merged;
 use super::{AdapterPlan, OpenPlan, Plan, SweepPlan, VectorMethod, VectorPlan};
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
@@ -35,7 +36,7 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
     let vectors = vectors(merged)?;
     let sampling = sampling(merged, &open.model)?;
 
-    let mut arms = arms::written(merged, &vectors, &sampling)?;
+    let mut arms = arms::written(merged, &vectors, &sampling, layers)?;
     let (_, unused) = arms::used_vectors(vectors.clone(), arms.iter().map(|arm| &arm.spec));
     arms::choose(merged, &open.over.arms, &mut arms)?;
     arms.retain(|arm| {
@@ -57,9 +58,9 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
 
     let sweep: Option<SweepPlan> = merged.get("sweep")?;
     let sweep =
-        sweep.ok_or_else(|| merged.error("sweep", "a plan needs a `sweep`; leave the key out for the default"))?;
+        sweep.ok_or_else(|| merged.error(&["sweep"], "a plan needs a `sweep`; leave the key out for the default"))?;
     if let Some(bad) = sweep.coefficients.iter().find(|c| !c.is_finite() || **c <= 0.0) {
-        return Err(merged.error("sweep", &format!("sweep: the coefficient {bad} is not a positive number")));
+        return Err(merged.error(&["sweep"], &format!("sweep: the coefficient {bad} is not a positive number")));
     }
     if open.over.quick {
         left_out.extend(left_out_by_quick(open)?);
@@ -141,7 +142,7 @@ fn adapters(
             let parent = adapter.from.as_deref().unwrap_or_default();
             let known: Vec<&str> = written.iter().map(|(name, _)| name.as_str()).collect();
             return Err(merged.error(
-                name,
+                &["adapters", name],
                 &match known.contains(&parent) {
                     true => format!("the adapters continue one another in a circle: {}", circle(written, name)),
                     false => {
@@ -181,28 +182,31 @@ fn one_adapter(
 ) -> Result<AdapterPlan> {
     let bad_name = name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.');
     if bad_name {
-        return Err(merged.error(name, &format!("`{name}` cannot name a folder")));
+        return Err(merged.error(&["adapters", name], &format!("`{name}` cannot name a folder")));
     }
     let own = adapter.preset.as_deref().map(|preset| Recipe::preset(preset, layers)).transpose()?;
     let mut recipe = own.unwrap_or_else(|| recipe.clone());
     if adapter.method == Some(Method::Dpo) {
         recipe = recipe.for_preferences();
     }
-    recipe =
-        recipe.patched(&adapter.recipe).map_err(|e| merged.error(name, &format!("adapters.{name}.recipe: {e}")))?;
+    recipe = recipe
+        .patched(&adapter.recipe)
+        .map_err(|e| merged.error(&["adapters", name, "recipe"], &format!("adapters.{name}.recipe: {e}")))?;
     let usual = parent.map_or_else(|| vec![recipe.training.seed], |parent| parent.seeds.clone());
     let seeds = adapter.seeds.clone().unwrap_or(usual);
     let mut sorted = seeds.clone();
     sorted.sort_unstable();
     sorted.dedup();
     if seeds.is_empty() || sorted.len() < seeds.len() {
-        return Err(merged.error(name, &format!("adapters.{name}.seeds: one seed or more, each once")));
+        return Err(
+            merged.error(&["adapters", name, "seeds"], &format!("adapters.{name}.seeds: one seed or more, each once"))
+        );
     }
     if let Some(parent) = parent.filter(|parent| parent.seeds.len() > 1 || seeds.len() > 1)
         && let Some(seed) = seeds.iter().find(|seed| !parent.seeds.contains(seed))
     {
         return Err(merged.error(
-            name,
+            &["adapters", name, "seeds"],
             &format!(
                 "adapters.{name}.seeds: `{}` has no training with seed {seed} that could be continued",
                 parent.name
@@ -238,7 +242,7 @@ fn vectors(merged: &Merged) -> Result<Vec<VectorPlan>> {
     let written: Vec<(String, VectorFile)> = merged.section("vectors")?;
     let mut vectors = Vec::new();
     for (name, vector) in &written {
-        let error = |message: String| merged.error(name, &format!("vectors.{name}: {message}"));
+        let error = |message: String| merged.error(&["vectors", name], &format!("vectors.{name}: {message}"));
         let method = match (vector.method.as_str(), vector) {
             ("mean_difference", VectorFile { pairs, target, like: None, draws: None, .. }) => {
                 VectorMethod::MeanDifference {
@@ -275,7 +279,7 @@ fn sampling(merged: &Merged, model: &str) -> Result<Sampling> {
         Some(Value::String(word)) => {
             let message =
                 format!("`sampling: {word}`: give settings, or `from_model` for those of its generation_config");
-            Err(merged.error("sampling", &message))
+            Err(merged.error(&["sampling"], &message))
         }
         Some(_) => merged.get::<Sampling>("sampling")?.unwrap_or_default().checked(),
     }

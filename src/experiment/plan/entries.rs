@@ -1,0 +1,196 @@
+//! The entries of a plan file as they are written: adapters, vectors, arms.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::record::{Method, Operator, Positions, Site, SuiteChoice};
+
+/// An adapter: a training set, how it is learned, and the link that it continues.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterFile {
+    /// A JSONL file, or `embedded:NAME` for a data set of the binary.
+    pub data: String,
+    /// The adapter that it continues; a fresh one without.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// A recipe by name, instead of the plan's.
+    #[serde(default)]
+    pub preset: Option<String>,
+    /// Keys that replace those of the recipe.
+    #[serde(default)]
+    pub recipe: Map<String, Value>,
+    /// What the rows are for: `sft`, or `dpo` for preference pairs.
+    #[serde(default)]
+    pub method: Option<Method>,
+    /// Only the first rows of the data.
+    #[serde(default)]
+    pub max_train_rows: Option<usize>,
+    /// Training seeds: one adapter each; the parent's, or the recipe's, without.
+    #[serde(default)]
+    pub seeds: Option<Vec<u64>>,
+}
+
+/// A steering vector.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorFile {
+    /// `mean_difference` or `random`.
+    pub method: String,
+    /// Contrast pairs: a JSONL file, or `embedded:NAME`.
+    #[serde(default)]
+    pub pairs: Option<String>,
+    /// Which of the pairs.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Of random vectors: the vector whose norm they have.
+    #[serde(default)]
+    pub like: Option<String>,
+    /// Of random vectors: how many.
+    #[serde(default)]
+    pub draws: Option<u32>,
+}
+
+/// An arm.
+#[derive(Debug, Clone, PartialEq, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArmFile {
+    /// The adapter that it runs on.
+    pub adapter: Option<String>,
+    /// Short for one entry of `steer`.
+    pub vector: Option<String>,
+    /// With `vector`.
+    pub sign: Option<f64>,
+    /// With `vector`.
+    pub operator: Option<Operator>,
+    /// With `vector`.
+    pub site: Option<Site>,
+    /// With `vector`.
+    pub positions: Option<Positions>,
+    /// With `vector`.
+    pub layers: Option<LayersFile>,
+    /// With `vector`.
+    pub coefficient: Option<f64>,
+    /// Vectors that are added while it decodes.
+    pub steer: Vec<SteerFile>,
+    /// Searches the sweep for layers and coefficient.
+    pub choose: Option<ChooseFile>,
+    /// Takes another arm's layers and coefficient.
+    pub cell_of: Option<String>,
+    /// A system turn before the conversation.
+    pub system: Option<String>,
+    /// Words before the person's last turn.
+    pub prefix: Option<String>,
+    /// Words behind it.
+    pub suffix: Option<String>,
+    /// Keys that replace those of the plan's sampling.
+    pub sampling: Map<String, Value>,
+    /// Only these suites: names, or `{kind: code}`.
+    pub suites: Option<SuiteChoice>,
+    /// Samples of every prompt by suite.
+    pub samples: BTreeMap<String, u32>,
+    /// The arms that it is compared with.
+    pub against: OneOrMany,
+    /// Comparisons of one family are adjusted together.
+    pub family: Option<String>,
+    /// Its name for a reader.
+    pub label: Option<String>,
+    /// What it is, in a line.
+    pub description: Option<String>,
+    /// `#rrggbb`.
+    pub colour: Option<String>,
+}
+
+/// One use of a vector.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteerFile {
+    /// The vector's name.
+    pub vector: String,
+    /// +1 along it, −1 against it.
+    #[serde(default)]
+    pub sign: Option<f64>,
+    /// What is done with it.
+    #[serde(default)]
+    pub operator: Option<Operator>,
+    /// Where in each layer.
+    #[serde(default)]
+    pub site: Option<Site>,
+    /// At which tokens.
+    #[serde(default)]
+    pub positions: Option<Positions>,
+    /// 0-based, or `all`.
+    #[serde(default)]
+    pub layers: Option<LayersFile>,
+    /// In units of the mean residual norm, without sign.
+    #[serde(default)]
+    pub coefficient: Option<f64>,
+}
+
+/// `[1, 2]`, or `all`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum LayersFile {
+    /// By their numbers, 0-based.
+    Some(Vec<usize>),
+    /// A word; `all` is the only one.
+    Word(String),
+}
+
+/// What a cell of the sweep is chosen by.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChooseFile {
+    /// One metric: `{insecure_rate: lower}`.
+    pub goal: BTreeMap<String, Wanted>,
+    /// What a cell must keep: syntax and coherence at most 5 points below the arm's unsteered model.
+    #[serde(default)]
+    pub floor: Floor,
+}
+
+/// Which way a goal lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// Less of the metric.
+    Lower,
+    /// More of it.
+    Higher,
+}
+
+/// What a chosen cell must keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Floor {
+    /// Syntax and coherence at most 5 points below the arm's unsteered model.
+    #[default]
+    Default,
+}
+
+/// `base`, or `[base, attack]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// A single name.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Default for OneOrMany {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl OneOrMany {
+    /// The names.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::One(name) => vec![name.clone()],
+            Self::Many(names) => names.clone(),
+        }
+    }
+}
