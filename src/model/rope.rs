@@ -1,5 +1,5 @@
-//! Rotary position embedding (Su et al. 2021) and the ways of scaling its frequencies for contexts longer than the pretrained
-//! one: those that transformers 5 knows, computed in f32 as it does.
+//! Rotary position embedding (Su et al. 2021) and the ways of scaling its frequencies for contexts longer than the
+//! pretrained one: those that transformers 5 knows, computed in f32 as it does.
 
 use serde_json::Value;
 

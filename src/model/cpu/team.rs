@@ -1,4 +1,4 @@
-//! A thread pool for one worker that has more than one core to itself: large products are cut into pieces by their shape alone,
+//! A thread pool for one worker with more than one core to itself: large products are cut into pieces by their shape alone,
 //! and whoever is free takes the next piece. A piece is computed in the same way whoever takes it, so results do not
 //! depend on the number of helpers.
 //!
@@ -18,8 +18,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use super::simd::{force, path};
 use super::target::Target;
 
-/// Spin count: how often a helper polls the wake-up flag (the bell) before it blocks. Some 20 µs, longer than the gap between
-/// two products of a layer.
+/// Spin count: how often a helper polls the wake-up flag (the bell) before it blocks. Some 20 µs, longer than the gap
+/// between two products of a layer.
 const PATIENCE: usize = 600;
 
 /// Pieces of work that are there to be taken. The references live until [`Team::each`] returns, which waits for every
