@@ -1,4 +1,4 @@
-//! A thread pool for one worker with more than one core to itself: large products are cut into pieces by their shape alone,
+//! A thread pool for one worker with more than one core to itself: large products are cut into pieces by shape alone,
 //! and whoever is free takes the next piece. A piece is computed in the same way whoever takes it, so results do not
 //! depend on the number of helpers.
 //!
