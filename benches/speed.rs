@@ -232,7 +232,7 @@ fn steering_overhead(decoder: &Decoder, rows: usize) -> (f64, f64) {
         });
         let mut used = [0.0; 2];
         for token in 0..TOKENS {
-            for side in if (token + number) % 2 == 0 { [0, 1] } else { [1, 0] } {
+            for side in if (token + number).is_multiple_of(2) { [0, 1] } else { [1, 0] } {
                 let mut caches: Vec<_> = caches[side].iter_mut().collect();
                 let before = processor_seconds();
                 let mut pass = Pass::step(&mut caches).with_intervention(sides[side]);

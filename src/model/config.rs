@@ -1,55 +1,55 @@
-//! Any family's decoder as one configuration. [`super::families`] reads `config.json` into it.
+//! One configuration that describes the decoder of any supported family; `families` reads `config.json` into it.
 
 use serde_json::Value;
 
 use super::rope::{Rope, RopeScaling};
 
-/// Which normalisation.
+/// The normalisation of a norm layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Norm {
     /// Root mean square.
     Rms {
-        /// Under the root.
+        /// Added to the mean square (or variance) before the root.
         eps: f32,
     },
     /// Root mean square whose weight is stored less one (Gemma).
     RmsOffset {
-        /// Under the root.
+        /// Added to the mean square (or variance) before the root.
         eps: f32,
     },
     /// Mean and variance, with a bias.
     Layer {
-        /// Under the root.
+        /// Added to the mean square (or variance) before the root.
         eps: f32,
     },
 }
 
-/// How a token knows its place.
+/// How a token's position enters the model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Positions {
-    /// Rotary.
+    /// Queries and keys are rotated by angles that grow with the position (RoPE).
     Rotary {
         /// Of layers that see everything before them, and of all where there is no `local`.
         rope: Rope,
         /// Of layers with a window, where they have angles of their own (Gemma 3).
         local: Option<Rope>,
     },
-    /// A row of a table, added to the token's embedding.
+    /// A learned row of a table is added to the token's embedding.
     Learned,
 }
 
-/// A nonlinearity.
+/// The nonlinearity of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// x / (1 + e⁻ˣ)
     Silu,
-    /// x · Φ(x)
+    /// x · Φ(x), the exact GELU
     Gelu,
-    /// The same by tanh.
+    /// GELU in its tanh approximation.
     GeluTanh,
 }
 
-/// The feed-forward part.
+/// The form of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
     /// `down(activation(gate(x)) · up(x))`.
@@ -63,7 +63,7 @@ pub enum Mlp {
 /// How queries, keys and values are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Qkv {
-    /// By three linears.
+    /// By three linears, one each.
     Apart,
     /// By one: all queries, all keys, all values.
     Fused,
@@ -71,30 +71,30 @@ pub enum Qkv {
     Interleaved,
 }
 
-/// What a family calls its parts.
+/// Names of a family's modules in its checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Names {
-    /// Token embedding.
+    /// The token embedding.
     pub embedding: &'static str,
     /// Position embedding, where there is one.
     pub positions: &'static str,
     /// The list of blocks.
     pub layers: &'static str,
-    /// The last norm.
+    /// The norm before the output head.
     pub norm: &'static str,
-    /// Before attention.
+    /// The norm before attention.
     pub input_norm: &'static str,
-    /// Before the MLP.
+    /// The norm before the MLP.
     pub mlp_norm: &'static str,
-    /// The attention module.
+    /// The module that holds attention's linears.
     pub attention: &'static str,
     /// Its one linear, where queries, keys and values are fused.
     pub qkv: &'static str,
-    /// Its output.
+    /// Attention's output projection.
     pub out: &'static str,
     /// The MLP's first linear (gate and up in one, where they are fused).
     pub up: &'static str,
-    /// Its last.
+    /// The MLP's last linear.
     pub down: &'static str,
 }
 
@@ -115,36 +115,36 @@ impl Names {
     };
 }
 
-/// A decoder's shape.
+/// A decoder's sizes and the variants of its parts, under the names of Hugging Face's `config.json` where it has one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
     /// As the file names it, e.g. `LlamaForCausalLM`.
     pub architecture: String,
-    /// What its parts are called.
+    /// The names of its modules.
     pub names: Names,
-    /// Tokens.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads.
+    /// Number of key and value heads; several query heads share one.
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
     /// Width of the MLP.
     pub intermediate_size: usize,
-    /// Longest sequence.
+    /// Longest sequence in tokens, prompt and answer together.
     pub max_position_embeddings: usize,
-    /// Every norm.
+    /// The formula of every norm.
     pub norm: Norm,
-    /// Positions.
+    /// How positions enter the model.
     pub positions: Positions,
     /// By layer: how many tokens a token sees, itself included; `None` is all before it.
     pub windows: Vec<Option<usize>>,
-    /// Queries, keys, values.
+    /// Which linears make queries, keys and values.
     pub qkv: Qkv,
     /// Whether each head's queries and keys are normalised.
     pub qk_norm: bool,
@@ -152,15 +152,15 @@ pub struct DecoderConfig {
     pub attention_scale: f32,
     /// Attention scores are kept within ± this by a tanh.
     pub attention_softcap: Option<f32>,
-    /// Logits too.
+    /// Logits are kept within ± this by a tanh.
     pub logit_softcap: Option<f32>,
     /// What embeddings are multiplied by.
     pub embedding_scale: f32,
     /// Whether what attention and MLP add is normalised too, before it is added (Gemma).
     pub post_norms: bool,
-    /// Feed-forward.
+    /// The form of the MLP.
     pub mlp: Mlp,
-    /// Its nonlinearity.
+    /// The MLP's nonlinearity.
     pub activation: Activation,
     /// Biases on q, k and v.
     pub attention_bias: bool,
@@ -170,7 +170,7 @@ pub struct DecoderConfig {
     pub mlp_bias: bool,
     /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
-    /// Tokens that end a turn.
+    /// Ids of the tokens that end the model's turn.
     pub eos_token_ids: Vec<u32>,
 }
 

@@ -21,21 +21,21 @@ use crate::process;
 /// Weights by checkpoint name, e.g. `model.layers.0.mlp.up_proj.weight`.
 pub type Weights = BTreeMap<String, Tensor>;
 
-/// The same as they are held: some may be quantised.
+/// Weights by checkpoint name as the decoder holds them; some may be quantised.
 pub type HeldWeights = BTreeMap<String, Weight>;
 
 /// A decoder; cloning shares the weights.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    /// Its shape.
+    /// Its sizes and variants.
     pub config: DecoderConfig,
-    /// `[vocab, d_model]`.
+    /// The token embedding, `[vocab, d_model]`.
     pub embedding: Weight,
     /// `[positions, d_model]`, added to the embedding; `None` where positions are rotary.
     pub positions: Option<Tensor>,
-    /// In order.
+    /// The blocks, the first one first.
     pub blocks: Vec<Block>,
-    /// Before the head.
+    /// The norm before the output head.
     pub norm: NormLayer,
     /// `[vocab, d_model]`; the embedding itself where the two are tied.
     pub output: Weight,
@@ -152,7 +152,7 @@ impl Decoder {
         Ok(Self { embedding, positions, blocks, norm: norm(names.norm.into())?, output, config })
     }
 
-    /// Where its weights lie.
+    /// The device that holds its weights.
     pub fn device(&self) -> &Device {
         self.norm.weight.device()
     }
@@ -215,7 +215,7 @@ impl Decoder {
         self.blocks.iter().flat_map(Block::linears)
     }
 
-    /// The same to be changed (to attach LoRAs).
+    /// The same linears, mutable: LoRAs are attached to them.
     pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.blocks.iter_mut().flat_map(Block::linears_mut)
     }
@@ -225,7 +225,7 @@ impl Decoder {
         self.held_weights().into_iter().map(|(name, weight)| (name, weight.to_tensor())).collect()
     }
 
-    /// The same as they are held.
+    /// Every weight as the decoder holds it, quantised ones in blocks.
     pub fn held_weights(&self) -> HeldWeights {
         let mut weights = HeldWeights::new();
         let names = self.config.names;

@@ -16,11 +16,11 @@ pub enum DeviceChoice {
     /// The first CUDA device, or else Metal, where the build has them and there is one; the processor otherwise.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU, by our own kernels.
     Cpu,
     /// A CUDA device by its number.
     Cuda(usize),
-    /// Apple's.
+    /// An Apple GPU.
     Metal,
 }
 

@@ -16,7 +16,7 @@ pub struct Linear {
     pub path: String,
     /// `[out, in]`: frozen, unless it is a variable (pretraining).
     pub weight: Weight,
-    /// `[out]`.
+    /// Added to every row, `[out]`.
     pub bias: Option<Tensor>,
     /// Beside a frozen weight.
     pub lora: Option<Lora>,
@@ -45,7 +45,7 @@ impl Linear {
         })
     }
 
-    /// `(out, in)`.
+    /// The weight's shape, `(out, in)`.
     pub fn shape(&self) -> Result<(usize, usize)> {
         self.weight.dims2()
     }

@@ -13,13 +13,13 @@ use super::ops::{read, to_vec};
 /// `A [rank, in]`, `B [out, rank]` and their scale. The tensors are variables while they are trained.
 #[derive(Debug, Clone)]
 pub struct Lora {
-    /// Down.
+    /// From the input down to the rank, `[rank, in]`.
     pub a: Tensor,
-    /// Up.
+    /// From the rank up to the output, `[out, rank]`.
     pub b: Tensor,
     /// α / r, or α / √r with rank stabilisation.
     pub scale: f32,
-    /// Share of the input set to zero while training.
+    /// Probability with which a value of the input is set to zero while training.
     pub dropout: f32,
     /// DoRA's lengths of the updated weight's rows.
     pub magnitude: Option<Magnitude>,
@@ -28,7 +28,7 @@ pub struct Lora {
 /// DoRA's magnitudes. They are a matrix of one row, so that weight decay counts for them, as in Hugging Face's trainer.
 #[derive(Debug, Clone)]
 pub struct Magnitude {
-    /// `[1, out]`
+    /// Trained lengths of the rows, `[1, out]`.
     pub vector: Tensor,
     /// `[1, out]`: magnitude / norm, worked out once where neither changes; `None` while they are trained.
     pub factor: Option<Tensor>,

@@ -1,45 +1,45 @@
-//! How far a token turns (Su et al. 2021), with what is done to the frequencies for contexts longer than the pretrained one:
-//! the kinds that transformers 5 knows, in f32 as it makes them.
+//! Rotary position embedding (Su et al. 2021) and the ways of scaling its frequencies for contexts longer than the
+//! pretrained one: those that transformers 5 knows, computed in f32 as it does.
 
 use serde_json::Value;
 
-/// Rotary angles.
+/// The parameters of a rotary embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the angles.
     pub theta: f64,
-    /// How many dimensions of a head turn, from its first on.
+    /// How many dimensions of a head are rotated, from its first on.
     pub dim: usize,
-    /// For contexts longer than the pretrained one.
+    /// How the frequencies are scaled for contexts longer than the pretrained one.
     pub scaling: RopeScaling,
 }
 
-/// What is done to the frequencies for longer contexts.
+/// How the frequencies are scaled for contexts longer than the pretrained one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// Nothing.
+    /// The frequencies stay as they are.
     None,
-    /// All divided.
+    /// All frequencies are divided by one factor.
     Linear {
-        /// By this.
+        /// The divisor.
         factor: f32,
     },
     /// Llama 3: slow ones divided, fast ones kept, those between in between.
     Llama3 {
         /// What slow ones are divided by.
         factor: f32,
-        /// Slow are those that turn fewer times than this within the pretrained context.
+        /// Slow: fewer full rotations than this within the pretrained context.
         low: f32,
-        /// Fast are those that turn more times than this.
+        /// Fast: more full rotations than this.
         high: f32,
-        /// The pretrained context.
+        /// The pretrained context in tokens.
         original: f32,
     },
     /// The base grows with the row, from the pretrained context on ("NTK").
     Dynamic {
         /// How much longer rows may be.
         factor: f32,
-        /// The pretrained context.
+        /// The pretrained context in tokens.
         original: usize,
     },
     /// YaRN (Peng et al. 2023): by a ramp over the dimensions, fast ones kept and slow ones divided.
@@ -48,7 +48,7 @@ pub enum RopeScaling {
         factor: f32,
         /// The dimension where the ramp begins.
         low: f32,
-        /// Where it ends.
+        /// The dimension where the ramp ends.
         high: f32,
         /// What queries and keys are multiplied by.
         attention: f32,
@@ -56,11 +56,11 @@ pub enum RopeScaling {
     /// LongRoPE (Ding et al. 2024): each frequency divided by a number of its own, of one list in rows up to the pretrained
     /// context and of another in longer ones.
     Long {
-        /// Of short rows, `[dim / 2]`.
+        /// Divisors for rows within the pretrained context, `[dim / 2]`.
         short: Vec<f32>,
-        /// Of long rows.
+        /// Divisors for longer rows, `[dim / 2]`.
         long: Vec<f32>,
-        /// The pretrained context.
+        /// The pretrained context in tokens.
         original: usize,
         /// What queries and keys are multiplied by.
         attention: f32,

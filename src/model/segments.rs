@@ -1,15 +1,15 @@
 //! Which tokens form a sequence. The decoder works on flat tokens, `[tokens, d_model]`; a segment is a run of them
 //! that attend to each other, counted from position 0. Packed rows, right padding and left padding are all this one
-//! thing: padding is whatever no segment covers, found by place and never by token id.
+//! thing: padding is whatever no segment covers, found by position and never by token id.
 
 use std::sync::Arc;
 
 /// One sequence within the flat tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
-    /// Its first token.
+    /// Index of its first token in the flat tokens.
     pub start: usize,
-    /// Its tokens.
+    /// Number of its tokens.
     pub len: usize,
     /// The row of the batch it is (keys the dropout masks).
     pub row: u64,
@@ -38,12 +38,12 @@ impl Segments {
         Self(pads.iter().enumerate().map(row).collect())
     }
 
-    /// In order.
+    /// The segments in the order of their tokens.
     pub fn iter(&self) -> impl Iterator<Item = &Segment> {
         self.0.iter()
     }
 
-    /// How many.
+    /// Number of segments.
     pub fn len(&self) -> usize {
         self.0.len()
     }

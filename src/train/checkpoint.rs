@@ -63,11 +63,11 @@ pub enum SaveStrategy {
 /// When checkpoints are written, and how many are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Saving {
-    /// When.
+    /// After which steps a checkpoint is written.
     pub strategy: SaveStrategy,
-    /// Steps between two.
+    /// Steps between two checkpoints, for [`SaveStrategy::Steps`].
     pub steps: u64,
-    /// The newest so many are kept.
+    /// How many of the newest checkpoints are kept.
     pub total_limit: usize,
 }
 
@@ -94,7 +94,7 @@ struct Manifest {
 /// A checkpoint that is whole.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Its folder.
+    /// The folder that holds it.
     pub dir: PathBuf,
     /// What is being trained.
     pub lineage: Lineage,

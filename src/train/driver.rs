@@ -47,7 +47,7 @@ impl StepEnd<'_> {
     }
 }
 
-/// [`train_from`] the beginning.
+/// Trains from the first step on; see [`train_from`].
 pub fn train<'a>(
     decoder: &Decoder,
     objective: impl Into<Objective<'a>>,

@@ -13,16 +13,16 @@ use crate::data::preference::PreferencePair;
 use crate::model::decoder::Decoder;
 use crate::record::Rewards;
 
-/// What is learnt, and from what.
+/// What is minimised, with the data.
 pub enum Objective<'a> {
     /// Rows and their targets.
     Supervised {
-        /// The rows.
+        /// Rows with a loss weight for each token.
         rows: &'a [Example],
         /// Holds the model to the base.
         penalty: Option<Penalty<'a>>,
     },
-    /// Preference pairs.
+    /// A preferred and a rejected answer to each prompt.
     Dpo(Dpo<'a>),
 }
 

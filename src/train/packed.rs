@@ -9,15 +9,15 @@ pub const CHUNK_TOKENS: usize = 512;
 
 /// Rows packed one behind the other: token t predicts `targets[t]` with weight `weights[t]`.
 pub struct Packed {
-    /// Every row's tokens.
+    /// The tokens of all rows.
     pub ids: Vec<u32>,
-    /// The token after each.
+    /// By token, the token that follows it.
     pub targets: Vec<u32>,
     /// 0 where nothing is to be predicted: the prompt, and each row's last token.
     pub weights: Vec<f32>,
     /// Whether a token belongs to an answer: whether it is a target itself.
     pub answer: Vec<bool>,
-    /// The rows.
+    /// Which tokens form a row.
     pub segments: Segments,
 }
 

@@ -8,19 +8,19 @@ use crate::error::Error;
 use crate::model::decoder::Decoder;
 use crate::model::ops::weight::Weight;
 
-/// The trained weights.
+/// The trained weights in a fixed order, and where in the decoder each belongs.
 pub struct Trainable {
     /// `model.layers.0.mlp.up_proj.lora_A.weight`, or a checkpoint name while pretraining.
     pub names: Vec<String>,
-    /// The variables.
+    /// The variables, in the order of `names`.
     pub vars: Vec<Var>,
-    /// By block: which of them it holds.
+    /// By block, the indices of the variables that it holds.
     pub in_block: Vec<Vec<usize>>,
-    /// The last norm's weight.
+    /// Index of the weight of the norm before the head, where it is trained.
     pub in_final_norm: Option<usize>,
-    /// The embedding.
+    /// Index of the embedding, where it is trained.
     pub embedding: Option<usize>,
-    /// The output head; the embedding again where the two are tied.
+    /// Index of the output head, where it is trained; the embedding's where the two are tied.
     pub output: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Helpers for one worker that has a core or more to itself: large products are cut into pieces by their shape alone,
+//! A thread pool for one worker with more than one core to itself: large products are cut into pieces by shape alone,
 //! and whoever is free takes the next piece. A piece is computed in the same way whoever takes it, so results do not
 //! depend on the number of helpers.
 //!
@@ -19,7 +19,8 @@ use super::simd::{force, path};
 use super::target::Target;
 use crate::sync::unpoisoned;
 
-/// Looks at the bell before a helper lies down: some 20 µs, longer than what lies between two products of a layer.
+/// Spin count: how often a helper polls the wake-up flag (the bell) before it blocks. Some 20 µs, longer than the gap
+/// between two products of a layer.
 const PATIENCE: usize = 600;
 
 /// Pieces of work that are there to be taken. The references live until [`Team::each`] returns, which waits for every
