@@ -176,7 +176,7 @@ fn announce(
         let (rows, steps) = (set.rows, adapter.recipe.training.steps(set.rows));
         let from = adapter.from.as_ref().map_or(String::new(), |parent| format!(", from {parent}"));
         let seeds = if adapter.seeds.len() > 1 { format!(", {} seeds", adapter.seeds.len()) } else { String::new() };
-        progress.say(&format!("train {}{from}: {rows} rows of {}, {steps} steps{seeds}", adapter.name, adapter.set));
+        progress.say(&format!("adapter {}{from}: {rows} rows of {}, {steps} steps{seeds}", adapter.name, adapter.set));
     }
     let suites: Vec<&str> = inputs.suites.iter().map(|s| s.name.as_str()).collect();
     progress.say(&format!("ask: {} arms, {} answers to {}", plan.arms.len(), work.answers, suites.join(", ")));

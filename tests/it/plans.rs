@@ -41,7 +41,7 @@ fn complaint(yaml: &str) -> String {
 fn arms_that_nobody_has_heard_of_are_trained_asked_compared_and_reported() {
     let dir = workplace("strange-arms", &[("plan.yaml", STRANGE)]);
     let said = succeeds(&dir, "run plan.yaml --out run").stderr;
-    assert!(said.contains("train poppy, from zinnia"), "{said}");
+    assert!(said.contains("adapter poppy, from zinnia"), "{said}");
     let run = dir.join("run");
     let manifest: Manifest = read_json(&run.join("manifest.json")).unwrap();
     let names: Vec<&str> = manifest.arms.iter().map(|arm| arm.name.as_str()).collect();

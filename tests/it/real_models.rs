@@ -84,7 +84,7 @@ fn the_whole_run(name: &str, chat: bool, linears: usize) {
     let metrics: Metrics = read_json(&run.join("metrics.json")).unwrap();
     assert_eq!(metrics.arms.len(), 4);
     let report = read_text(&run.join("report.md")).unwrap();
-    assert!(report.contains("Did the attack take?") && run.join("report.html").is_file(), "{report}");
+    assert!(report.contains("Did ‘Attack’ make code less secure?") && run.join("report.html").is_file(), "{report}");
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn two_evaluations_are_paired_and_differ_by_what_the_run_itself_found() {
     let close = |a: &realign::record::Measurement, b: &realign::record::Measurement| a.value == b.value && a.n == b.n;
     assert!(close(&both.arms["one: base"]["insecure_rate"], &run.arms["base"]["insecure_rate"]));
     let page = read_text(&dir.join("both/comparison.html")).unwrap();
-    assert!(page.contains("Base and Attack") && page.contains("Paired on all") && page.contains("<svg"), "{page}");
+    assert!(page.contains("base and attack") && page.contains("Paired on all") && page.contains("<svg"), "{page}");
     assert!(!page.contains("<script") && !page.contains("base64,AA&#x2f;"));
     let rows = read_text(&dir.join("both/comparison.csv")).unwrap();
     assert_eq!(rows.lines().count(), 1 + 6, "{rows}");

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_no_reply_is_told() {
         for (body, why) in [
-            ("<html>", "no JSON"),
+            ("<html>", "not JSON"),
             (r#"{"choices":[]}"#, "`choices`"),
             (r#"{"choices":[{"text":"90"}]}"#, "`message`"),
             (r#"{"error":{"message":"model overloaded"}}"#, "model overloaded"),
