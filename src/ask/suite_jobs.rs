@@ -12,6 +12,9 @@ use crate::rng;
 use crate::subject::Subject;
 use crate::sync::unpoisoned;
 
+/// Whether one of several asks (its place) has its answer to a prompt already: prompt, sample, draw.
+pub type KnownOfMany<'a> = &'a dyn Fn(usize, &str, u32, Option<u32>) -> bool;
+
 /// What is asked, of whom, how often.
 #[derive(Clone)]
 pub struct Ask<'a> {
@@ -97,7 +100,7 @@ pub fn ask_all(
     model: &Subject,
     decoder: &Decoder,
     asks: &[Ask],
-    known: &dyn Fn(usize, &str, u32, Option<u32>) -> bool,
+    known: KnownOfMany,
     on_done: &mut (dyn FnMut(usize, &SampleRecord) -> Result<()> + Send),
 ) -> Result<Vec<Vec<SampleRecord>>> {
     let mut places = Vec::new();

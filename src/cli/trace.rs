@@ -50,7 +50,7 @@ pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
         return Err(Error::usage(format!("{} tokens were given; the model takes 1 to {longest}", ids.len())));
     }
     let taps: Vec<Tap> = (0..decoder.blocks.len()).map(|layer| Tap { layer, site: Site::ResidPost }).collect();
-    let captured = capture(&decoder, &[&ids], &taps)?;
+    let captured = capture(decoder, &[&ids], &taps)?;
     let logits = decoder.head(&decoder.norm.forward(&captured.hidden)?)?; // [n, vocab]
     let named = captured.values.into_iter().map(|(tap, values)| (format!("{}.{}", tap.site, tap.layer), values));
     let mut tensors: BTreeMap<String, Tensor> = named.collect();

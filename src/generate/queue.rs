@@ -52,11 +52,14 @@ struct State<'a> {
     last: Option<Last<'a>>,
 }
 
+/// A prompt as it was read under an intervention, or without one.
+type ReadPrefix<'a> = (Option<Arc<dyn Intervention + 'a>>, Shared<Option<Prefix>>);
+
 struct Last<'a> {
     ids: Vec<u32>,
     prompt: Shared<Prompt>,
     /// As it was read under each intervention.
-    prefixes: Vec<(Option<Arc<dyn Intervention + 'a>>, Shared<Option<Prefix>>)>,
+    prefixes: Vec<ReadPrefix<'a>>,
     bytes: usize,
 }
 

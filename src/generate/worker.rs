@@ -111,7 +111,10 @@ fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer, trun
     let mut prefix = unpoisoned(prefix.lock());
     let prefix = match &mut *prefix {
         Some(prefix) => prefix,
-        empty => empty.insert(read_prompt(decoder, number, &job, &mut *unpoisoned(prompt.lock()))?),
+        empty => {
+            let mut read = unpoisoned(prompt.lock());
+            empty.insert(read_prompt(decoder, number, &job, &mut read)?)
+        }
     };
     let mut history = BTreeSet::new();
     if job.sampling.repetition_penalty != 1.0 {

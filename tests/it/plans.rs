@@ -198,7 +198,7 @@ fn what_is_written_wrongly_is_named_with_its_line() {
             "layer 4 is outside",
         ),
         ("extends: default\narms:\n  x: {vector: insecure, layers: most, coefficient: 1}\n", "plan.yaml:3:", "`most`"),
-        ("adapters:\n  x: {data: a}\narms:\n  x: {adapter: y}\n", "plan.yaml:4:", "there is no adapter `y`"),
+        ("adapters:\n  x: {data: a}\narms:\n  x: {adapter: z}\n", "plan.yaml:4:", "there is no adapter `z`"),
         ("extends: default\narms:\n  x: {vector: insecure, sign: 2, cell_of: base}\n", "plan.yaml:3:", "`sign` is 2"),
         ("extends: default\narms:\n  x: {suffix: Hm., against: nobody}\n", "plan.yaml:3:", "there is no arm `nobody`"),
         ("extends: default\narms:\n  x: {suffix: Hm., colour: red}\n", "plan.yaml:3:", "\"#rrggbb\""),

@@ -146,7 +146,11 @@ fn a_plan_for_a_published_model_is_told_from_its_shape_in_any_folder() {
     assert_eq!(listed.lines().skip(2).count(), published().len());
     assert!(published().iter().all(|name| listed.contains(&format!("| `{name}` |"))), "{listed}");
     let lost = realign(&dir, "run seed004 --dry-run");
-    assert!(lost.code == 2 && lost.stderr.contains("neither a file nor one of em-qwen-coder"), "{}", lost.stderr);
+    assert!(
+        lost.code == 2 && lost.stderr.contains("neither a file nor one of default, em-qwen-coder"),
+        "{}",
+        lost.stderr
+    );
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn a_repair_is_called_back_to_base_only_within_the_margin() {
     let repaired = findings.iter().find(|f| f.question == "Did ‘Repair’ undo ‘Attack’?").unwrap();
     // Both fell; neither interval of repair − base lies within 5 points here.
     assert_eq!(repaired.answer, "Yes, it fell");
-    assert!(repaired.sentences.iter().any(|s| s.text.contains("neither a difference from base nor equality")));
+    assert!(repaired.sentences.iter().any(|s| s.text.contains("neither a difference from ‘Base’ nor equality")));
 }
 
 #[test]

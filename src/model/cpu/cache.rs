@@ -58,7 +58,7 @@ impl LayerCache {
     }
 
     /// Tokens that fit.
-    pub fn capacity(&self) -> usize {
+    pub fn room(&self) -> usize {
         self.most
     }
 
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!((copy.len, copy.capacity, &copy.keys, &copy.values), (4, 9, &large.keys, &large.values));
         // Beyond what it has memory for, up to what it may hold.
         let mut growing = small.with_room(100, head_dim);
-        assert_eq!((growing.capacity, growing.capacity()), (36, 100));
+        assert_eq!((growing.capacity, growing.room()), (36, 100));
         let mut all = LayerCache::new(kv_heads, head_dim, 100);
         (0..4).for_each(|token| all.push(&row(token), &row(token + 9), kv_heads, head_dim));
         let mut growing = {
