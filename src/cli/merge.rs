@@ -14,7 +14,7 @@ use crate::subject::{ORGANISM, SubjectSpec};
 /// Merge an adapter into its base and write the result as a folder in Hugging Face layout, f32.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// Base model: `organism` (embedded), a folder in Hugging Face layout, or an id on the Hub (owner/name[@revision]).
+    /// Base model: `organism` (embedded), a folder in Hugging Face layout, or an id on the Hub (owner/name or owner/name@revision).
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// Adapter to merge: a folder written by `realign train` or PEFT.

@@ -107,11 +107,14 @@ fn jobs_that_are_steered_differently_or_not_at_all_share_a_batch_and_no_bit_move
     check_mixture("untied", &checkpoint("untied_bias"));
 }
 
+/// Bits by (seed, position).
+type Seen = BTreeMap<(u64, u32), Vec<u32>>;
+
 /// Bits of the last layer, by job and position.
 struct Bits {
     inner: Option<Arc<dyn Intervention>>,
     taps: Vec<Tap>,
-    seen: Arc<Mutex<BTreeMap<(u64, u32), Vec<u32>>>>,
+    seen: Arc<Mutex<Seen>>,
     key: u64,
 }
 

@@ -29,7 +29,7 @@ use crate::subject::ORGANISM;
 /// Describe a model, an adapter, a steering vector, a data set or a suite; with --json as one JSON object on standard output.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// What to describe: `organism`, a model folder, a GGUF file, a model on the Hub (owner/name[@revision]), an adapter
+    /// What to describe: `organism`, a model folder, a GGUF file, a model on the Hub (owner/name or owner/name@revision), an adapter
     /// folder, a steering vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (embedded
     /// ones by name: datasets/insecure.jsonl), or a suite by name (`vulnerability`) or YAML file (eval/risky.yaml). `eval`
     /// describes all embedded suites.

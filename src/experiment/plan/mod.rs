@@ -1,4 +1,4 @@
-//! What a run will do, resolved: a plan's files ([`file`]) and the command line over the defaults of the model at hand.
+//! What a run will do, resolved: a plan's files ([`mod@file`]) and the command line over the defaults of the model at hand.
 
 mod arms;
 mod entries;

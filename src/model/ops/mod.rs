@@ -24,7 +24,7 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 /// Rows up to which each row's result is the same whatever stands beside it.
 pub(crate) use super::cpu::few_rows::MOST as ROWS_APART;
 
-/// Whether kernels of ours take a tensor: on the CPU, unless [`simd::Path::Plain`] asks for candle's ops.
+/// Whether kernels of ours take a tensor: on the CPU, unless [`super::cpu::simd::Path::Plain`] asks for candle's ops.
 pub(crate) fn by_kernels(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && super::cpu::simd::path() != super::cpu::simd::Path::Plain
 }
