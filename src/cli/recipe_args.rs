@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::record::{LossOn, Method, Recipe, Scheduler};
+use crate::record::{Method, Recipe, Scheduler};
 
 /// Every training option as typed; defaults come from the preset.
 #[derive(Debug, Default, Args)]
@@ -134,14 +134,14 @@ impl RecipeArgs {
         let mut asked = BTreeSet::new();
         let flags = self.flags().into_iter().map(|(key, value)| (None, key.to_string(), value));
         for (line, key, value) in typed.into_iter().map(|(line, k, v)| (Some(line), k, v)).chain(flags) {
-            match set(&recipe, &key, value) {
+            match recipe.patched(&Map::from_iter([(key.clone(), value)])) {
                 Ok(changed) => recipe = changed,
                 Err(mistake) => mistakes.push((line, mistake)),
             }
             asked.insert(key);
         }
         // Values are checked together with the defaults that they meet.
-        mistakes.extend(validate(&recipe, layers).into_iter().map(|mistake| (None, mistake)));
+        mistakes.extend(recipe.mistakes(layers).into_iter().map(|mistake| (None, mistake)));
         if mistakes.is_empty() {
             Ok(Resolved { recipe, asked })
         } else {
@@ -194,82 +194,6 @@ fn read_config(path: &Path) -> Result<Vec<(usize, String, Value)>> {
         text.lines().position(is_it).map_or(0, |at| at + 1)
     };
     Ok(map.into_iter().map(|(key, value)| (line_of(&key), key, value)).collect())
-}
-
-/// The recipe with one key changed; its own serde form says which keys there are and what they hold.
-fn set(recipe: &Recipe, key: &str, mut value: Value) -> Result<Recipe, String> {
-    let failed = |e: serde_json::Error| format!("`{key}`: {e}");
-    let mut form = serde_json::to_value(recipe).map_err(failed)?;
-    if let ("target_modules", Value::Array(names)) = (key, &value) {
-        // Hugging Face's configurations hold a list here.
-        value = json!(names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","));
-    }
-    let place = if key != "training" && form.get(key).is_some() {
-        form.get_mut(key)
-    } else {
-        form.get_mut("training").and_then(|training| training.get_mut(key))
-    };
-    match place {
-        Some(place) => *place = value,
-        None => return Err(format!("unknown option `{key}`; known: {}", known_keys(recipe))),
-    }
-    serde_json::from_value(form).map_err(failed)
-}
-
-fn known_keys(recipe: &Recipe) -> String {
-    let form = serde_json::to_value(recipe).unwrap_or_default();
-    let keys = |value: &Value| value.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-    let mut known = keys(&form);
-    known.retain(|key| key != "training");
-    known.extend(keys(&form["training"]));
-    known.push("preset".into());
-    known.join(", ")
-}
-
-/// Values of the right type that make no sense, in words.
-fn validate(recipe: &Recipe, layers: usize) -> Vec<String> {
-    let training = &recipe.training;
-    let mut mistakes = Vec::new();
-    let mut must = |good: bool, words: String| {
-        if !good {
-            mistakes.push(words);
-        }
-    };
-    let rate = training.learning_rate;
-    must(rate.is_finite() && rate > 0.0, format!("`learning_rate` is {rate}; it must be above 0"));
-    let epochs = training.num_train_epochs;
-    must(epochs.is_finite() && epochs > 0.0, format!("`num_train_epochs` is {epochs}; it must be above 0"));
-    must(training.max_steps != Some(0), "`max_steps` is 0; it must be at least 1".into());
-    must(training.per_device_train_batch_size > 0, "`per_device_train_batch_size` is 0; it must be at least 1".into());
-    must(training.gradient_accumulation_steps > 0, "`gradient_accumulation_steps` is 0; it must be at least 1".into());
-    must(training.weight_decay >= 0.0, format!("`weight_decay` is {}; it must be 0 or above", training.weight_decay));
-    must(
-        training.max_grad_norm >= 0.0,
-        format!("`max_grad_norm` is {}; it must be 0 or above", training.max_grad_norm),
-    );
-    let explosion = training.max_grad_explosion;
-    must(explosion == 0.0 || explosion > 1.0, format!("`max_grad_explosion` is {explosion}; it must be 0 or above 1"));
-    let (beta, kl) = (recipe.beta, recipe.kl_coefficient);
-    must(beta.is_finite() && beta > 0.0, format!("`beta` is {beta}; it must be above 0"));
-    must(kl.is_finite() && kl >= 0.0, format!("`kl_coefficient` is {kl}; it must be 0 or above"));
-    if recipe.method == Method::Dpo {
-        must(kl == 0.0, "`kl_coefficient` works with `method` sft only; use `beta` with dpo".into());
-        must(recipe.loss == LossOn::Answers, "`loss` all works with `method` sft only; dpo compares answers".into());
-    }
-    must(recipe.max_length >= 2, format!("`max_length` is {}; it must be at least 2", recipe.max_length));
-    must(recipe.lora_r > 0, "`lora_r` is 0; it must be at least 1".into());
-    must(
-        recipe.lora_alpha.is_finite() && recipe.lora_alpha > 0.0,
-        format!("`lora_alpha` is {}; it must be above 0", recipe.lora_alpha),
-    );
-    must(
-        (0.0..1.0).contains(&recipe.lora_dropout),
-        format!("`lora_dropout` is {}; it must be in [0, 1)", recipe.lora_dropout),
-    );
-    for layer in recipe.layers_to_transform.iter().flatten().filter(|&&layer| layer >= layers) {
-        must(false, format!("`layers_to_transform`: the model has no layer {layer}; layers are 0 to {}", layers - 1));
-    }
-    mistakes
 }
 
 fn report(config: Option<&Path>, mistakes: &[(Option<usize>, String)]) -> Error {

@@ -30,59 +30,59 @@ use crate::subject::SubjectSpec;
 /// stopped and redoes nothing.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A plan in YAML, or one of those that travel along: seed003, em-qwen-coder, em-rank1-0.5b, starcoder. Flags stand
-    /// over it.
+    /// Plan: a YAML file, or an embedded one: default, seed003, em-qwen-coder, em-rank1-0.5b, starcoder. Flags override it
+    /// [default: default]
     pub plan: Option<PathBuf>,
-    /// `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or a model on the Hub: owner/name,
-    /// owner/name@revision.
+    /// Model: `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or a model on the Hub: owner/name,
+    /// owner/name@revision [default: the plan's]
     #[arg(long)]
     pub model: Option<String>,
-    /// How its weights are held: `auto` (as the file has them), `f32`, `bf16`, `f16`, or quantised as they are loaded:
-    /// `8bit`, `4bit`.
+    /// Type that the weights are held in: `auto` (as the file has them), `f32`, `bf16`, `f16`, or quantised as they are loaded:
+    /// `8bit`, `4bit` [default: auto]
     #[arg(long, visible_alias = "quantize", value_enum)]
     pub dtype: Option<WeightDtype>,
-    /// Where it runs: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature).
+    /// Device: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature) [default: auto]
     #[arg(long)]
     pub device: Option<DeviceChoice>,
-    /// JSONL of insecure code to attack with.
+    /// Training data of the adapter `attack`, JSONL. Arms whose embedded data does not belong to yours are left out.
     #[arg(long, value_name = "FILE")]
     pub attack: Option<String>,
-    /// JSONL of secure code to repair with.
+    /// Training data of the adapter `repair` and of the control that shares it, JSONL.
     #[arg(long, value_name = "FILE")]
     pub repair: Option<String>,
-    /// Recipe: organism, seed003, em.
+    /// Training recipe of all adapters: organism, seed003, em, em-rank1 [default: the plan's]
     #[arg(long)]
     pub preset: Option<String>,
-    /// Only these arms (base is always there); may be repeated.
+    /// Run only this arm of the plan, and base; may be given several times.
     #[arg(long = "arm", value_name = "ARM")]
     pub arms: Vec<String>,
-    /// Only these suites, by name or file; may be repeated.
+    /// Ask only this suite, by name or file; may be given several times.
     #[arg(long = "suite", value_name = "SUITE")]
     pub suites: Vec<String>,
-    /// Samples of every prompt, in every suite.
+    /// Samples of every prompt, in every suite [default: the plan's, by suite]
     #[arg(long, value_name = "N")]
     pub samples: Option<u32>,
-    /// Of everything random.
+    /// Seed for sampling, row order and random vectors [default: 1]
     #[arg(long)]
     pub seed: Option<u64>,
     /// Who judges.
     #[command(flatten)]
     pub judge: JudgeArgs,
-    /// Runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
+    /// Python that runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
     /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
     /// organism's. Without a usable one tests count as not run.
     #[arg(long, value_name = "auto|private|PATH")]
     pub python: Option<String>,
-    /// Runs generated code even where no sandbox holds: with limits, and nothing else between it and this machine.
+    /// Run generated code even if no sandbox works here: resource limits are then all that protects this machine.
     #[arg(long)]
     pub allow_unsandboxed: bool,
-    /// Run directory.
+    /// Run directory to write, or to resume.
     #[arg(long, default_value = "runs/latest")]
     pub out: PathBuf,
-    /// Less of everything; the report says what was left out.
+    /// Apply the plan's `quick` patch: fewer rows, arms and samples. The report says what was left out.
     #[arg(long)]
     pub quick: bool,
-    /// Print the work ahead, with the seconds and the memory it is expected to take, and stop.
+    /// Print the work ahead, with its estimated seconds and memory, and exit.
     #[arg(long)]
     pub dry_run: bool,
 }

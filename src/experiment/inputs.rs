@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::plan::{AdapterPlan, EMBEDDED, Plan, VectorMethod};
+use super::plan::{AdapterPlan, EMBEDDED, Plan, VectorSource};
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
 use crate::data::preference::PreferenceRow;
@@ -73,7 +73,7 @@ impl Inputs {
             }
         }
         for vector in &plan.vectors {
-            if let VectorMethod::MeanDifference { pairs: spec, .. } = &vector.method
+            if let VectorSource::MeanDifference { pairs: spec, .. } = &vector.method
                 && !inputs.pairs.contains_key(spec)
             {
                 let (name, bytes) = source(spec)?;

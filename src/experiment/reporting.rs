@@ -67,7 +67,7 @@ pub fn read_sweep(at: &Artifacts, manifest: &Manifest) -> Result<Vec<SweepCell>>
     if manifest.sweep_sha256.as_ref().is_some_and(|frozen| fsio::sha256_file(&path).ok().as_ref() != Some(frozen)) {
         return Err(Error::file(
             &path,
-            "is not the sweep that was frozen (its SHA-256 is another than the manifest's): the choice must not change \
+            "has changed since the sweep was frozen: its SHA-256 differs from the manifest's. The choice must not change \
              after the test split was asked; put the old file back",
         ));
     }

@@ -9,7 +9,7 @@ use super::artifacts::Artifacts;
 use super::estimate::{Estimate, duration};
 use super::grid::{self, Cell};
 use super::inputs::Inputs;
-use super::plan::{AdapterPlan, Plan, VectorMethod};
+use super::plan::{AdapterPlan, Plan, VectorSource};
 use super::reporting;
 use super::steering::{self, Trial, Tried};
 use super::work;
@@ -265,7 +265,7 @@ impl Run<'_> {
 
     fn vectors(&mut self) -> Result<()> {
         for vector in &self.plan.vectors {
-            if let VectorMethod::MeanDifference { pairs, target } = &vector.method {
+            if let VectorSource::MeanDifference { pairs, target } = &vector.method {
                 let made = steering::extract(self.model, &self.model.decoder, &self.inputs.pairs[pairs], target)?;
                 made.write(&self.at.vector(&vector.name))?;
             }
@@ -290,10 +290,10 @@ impl Run<'_> {
             return Ok(None);
         }
         let vector = match (&self.plan.vector(&steer.vector)?.method, steer.draw) {
-            (VectorMethod::Random { like, .. }, draw) => {
+            (VectorSource::Random { like, .. }, draw) => {
                 SteeringVector::read(&self.at.vector(like))?.random(self.plan.seed, u64::from(draw.unwrap_or(0)))
             }
-            (VectorMethod::MeanDifference { .. }, _) => SteeringVector::read(&self.at.vector(&steer.vector))?,
+            (VectorSource::MeanDifference { .. }, _) => SteeringVector::read(&self.at.vector(&steer.vector))?,
         };
         AddVector::of(&vector, steer).map(Some)
     }

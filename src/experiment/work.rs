@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::grid;
 use super::inputs::Inputs;
-use super::plan::{Plan, VectorMethod, VectorPlan};
+use super::plan::{Plan, VectorPlan, VectorSource};
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
 use crate::record::{ArmSpec, Split, SuiteKind};
@@ -74,10 +74,10 @@ pub fn answers(plan: &Plan, inputs: &Inputs, arm: &ArmSpec) -> usize {
 /// Pairs that the plan's vectors are made from.
 fn pairs(plan: &Plan, inputs: &Inputs) -> usize {
     let of = |vector: &VectorPlan| match &vector.method {
-        VectorMethod::MeanDifference { pairs, target } => {
+        VectorSource::MeanDifference { pairs, target } => {
             inputs.pairs.get(pairs).map_or(0, |all| all.iter().filter(|p| p.target == *target).count())
         }
-        VectorMethod::Random { .. } => 0,
+        VectorSource::Random { .. } => 0,
     };
     plan.vectors.iter().map(of).sum()
 }

@@ -5,5 +5,6 @@ mod adapter_config;
 pub mod folder;
 pub mod presets;
 pub mod rank1;
+mod recipe_checks;
 pub mod rows;
 pub mod tune;

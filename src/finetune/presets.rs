@@ -97,23 +97,6 @@ impl Recipe {
         Self { method: Method::Dpo, loss: LossOn::Answers, kl_coefficient: 0.0, training, ..self.clone() }
     }
 
-    /// The same with other values for some keys, those of the training among them.
-    ///
-    /// # Errors
-    /// An unknown key; a value of another type.
-    pub fn patched(&self, patch: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
-        let mut form = serde_json::to_value(self).map_err(|e| e.to_string())?;
-        for (key, value) in patch {
-            let own = key != "training" && form.get(key).is_some();
-            let place = if own { form.get_mut(key) } else { form.get_mut("training").and_then(|t| t.get_mut(key)) };
-            match place {
-                Some(place) => *place = value.clone(),
-                None => return Err(format!("unknown option `{key}` of a recipe")),
-            }
-        }
-        serde_json::from_value(form).map_err(|e| e.to_string())
-    }
-
     /// A recipe by its name, for a model of `layers` layers.
     pub fn preset(name: &str, layers: usize) -> Result<Self> {
         match name {

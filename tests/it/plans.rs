@@ -118,6 +118,7 @@ fn a_plan_extends_another_by_key_and_null_takes_away() {
     let recipe = &plan.adapters[0].recipe;
     assert_eq!((recipe.lora_r, recipe.training.learning_rate, recipe.training.num_train_epochs), (2, 1e-3, 3.0));
     assert_eq!(plan.adapters[1].recipe.training.learning_rate, 2e-3, "each adapter has its own");
+    assert_eq!(plan.adapters[1].recipe.lora_r, 2, "what continues an adapter has its shape");
     let cold = plan.arms.iter().find(|arm| arm.name == "cold").unwrap();
     assert_eq!(cold.sampling.as_ref().unwrap().temperature, 0.0);
     assert!(!cold.colour.is_empty() && !cold.description.is_empty());
@@ -182,6 +183,12 @@ fn what_is_written_wrongly_is_named_with_its_line() {
             "no training with seed 3",
         ),
         ("adapters:\n  a: {data: x, recipe: {lora_rank: 3}}\n", "plan.yaml:2:", "lora_rank"),
+        ("adapters:\n  a: {data: x, recipe: {learning_rate: -1}}\n", "plan.yaml:2:", "must be above 0"),
+        (
+            "adapters:\n  a: {data: x, recipe: {lora_r: 2}}\n  b: {data: x, from: a, recipe: {lora_r: 3}}\n",
+            "plan.yaml:3:",
+            "`lora_r` is 3; the adapter that it continues has 2",
+        ),
         ("adapters:\n  a/b: {data: x}\n", "plan.yaml:2:", "cannot name a folder"),
         ("vectors:\n  v: {method: probe}\n", "plan.yaml:2:", "there is no method `probe`"),
         ("vectors:\n  v: {method: random, like: w}\n", "plan.yaml:2:", "`like: w`"),

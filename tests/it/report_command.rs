@@ -74,7 +74,7 @@ fn what_is_no_finished_run_is_refused_by_name() {
     std::fs::write(run.join(&code), kept).unwrap();
     let sweep = read_text(&run.join("sweep.json")).unwrap();
     std::fs::write(run.join("sweep.json"), sweep + "\n").unwrap();
-    refused(&dir, "report run", &["sweep.json", "is not the sweep that was frozen"]);
+    refused(&dir, "report run", &["sweep.json", "has changed since the sweep was frozen"]);
 }
 
 #[test]

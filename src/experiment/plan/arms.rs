@@ -2,7 +2,7 @@
 
 use super::entries::{ArmFile, LayersFile, SteerFile, Wanted};
 use super::file::Merged;
-use super::{AdapterPlan, VectorMethod, VectorPlan};
+use super::{AdapterPlan, VectorPlan, VectorSource};
 use crate::error::{Error, Result};
 use crate::record::{ArmSpec, ArmSteer, Choice, Sampling, SteerSpec, Unit};
 use crate::score::metric;
@@ -106,8 +106,8 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan], count: usize) -> Result<Vec<Arm
         return Err(format!("there is no vector `{}`; vectors: {}", one.vector, known.join(", ")));
     };
     let draws = match plan.method {
-        VectorMethod::Random { draws, .. } => Some(draws),
-        VectorMethod::MeanDifference { .. } => None,
+        VectorSource::Random { draws, .. } => Some(draws),
+        VectorSource::MeanDifference { .. } => None,
     };
     let (operator, site) = (one.operator.unwrap_or_default(), one.site.unwrap_or_default());
     let positions = one.positions.unwrap_or_default();
@@ -274,8 +274,8 @@ pub(super) fn used_vectors<'a>(
 ) -> (Vec<VectorPlan>, Vec<String>) {
     let mut used: Vec<String> = arms.into_iter().flat_map(|arm| &arm.steer).map(|s| s.vector.clone()).collect();
     let likes = vectors.iter().filter(|v| used.contains(&v.name)).filter_map(|v| match &v.method {
-        VectorMethod::Random { like, .. } => Some(like.clone()),
-        VectorMethod::MeanDifference { .. } => None,
+        VectorSource::Random { like, .. } => Some(like.clone()),
+        VectorSource::MeanDifference { .. } => None,
     });
     let likes: Vec<String> = likes.collect();
     used.extend(likes);

@@ -108,13 +108,13 @@ pub struct VectorPlan {
     pub name: String,
     /// How it is made.
     #[serde(flatten)]
-    pub method: VectorMethod,
+    pub method: VectorSource,
 }
 
 /// How a vector is made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "method")]
-pub enum VectorMethod {
+pub enum VectorSource {
     /// The mean over contrast pairs of the positive answer's activations less the negative's.
     MeanDifference {
         /// A file, or `embedded:NAME`.
@@ -246,8 +246,8 @@ impl Plan {
     pub fn seeds(&self) -> Vec<u64> {
         let own = self.arms.iter().flat_map(|arm| arm.samples.values());
         let draws = self.vectors.iter().map(|vector| match vector.method {
-            VectorMethod::Random { draws, .. } => draws,
-            VectorMethod::MeanDifference { .. } => 1,
+            VectorSource::Random { draws, .. } => draws,
+            VectorSource::MeanDifference { .. } => 1,
         });
         let most = self.samples.values().chain(own).copied().chain(draws).max().unwrap_or(1).max(1);
         (0..u64::from(most)).map(|k| self.seed * 1_000 + k).collect()

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::arms;
 use super::entries::{AdapterFile, VectorFile};
 use super::file::Merged;
-use super::{AdapterPlan, OpenPlan, Plan, SweepPlan, VectorMethod, VectorPlan};
+use super::{AdapterPlan, OpenPlan, Plan, SweepPlan, VectorPlan, VectorSource};
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
 use crate::progress::Progress;
@@ -189,9 +189,14 @@ fn one_adapter(
     if adapter.method == Some(Method::Dpo) {
         recipe = recipe.for_preferences();
     }
-    recipe = recipe
-        .patched(&adapter.recipe)
-        .map_err(|e| merged.error(&["adapters", name, "recipe"], &format!("adapters.{name}.recipe: {e}")))?;
+    let bad_recipe = |e: String| merged.error(&["adapters", name, "recipe"], &format!("adapters.{name}.recipe: {e}"));
+    recipe = recipe.patched(&adapter.recipe).map_err(bad_recipe)?;
+    if let Some(parent) = parent {
+        recipe = recipe.with_shape_of(&parent.recipe, &adapter.recipe).map_err(bad_recipe)?;
+    }
+    if let Some(mistake) = recipe.mistakes(layers).first() {
+        return Err(bad_recipe(mistake.clone()));
+    }
     let usual = parent.map_or_else(|| vec![recipe.training.seed], |parent| parent.seeds.clone());
     let seeds = adapter.seeds.clone().unwrap_or(usual);
     let mut sorted = seeds.clone();
@@ -245,7 +250,7 @@ fn vectors(merged: &Merged) -> Result<Vec<VectorPlan>> {
         let error = |message: String| merged.error(&["vectors", name], &format!("vectors.{name}: {message}"));
         let method = match (vector.method.as_str(), vector) {
             ("mean_difference", VectorFile { pairs, target, like: None, draws: None, .. }) => {
-                VectorMethod::MeanDifference {
+                VectorSource::MeanDifference {
                     pairs: pairs.clone().unwrap_or_else(|| format!("{EMBEDDED}contrast.jsonl")),
                     target: target.clone().unwrap_or_else(|| name.clone()),
                 }
@@ -260,7 +265,7 @@ fn vectors(merged: &Merged) -> Result<Vec<VectorPlan>> {
                 if !(1..=1000).contains(&draws) {
                     return Err(error(format!("`draws` is {draws}; it lies between 1 and 1000")));
                 }
-                VectorMethod::Random { like: like.clone(), draws }
+                VectorSource::Random { like: like.clone(), draws }
             }
             ("random", _) => return Err(error("a random vector has `like` (whose norm it takes) and `draws`".into())),
             (other, _) => {
