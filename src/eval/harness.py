@@ -98,7 +98,7 @@ def main():
         stand_ins=stand_ins,
         scratch_root=scratch_root,
         level=level,
-        filters=filters,
+        filters=loadable(filters),
         prctl=prctl,
         number=0,
         spoilt=False,
@@ -144,17 +144,25 @@ def load_prctl():
         return None
 
 
-def confine(server):
-    """Puts the level's seccomp programs on this child; `no_new_privs` is set already."""
-    if not server.filters:
-        return
+def loadable(filters):
+    """The level's seccomp programs in memory, as the kernel takes them: each child then only points at them."""
+    if not filters:
+        return []
     import ctypes
 
-    for program in server.filters:
+    programs = []
+    for program in filters:
         code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
         held = ctypes.create_string_buffer(code, len(code))
         described = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(held)))
-        if server.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(described)) != 0:
+        programs.append((ctypes.addressof(described), described, held))
+    return programs
+
+
+def confine(server):
+    """Puts the level's seccomp programs on this child; `no_new_privs` is set already."""
+    for address, _, _ in server.filters:
+        if server.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, address) != 0:
             LEAVE(71)
 
 
@@ -435,15 +443,14 @@ def child(server, job, script, scratch, pipe, orders):
     limit(job, PROCESSES.get(server.level, MANY_PROCESSES))
     os.chdir(scratch)
     server.scratch = scratch
-    os.environ.update(HOME=scratch, TMPDIR=scratch)
+    # One by one: `update` looks up abstract classes, and each page of those that a child touches is copied for it.
+    os.environ["HOME"] = scratch
+    os.environ["TMPDIR"] = scratch
     tempfile.tempdir = None
     # The protocol's own descriptors do not belong to the payload; the streams 0 to 2 are null already.
-    for descriptor in range(3, 256):
-        if descriptor not in (pipe, orders):
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass
+    first, second = sorted((pipe, orders))
+    for start, end in ((3, first), (first + 1, second), (second + 1, 256)):
+        os.closerange(start, end)
     sys.argv = ["solution.py"]
     sys.path.insert(0, scratch)
     # Bound before the payload runs, so that code which replaces them in their modules does not reach these.
@@ -455,8 +462,9 @@ def child(server, job, script, scratch, pipe, orders):
 
     source = job["code"]
     path = os.path.join(scratch, "solution.py")
-    with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(source)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    os.write(file, source.encode("utf-8", "surrogatepass"))
+    os.close(file)
     module = types.ModuleType("solution")
     module.__file__ = path
     sys.modules["solution"] = module

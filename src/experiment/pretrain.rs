@@ -31,7 +31,7 @@ use crate::progress::Progress;
 use crate::record::Recipe;
 use crate::record::Scheduler;
 use crate::record::{Lineage, LossOn, Message, SampleRecord, Split};
-use crate::score::{Context, measure_arm};
+use crate::score::{Context, measure_pooled};
 use crate::subject::Subject;
 use crate::train::checkpoint::{self, Snapshot};
 use crate::train::{TrainConfig, train_from};
@@ -277,7 +277,7 @@ pub fn gates(model: &Subject, recipe: &Recipe, rows: usize, progress: Progress) 
                 let mut records = ask(model, &decoder, &what, &|_, _, _| false, &mut |_| Ok(()))?;
                 scorer.score(&mut records, suite, &|_| {})?;
                 let refs: Vec<&SampleRecord> = records.iter().collect();
-                let measures = measure_arm(&refs, &Context::new(&records));
+                let measures = measure_pooled(&refs, &Context::new(&records));
                 for metric in metrics.split(' ') {
                     if let Some(m) = measures.get(metric) {
                         values.insert(format!("{name}: {metric}"), (m.value.unwrap_or(f64::NAN), m.n));

@@ -18,7 +18,7 @@ use crate::fsio::{self, JsonlAppender};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
 use crate::record::{ArmSpec, Message, SampleRecord, Sampling, Split, SuiteKind, SweepCell};
-use crate::score::{Context, Goal, measure_arm, select};
+use crate::score::{Context, Goal, measure_pooled, select};
 use crate::steer::{AddVector, PairTokens, SteeringVector, mean_difference};
 use crate::subject::Subject;
 
@@ -185,9 +185,7 @@ impl Trial<'_> {
     pub fn measure(&self, cell: &Cell, path: &Path) -> Result<SweepCell> {
         let records: Vec<SampleRecord> = fsio::read_jsonl(path)?;
         let refs: Vec<&SampleRecord> = records.iter().collect();
-        let mut metrics = measure_arm(&refs, &Context::new(&records));
-        metrics.retain(|name, _| !name.contains('/'));
-        Ok(cell.measured(metrics, records.len() as u64))
+        Ok(cell.measured(measure_pooled(&refs, &Context::new(&records)), records.len() as u64))
     }
 
     fn samples(&self, suite: &Suite) -> u32 {

@@ -14,7 +14,7 @@ use crate::model::ops::ROWS_APART;
 use crate::process::{self, CancellationToken};
 use crate::sync::unpoisoned;
 
-/// Rows that one worker decodes together at most: beyond it a product's last bits depend on how many rows it has.
+/// Rows that go through one product at most: beyond it a product's last bits depend on how many rows it has.
 pub const MOST_ROWS: usize = ROWS_APART;
 
 /// How an engine works. None of this changes an answer.
@@ -22,7 +22,8 @@ pub const MOST_ROWS: usize = ROWS_APART;
 pub struct EngineOptions<'a> {
     /// Tokens to text.
     pub tokenizer: &'a Tokenizer,
-    /// Rows decoded together by one worker, [`MOST_ROWS`] at most.
+    /// Rows that a worker has under way before it begins no more, [`MOST_ROWS`] at most. Jobs of one prompt and seed begin
+    /// together, and may be more.
     pub batch: usize,
     /// Threads; 0 means one a core.
     pub workers: usize,

@@ -17,6 +17,9 @@ use crate::sync::unpoisoned;
 /// How long a worker without work sleeps before it looks at the cancellation token again.
 const NAP: Duration = Duration::from_millis(50);
 
+/// By so many rows, jobs that begin together may fill a worker beyond its batch.
+const MOST_COMPANIONS: usize = 64;
+
 /// A job that a worker was given.
 pub(super) struct Taken<'a> {
     /// Jobs are numbered as they are pushed.
@@ -116,28 +119,39 @@ impl<'a> Queue<'a> {
         state.closed.then_some(state.waiting.len())
     }
 
-    /// The next job for a worker that has `rows`, of `workers` that each decode up to `batch` together; `None` where there
-    /// is none, no room, or where it should be left to another worker. A worker without rows waits for one: for it `None`
-    /// means that all is done, or that `cancel` was.
+    /// The next jobs for a worker that has `rows`, of `workers` that each hold up to `batch`: the first that waits, and
+    /// those behind it that have its prompt and seed. Only rows that begin together can share a trunk ([`super::trunk`]),
+    /// and those of a sweep share half of their blocks. None where there is no job, no room for it, or where it should be
+    /// left to another worker. A worker without rows waits for a job: for it, none means that all is done or that `cancel`
+    /// was called.
     pub fn take(
         &self,
         config: &DecoderConfig,
         rows: usize,
         (batch, workers): (usize, usize),
         cancel: &CancellationToken,
-    ) -> Option<Taken<'a>> {
+    ) -> Vec<Taken<'a>> {
         let mut state = self.state();
         loop {
             // Fewer jobs than full batches for every worker are shared out evenly.
-            let share = (state.waiting.len() + state.active).div_ceil(workers).min(batch);
-            if rows < share
-                && let Some(taken) = state.take(config, self.bytes)
-            {
-                return Some(taken);
+            let share = (state.waiting.len() + state.active).div_ceil(workers);
+            let mut taken = Vec::new();
+            if rows < share.min(batch) {
+                taken.extend(state.take(config, self.bytes));
+            }
+            while let (Some(first), Some((_, next, _))) = (taken.first(), state.waiting.front()) {
+                let together = next.seed == first.job.seed && next.prompt == first.job.prompt;
+                if !together || rows + taken.len() >= share.min(batch + MOST_COMPANIONS) {
+                    break;
+                }
+                match state.take(config, self.bytes) {
+                    Some(companion) => taken.push(companion),
+                    None => break,
+                }
             }
             let ended = state.closed && state.waiting.is_empty();
-            if rows > 0 || ended || cancel.is_cancelled() {
-                return None;
+            if rows > 0 || !taken.is_empty() || ended || cancel.is_cancelled() {
+                return taken;
             }
             state = unpoisoned(self.bell.wait_timeout(state, NAP)).0;
         }

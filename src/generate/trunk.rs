@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::engine::MOST_ROWS;
 use super::mixed::Steering;
 use super::prompt::{Prompt, Shared, changed};
 use crate::error::Result;
@@ -122,21 +123,26 @@ impl Trunks {
             }
             let Some(block) = decoder.blocks.get(layer) else { break };
             let about = About::of(&lanes, branches);
-            let interventions: Vec<_> = about.interventions.iter().map(Option::as_ref).collect();
-            let steering = Steering::of(&interventions);
             let mut caches: Vec<&mut RowCache> = Vec::with_capacity(lanes.len());
             caches.extend(self.all.values_mut().filter(|t| t.depth > layer).map(|trunk| &mut trunk.cache));
             caches.extend(branches.iter_mut().filter(|b| b.depth <= layer).map(|branch| &mut branch.cache));
-            let mut pass = Pass::step(&mut caches)
-                .with_intervention(steering.as_intervention())
-                .with_jobs(&about.jobs)
-                .with_positions(&about.positions);
-            x = block.forward(&x, &mut pass)?;
+            x = in_batches(&x, |start, x| {
+                let places = start..start + x.dim(0)?;
+                let interventions: Vec<_> = about.interventions[places.clone()].iter().map(Option::as_ref).collect();
+                let steering = Steering::of(&interventions);
+                let mut caches: Vec<&mut RowCache> =
+                    caches[places.clone()].iter_mut().map(|cache| &mut **cache).collect();
+                let mut pass = Pass::step(&mut caches)
+                    .with_intervention(steering.as_intervention())
+                    .with_jobs(&about.jobs[places.clone()])
+                    .with_positions(&about.positions[places]);
+                block.forward(x, &mut pass)
+            })?;
         }
         for cache in self.all.values_mut().map(|t| &mut t.cache).chain(branches.iter_mut().map(|b| &mut b.cache)) {
             cache.layers.iter_mut().filter(|layer| layer.is_absent()).for_each(LayerCache::count_token);
         }
-        Ok(decoder.head(&decoder.norm.forward(&x)?)?)
+        Ok(in_batches(&x, |_, x| decoder.head(&decoder.norm.forward(x)?))?)
     }
 
     /// What goes through a block, and the branches that leave their trunk before it.
@@ -199,6 +205,22 @@ impl Trunks {
             places.iter().for_each(|&place| branches[place].trunk = id);
         }
     }
+}
+
+/// `pass` over at most [`MOST_ROWS`] rows of `x` at a time; it is told where they begin.
+fn in_batches(
+    x: &Tensor,
+    mut pass: impl FnMut(usize, &Tensor) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Tensor> {
+    let rows = x.dim(0)?;
+    if rows <= MOST_ROWS {
+        return pass(0, x);
+    }
+    let starts = (0..rows).step_by(MOST_ROWS);
+    let parts: Vec<Tensor> = starts
+        .map(|start| pass(start, &x.narrow(0, start, MOST_ROWS.min(rows - start))?))
+        .collect::<candle_core::Result<_>>()?;
+    Tensor::cat(&parts, 0)
 }
 
 /// A copy of the layers below `depth`.

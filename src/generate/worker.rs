@@ -49,19 +49,25 @@ pub(super) fn worker<'a>(
     let (mut rows, mut trunks) = (Vec::<Box<Row<'a>>>::new(), Trunks::default());
     loop {
         stop_if_cancelled(&options.cancel)?;
-        while let Some(taken) = queue.take(&decoder.config, rows.len(), (options.batch, workers), &options.cancel) {
-            stop_if_cancelled(&options.cancel)?;
-            let mut row = match begin(decoder, taken, options.tokenizer, &mut trunks)? {
-                Begun::Row(row) => row,
-                Begun::Cancelled(bytes) => {
-                    queue.done(bytes);
-                    continue;
+        loop {
+            let taken = queue.take(&decoder.config, rows.len(), (options.batch, workers), &options.cancel);
+            if taken.is_empty() {
+                break;
+            }
+            for taken in taken {
+                stop_if_cancelled(&options.cancel)?;
+                let mut row = match begin(decoder, taken, options.tokenizer, &mut trunks)? {
+                    Begun::Row(row) => row,
+                    Begun::Cancelled(bytes) => {
+                        queue.done(bytes);
+                        continue;
+                    }
+                };
+                let token = row.branch.next;
+                match row.push_token(token, options.tokenizer)? {
+                    true => row.end(queue, options.tokenizer)?,
+                    false => rows.push(row),
                 }
-            };
-            let token = row.branch.next;
-            match row.push_token(token, options.tokenizer)? {
-                true => row.end(queue, options.tokenizer)?,
-                false => rows.push(row),
             }
         }
         for place in (0..rows.len()).rev().filter(|&place| rows[place].job.is_cancelled()).collect::<Vec<_>>() {

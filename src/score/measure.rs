@@ -51,8 +51,8 @@ pub fn measure(samples: &[SampleRecord]) -> BTreeMap<String, BTreeMap<String, Me
     arms.into_iter().map(|(arm, samples)| (arm, measure_arm(&samples, &context))).collect()
 }
 
-/// The measurements of samples that belong together (one arm, one sweep cell), whatever their split.
-pub fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<String, Measurement> {
+/// An arm's measurements, whatever the split of its samples.
+fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<String, Measurement> {
     let mut measurements = BTreeMap::new();
     for metric in REGISTRY {
         let mut keys: BTreeMap<String, Vec<&SampleRecord>> = BTreeMap::new();
@@ -75,6 +75,17 @@ pub fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<Str
         }
     }
     measurements
+}
+
+/// The measurements of samples that belong together (a sweep's cell), whatever their split, all suites in one: `metric` →
+/// measurement.
+pub fn measure_pooled(samples: &[&SampleRecord], context: &Context) -> BTreeMap<String, Measurement> {
+    let pooled = |metric: &Metric| {
+        let samples: Vec<&SampleRecord> = samples.iter().copied().filter(|s| defined(metric, s)).collect();
+        let measured = || measure_one(metric, metric.name, &samples, context);
+        (!samples.is_empty()).then(|| (metric.name.to_owned(), measured()))
+    };
+    REGISTRY.iter().filter_map(pooled).collect()
 }
 
 /// Sums of one scenario group.

@@ -163,6 +163,28 @@ fn what_passes_through_the_last_layer_is_equal_to_the_bit_beside_any_neighbours(
 }
 
 #[test]
+fn many_jobs_that_begin_together_answer_as_each_alone() {
+    // More than one product takes at a time, and more than may begin together.
+    let depths = [(0, Site::ResidPost), (1, Site::AttnOut), (1, Site::ResidPost), (2, Site::ResidPost)];
+    let jobs: Vec<Job> = (0..110)
+        .map(|number| {
+            let (layer, site) = depths[number % 4];
+            let intervention = if number == 50 { None } else { add(layer, site, 0.02 * number as f64 - 1.0) };
+            Job { intervention, ..job(vec![5, 9, 33, 7], 3, 12) }
+        })
+        .collect();
+    let decoder = checkpoint("tied");
+    let alone: Vec<Generated> =
+        jobs.iter().flat_map(|job| run(&decoder, std::slice::from_ref(job), &options(1))).collect();
+    let distinct: BTreeSet<_> = alone.iter().map(|made| &made.ids).collect();
+    assert!(distinct.len() > 4 && distinct.len() < 110, "some go on together, some part: {}", distinct.len());
+    for (batch, workers) in [(32, 1), (32, 2), (3, 1)] {
+        let options = EngineOptions { batch, ..options(workers) };
+        assert_eq!(answers(&run(&decoder, &jobs, &options)), answers(&alone), "batch {batch}, {workers} workers");
+    }
+}
+
+#[test]
 fn jobs_are_pushed_while_the_engine_runs_and_closing_it_ends_the_workers() {
     let decoder = checkpoint("tied");
     let jobs = mixture();
