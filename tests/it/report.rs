@@ -128,7 +128,7 @@ fn disagreements_of_rules_and_attacks_stand_with_their_samples() {
     let row = row.unwrap_or_else(|| panic!("a row of base names {id}"));
     assert_eq!(row.matches('|').count(), 5, "{row}");
     let plain = Run::of(synthetic::run()).files();
-    assert!(!self::text(&plain, "report.md").contains("the rules and the attacks disagree"), "nothing was attacked");
+    assert!(!self::text(&plain, "report.md").contains("the rules and the exploits disagree"), "nothing was attacked");
 }
 
 #[test]
