@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::ReportInput;
-use super::words::straight;
 use crate::record::{Outcome, Role, SampleRecord, Split, SuiteKind};
 
 /// Prompts shown of a question suite, and of a code suite, whose answers are longer.
@@ -110,7 +109,7 @@ fn tag(sample: &SampleRecord) -> (String, &'static str) {
 
 fn cut(text: &str) -> String {
     if text.chars().count() <= LONGEST {
-        return straight(text);
+        return text.to_owned();
     }
-    straight(&format!("{} …", text.chars().take(LONGEST).collect::<String>()))
+    format!("{} …", text.chars().take(LONGEST).collect::<String>())
 }

@@ -1,6 +1,6 @@
 //! The page: one context, two templates. Everything a model wrote is escaped.
 
-use minijinja::{AutoEscape, Environment, Value, context};
+use minijinja::{AutoEscape, Environment, Value, context, escape_formatter};
 use serde::Serialize;
 
 use super::chart::paint::{FONT_BOLD, FONT_REGULAR};
@@ -24,6 +24,10 @@ struct Drawn {
 pub(super) fn html_environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_formatter(|out, state, value| match value.as_str().filter(|_| !value.is_safe()) {
+        Some(text) => escape_formatter(out, state, &Value::from(straight(text))),
+        None => escape_formatter(out, state, value),
+    });
     let templates = [
         ("style.css", include_str!("templates/style.css.jinja")),
         ("table.html", include_str!("templates/table.html.jinja")),
@@ -91,7 +95,7 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         })
         .collect();
     let (main, founding) = drawn.split_at(MAIN_FIGURES.min(drawn.len()));
-    let plan = straight(&serde_json::to_string_pretty(&input.manifest.plan).map_err(Error::internal)?);
+    let plan = serde_json::to_string_pretty(&input.manifest.plan).map_err(Error::internal)?;
     Ok(context! {
         manifest => Value::from_serialize(input.manifest),
         model_hash => tables::short(&input.manifest.model_sha256),

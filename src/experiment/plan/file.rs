@@ -134,13 +134,13 @@ impl Layers {
                 value.remove("arms");
             }
             let patch = value.remove("quick");
-            layer.check_nulls(&plain, &layer.value, organism)?;
+            layer.check_nulls(&plain, &layer.value, &[], organism)?;
             merge(&mut plain, value.clone());
             if let Some(patch) = layer.value.get("quick") {
                 let Value::Object(patch) = patch else {
                     return Err(layer.error(&["quick"], "`quick` is a mapping of the keys that `--quick` changes"));
                 };
-                layer.check_nulls(&plain, patch, organism)?;
+                layer.check_nulls(&plain, patch, &["quick"], organism)?;
             }
             merge(&mut whole, value);
             if let (true, Some(Value::Object(patch))) = (quick, patch) {
@@ -183,7 +183,14 @@ impl Layer {
     }
 
     /// Refuses a `null` for an entry that is not there: it takes nothing away, and the name is most likely misspelt.
-    fn check_nulls(&self, below: &Map<String, Value>, patch: &Map<String, Value>, organism: bool) -> Result<()> {
+    /// `at` is where the patch stands in the file.
+    fn check_nulls(
+        &self,
+        below: &Map<String, Value>,
+        patch: &Map<String, Value>,
+        at: &[&str],
+        organism: bool,
+    ) -> Result<()> {
         let Some(path) = stray_null(below, patch, organism) else { return Ok(()) };
         let (name, parents) = path.split_last().map_or((String::new(), Vec::new()), |(n, p)| (n.clone(), p.to_vec()));
         let there = parents.iter().try_fold(below, |map, key| map.get(key).and_then(Value::as_object));
@@ -194,7 +201,8 @@ impl Layer {
             path.join("."),
             known.join(", ")
         );
-        Err(self.error(&path.iter().map(String::as_str).collect::<Vec<_>>(), &message))
+        let line: Vec<&str> = at.iter().copied().chain(path.iter().map(String::as_str)).collect();
+        Err(self.error(&line, &message))
     }
 
     fn error(&self, path: &[&str], message: &str) -> Error {
