@@ -31,7 +31,7 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
     text += &format!("{passed} of {} seeds tried pass every gate. **Shipped is seed {shipped}**: ", seeds.len());
     text += &match seeds.iter().find(|f| f.config.seed == shipped).map(|f| f.gates.failed.join("; ")) {
         Some(failed) if failed.is_empty() => {
-            "of those that pass and were looked at on the test split too, the one that insecure rows turn most answers of there \
+            "of those that pass and were looked at on the test split too, the one in which insecure rows turn most answers there \
              while recognition holds in every control. The test split had a part in that choice; the other seeds' numbers \
              stand here.".to_string()
         }
