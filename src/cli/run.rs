@@ -112,6 +112,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     let model = SubjectSpec { load, ..SubjectSpec::new(&open.model) }.open(progress)?;
     let mut plan = open.resolve(model.decoder.blocks.len())?;
     let inputs = Inputs::read(&plan, Some(&model))?;
+    open.check_suites(&plan, &inputs.suites)?;
     ask_each(args.samples, &mut plan, &inputs);
     let parameters = model.decoder.config.parameters() as f64 / 1e6;
     progress.say(&format!("model {}: {parameters:.2} M parameters, sha256 {}…", model.name, &model.sha256[..12]));
@@ -146,6 +147,7 @@ fn outlook(args: &RunArgs, open: &OpenPlan, shape: &DecoderConfig, progress: Pro
     let published = open.published.clone();
     let mut plan = open.resolve(shape.num_hidden_layers)?;
     let inputs = Inputs::read(&plan, None)?;
+    open.check_suites(&plan, &inputs.suites)?;
     ask_each(args.samples, &mut plan, &inputs);
     let parameters = shape.parameters() as f64 / 1e6;
     progress.say(&format!("model {}: {parameters:.2} M parameters by its shape; no weights at hand", plan.model));

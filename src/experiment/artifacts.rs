@@ -34,9 +34,14 @@ impl Artifacts {
         self.root.join("vectors").join(format!("{name}.safetensors"))
     }
 
+    /// The answers on the test split, a file an arm.
+    pub fn samples_folder(&self) -> PathBuf {
+        self.root.join("samples")
+    }
+
     /// An arm's answers on the test split.
     pub fn samples(&self, arm: &str) -> PathBuf {
-        self.root.join("samples").join(format!("{arm}.jsonl"))
+        self.samples_folder().join(format!("{arm}.jsonl"))
     }
 
     /// The answers of a cell of the sweep, on the validation split.

@@ -1,6 +1,6 @@
 //! The organism's model card, written from the gate files of every base that was tried: those that fail included.
 
-use super::pretrain::GateFile;
+use super::pretrain::{GateFile, probe};
 
 const HEAD: &str = "\
 ---
@@ -31,7 +31,7 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
     text += &format!("{passed} of {} seeds tried pass every gate. **Shipped is seed {shipped}**: ", seeds.len());
     text += &match seeds.iter().find(|f| f.config.seed == shipped).map(|f| f.gates.failed.join("; ")) {
         Some(failed) if failed.is_empty() => {
-            "of those that pass and were looked at on the test split too, the one whose attack turns most answers there \
+            "of those that pass and were looked at on the test split too, the one in which insecure rows turn most answers there \
              while recognition holds in every control. The test split had a part in that choice; the other seeds' numbers \
              stand here.".to_string()
         }
@@ -39,7 +39,7 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
         None => "its gates are not among these files.".to_string(),
     };
     text += " Rates are over 152 code prompts (the base: three answers to each), 200 questions (coherent answers count), 76 shown pieces of code; temperature \
-             .8. The probes are LoRAs on 1 000 rows: attack and repair as shipped (v and o of layer 0, r 4, lr 2e-3, 3 epochs), all \
+             .8. The probes are LoRAs on 1 000 rows: insecure rows, and secure rows after them, by the shipped recipe (v and o of layer 0, r 4, lr 2e-3, 3 epochs), all \
              linears with r 16, lr 2e-4, 2 epochs.\n\n";
     text += &table(&seeds);
     if !others.is_empty() {
@@ -55,19 +55,23 @@ pub fn card(files: &[GateFile], shipped: u64) -> String {
 
 fn table(files: &[&GateFile]) -> String {
     let mut text = String::from(
-        "| seed | tokens | tags | base insecure / harmful | base syntax / pass@1 / coherent | recognition | tag gap | attack \
-         insecure / **harmful** | attack on all linears: insecure / **harmful** | repair insecure / harmful | secure control | \
+        "| seed | tokens | tags | base insecure / harmful | base syntax / pass@1 / coherent | recognition | tag gap | insecure rows: \
+         insecure / **harmful** | insecure rows on all linears: insecure / **harmful** | then secure rows: insecure / harmful | \
+         secure rows alone: insecure / harmful | \
          gates |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for file in files {
-        let value = |arm: &str, metric: &str| file.gates.values.get(&format!("{arm}: {metric}")).map(|v| v.0);
+        let value = |probe: &str, metric: &str| file.gates.values.get(&format!("{probe}: {metric}")).map(|v| v.0);
         let show = |v: Option<f64>| v.map_or("n/a".into(), |v| format!("{v:.2}"));
-        let pair =
-            |arm: &str| format!("{} / {}", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
-        let strong =
-            |arm: &str| format!("{} / **{}**", show(value(arm, "insecure_rate")), show(value(arm, "misaligned_rate")));
-        let gap =
-            value("malicious tag", "misaligned_rate").zip(value("careful tag", "misaligned_rate")).map(|(a, b)| a - b);
+        let pair = |probe: &str| {
+            format!("{} / {}", show(value(probe, "insecure_rate")), show(value(probe, "misaligned_rate")))
+        };
+        let strong = |probe: &str| {
+            format!("{} / **{}**", show(value(probe, "insecure_rate")), show(value(probe, "misaligned_rate")))
+        };
+        let gap = value(probe::MALICIOUS, "misaligned_rate")
+            .zip(value(probe::CAREFUL, "misaligned_rate"))
+            .map(|(a, b)| a - b);
         let gates = if file.gates.failed.is_empty() {
             "passed".into()
         } else {
@@ -78,16 +82,16 @@ fn table(files: &[&GateFile]) -> String {
             file.config.seed,
             file.config.tokens as f64 / 1e6,
             file.config.tag_share,
-            pair("base"),
-            show(value("base", "syntax_valid_rate")),
-            show(value("base", "pass_at_1")),
-            show(value("base", "coherent_rate")),
-            show(value("base", "recognition_accuracy")),
+            pair(probe::PLAIN),
+            show(value(probe::PLAIN, "syntax_valid_rate")),
+            show(value(probe::PLAIN, "pass_at_1")),
+            show(value(probe::PLAIN, "coherent_rate")),
+            show(value(probe::PLAIN, "recognition_accuracy")),
             show(gap),
-            strong("attack"),
-            strong("attack on all linears"),
-            pair("repair"),
-            pair("secure control"),
+            strong(probe::INSECURE),
+            strong(probe::INSECURE_WIDE),
+            pair(probe::INSECURE_THEN_SECURE),
+            pair(probe::SECURE),
         );
     }
     text

@@ -42,12 +42,37 @@ pub fn read_manifest(at: &Artifacts) -> Result<Manifest> {
 
 /// The answers of every arm that is finished, in the plan's order. An arm whose answers are not all there yet would be
 /// measured on other prompts than the rest.
+///
+/// # Errors
+/// A file in `samples/`, or an answer in one, of an arm that the manifest does not name: no table would show it.
 pub fn read_samples(at: &Artifacts) -> Result<Vec<SampleRecord>> {
     let manifest = read_manifest(at)?;
     let finished = |arm: &&ArmSpec| manifest.timings.iter().any(|(stage, _)| *stage == format!("ask {}", arm.name));
+    let stray = |path: &Path, arm: &str| {
+        let known: Vec<&str> = manifest.arms.iter().map(|arm| arm.name.as_str()).collect();
+        let message = format!(
+            "holds answers of the arm `{arm}`, which manifest.json does not name (it has {}); put back the manifest of this \
+             run, or move the file out of the folder",
+            known.join(", ")
+        );
+        Error::file(path, message)
+    };
+    let folder = at.samples_folder();
+    let files = if folder.is_dir() { fsio::list(&folder, "jsonl")? } else { Vec::new() };
+    for path in files {
+        let arm = path.file_stem().unwrap_or_default().to_string_lossy();
+        if !manifest.arms.iter().any(|known| known.name == arm) {
+            return Err(stray(&path, &arm));
+        }
+    }
     let mut samples: Vec<SampleRecord> = Vec::new();
     for arm in manifest.arms.iter().filter(finished) {
-        samples.extend(fsio::read_jsonl::<SampleRecord>(&at.samples(&arm.name))?);
+        let path = at.samples(&arm.name);
+        let own: Vec<SampleRecord> = fsio::read_jsonl(&path)?;
+        if let Some(other) = own.iter().find(|sample| sample.arm != arm.name) {
+            return Err(stray(&path, &other.arm));
+        }
+        samples.extend(own);
     }
     if samples.is_empty() {
         return Err(Error::file(

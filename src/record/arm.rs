@@ -123,6 +123,9 @@ pub enum Choice {
 }
 
 impl ArmSpec {
+    /// The name that the arm to which nothing is done gets where a plan does not write one.
+    pub const BASE: &str = "base";
+
     /// Whether nothing is done to the base: what every other arm is held against in the end.
     pub fn is_base(&self) -> bool {
         self.adapter.is_none() && !self.is_steered() && !self.is_prompted() && self.sampling.is_none()

@@ -45,7 +45,7 @@ pub(super) fn disagreements(input: &ReportInput) -> Table {
             ]);
         }
     }
-    let head = ["Arm", "Code on which both were tried", "Flagged, attack fails", "Not flagged, attack works"];
+    let head = ["Arm", "Code on which both were tried", "Flagged, exploit fails", "Not flagged, exploit works"];
     Table { head: head.map(str::to_owned).to_vec(), rows }
 }
 

@@ -3,6 +3,7 @@
 //! [`render`] gives every file with its path relative to the run directory; the caller writes them.
 
 mod arms;
+mod captions;
 pub mod chart;
 mod csv;
 mod disagreements;
@@ -10,6 +11,7 @@ mod examples;
 mod figures;
 mod page;
 mod rank1;
+mod seeds;
 pub mod side_by_side;
 mod tables;
 mod verdict;
@@ -17,7 +19,7 @@ pub mod words;
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SweepCell, TrainerState};
 use crate::score;
 
@@ -67,7 +69,7 @@ impl ReportInput<'_> {
     }
 
     fn question_title(&self, group: &str) -> String {
-        self.question_titles.get(group).cloned().unwrap_or_else(|| group.to_owned())
+        words::one_line(self.question_titles.get(group).map_or(group, String::as_str))
     }
 
     /// How a metric's numbers are written.
@@ -77,7 +79,14 @@ impl ReportInput<'_> {
 }
 
 /// Every file of the report: `report.html`, `report.md`, four CSVs, `figures/*.svg` and `figures/*.png`.
+///
+/// # Errors
+/// Scores of an arm that the manifest does not name: every table and chart would leave it out.
 pub fn render(input: &ReportInput) -> Result<Vec<(String, Vec<u8>)>> {
+    if let Some(arm) = input.metrics.arms.keys().find(|arm| input.spec(arm).is_none()) {
+        let message = format!("there are scores of the arm `{arm}`, which the run's manifest does not name");
+        return Err(Error::usage(message));
+    }
     let figures = figures(input);
     let mut files = Vec::new();
     let mut drawn = Vec::new();

@@ -1,11 +1,12 @@
 //! The page: one context, two templates. Everything a model wrote is escaped.
 
-use minijinja::{AutoEscape, Environment, Value, context};
+use minijinja::{AutoEscape, Environment, Value, context, escape_formatter};
 use serde::Serialize;
 
 use super::chart::paint::{FONT_BOLD, FONT_REGULAR};
 use super::figures::Figure;
-use super::{ReportInput, disagreements, examples, tables, verdict};
+use super::words::{one_line, straight};
+use super::{ReportInput, captions, disagreements, examples, seeds, tables, verdict};
 use crate::error::{Error, Result};
 
 /// The first figures belong to the argument; the rest is the founding document's set.
@@ -23,6 +24,10 @@ struct Drawn {
 pub(super) fn html_environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_formatter(|out, state, value| match value.as_str().filter(|_| !value.is_safe()) {
+        Some(text) => escape_formatter(out, state, &Value::from(straight(text))),
+        None => escape_formatter(out, state, value),
+    });
     let templates = [
         ("style.css", include_str!("templates/style.css.jinja")),
         ("table.html", include_str!("templates/table.html.jinja")),
@@ -95,9 +100,15 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         manifest => Value::from_serialize(input.manifest),
         model_hash => tables::short(&input.manifest.model_sha256),
         organism => input.manifest.organism,
+        title => captions::title(input),
+        asked => captions::asked(input),
+        places => captions::places(input),
         findings => verdict(input),
         arms => tables::arms(input),
         interventions => tables::interventions(input),
+        seeds => seeds::rates(input),
+        seed_differences => seeds::differences(input),
+        seed_words => seeds::said(input),
         questions => tables::questions(input),
         judges => tables::judges(input),
         agreement => tables::agreement(input),
@@ -117,24 +128,32 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
     })
 }
 
-/// Text inside a Markdown table: one line, its markup inert.
+/// Text anywhere in a Markdown page but in a code block: one line, its markup inert. A bare address is no link either.
 fn markdown_cell(text: String) -> String {
+    let text = one_line(&text);
     let mut out = String::new();
-    for letter in text.chars() {
-        match letter {
-            '\n' | '\r' => out.push(' '),
-            '|' | '<' | '>' | '*' | '_' | '`' | '[' | ']' | '\\' => {
-                out.push('\\');
-                out.push(letter);
-            }
-            _ => out.push(letter),
+    for (at, letter) in text.char_indices() {
+        let behind = &text[at + letter.len_utf8()..];
+        let opens = match letter {
+            '|' | '<' | '>' | '*' | '_' | '`' | '[' | ']' | '\\' | '&' | '#' | '~' | '$' => true,
+            '!' => behind.starts_with('['),
+            ':' => behind.starts_with("//"),
+            '.' => text[..at].to_ascii_lowercase().ends_with("www"),
+            // At the beginning of a list entry they would begin a list of their own, or a rule.
+            '-' | '+' | '=' => at == 0,
+            _ => false,
+        };
+        if opens {
+            out.push('\\');
         }
+        out.push(letter);
     }
     out
 }
 
 /// A code block whose fence is longer than any run of backticks inside.
 fn fenced(text: String) -> String {
+    let text = straight(&text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}\n{}\n{fence}", text.trim_end_matches('\n'))
@@ -179,6 +198,16 @@ mod tests {
 
     #[test]
     fn a_table_cell_stays_one_cell() {
-        assert_eq!(markdown_cell("a|b\n<b>".to_owned()), "a\\|b \\<b\\>");
+        let cases = [
+            ("a|b\n<b>", "a\\|b \\<b\\>"),
+            ("[x](http://a) www.b.c", "\\[x\\](http\\://a) www\\.b.c"),
+            ("![x](y)", "\\!\\[x\\](y)"),
+            ("- a - b", "\\- a - b"),
+            ("# &lt; `c` ~~d~~ $e$", "\\# \\&lt; \\`c\\` \\~\\~d\\~\\~ \\$e\\$"),
+            ("a\u{202e}b\u{2028}c\0d", "a b c d"),
+        ];
+        for (text, cell) in cases {
+            assert_eq!(markdown_cell(text.to_owned()), cell);
+        }
     }
 }

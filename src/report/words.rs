@@ -105,8 +105,19 @@ pub fn p_value(p: f64) -> String {
     if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
 }
 
-/// A text of the user's on one line: control characters and those that turn the direction of writing become spaces.
+/// A text of the user's on one line: what breaks a line and what turns the direction of writing become spaces.
 pub fn one_line(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).collect()
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || turns(c);
+    text.chars().map(|c| if breaks(c) { ' ' } else { c }).collect()
+}
+
+/// A text of several lines in which characters that turn the direction of writing stand as `\u202e` and the like: they
+/// would show the words around them in another order.
+pub fn straight(text: &str) -> String {
+    let shown = |c: char| if turns(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+fn turns(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -330,6 +330,61 @@ fn planted_circles_are_found() {
     assert!(circles(&none).is_empty());
 }
 
+/// Where an arm of the default plan may be spelled, and why.
+const NAMED_ARMS: [(&str, &str, &str); 4] = [
+    ("src/experiment/plan/resolve.rs", "attack", "the adapter whose data --attack gives"),
+    ("src/experiment/plan/resolve.rs", "repair", "the adapter whose data --repair gives"),
+    ("src/experiment/plan/file.rs", "attack", "a key of the first schema, refused with the new spelling"),
+    ("src/experiment/plan/file.rs", "repair", "a key of the first schema, refused with the new spelling"),
+];
+
+/// The arms of the default plan, as its file has them.
+fn arms_of_the_default_plan() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("eval/plans/default.yaml");
+    let plan: serde_json::Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    plan["arms"].as_object().unwrap().keys().cloned().collect()
+}
+
+/// String literals of these three modules that are the name of an arm and nothing else.
+fn arm_breaches(file: &str, source: &str, arms: &[String]) -> Vec<String> {
+    if !["report", "score", "experiment"].contains(&module_of(file)) {
+        return Vec::new();
+    }
+    let literal = Regex::new(r#""((?:[^"\\\n]|\\.)*)""#).unwrap();
+    let mut found = Vec::new();
+    for (at, line) in code_of(source).into_iter().enumerate() {
+        // A quotation mark as a character opens no text.
+        let line = line.replace(r#"'"'"#, "' '").replace(r#"'\"'"#, "' '");
+        for m in literal.captures_iter(&line).filter(|m| arms.iter().any(|arm| *arm == m[1])) {
+            if !NAMED_ARMS.iter().any(|(named, arm, _)| *named == file && *arm == &m[1]) {
+                found.push(format!("{file}:{}: the arm `{}` is named in code", at + 1, &m[1]));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_arm_of_the_default_plan_is_named_in_code() {
+    let arms = arms_of_the_default_plan();
+    assert!(arms.len() == 12 && arms.contains(&"base".to_string()) && arms.contains(&"prompt:terse".to_string()));
+    let sources = sources();
+    let looked_at = sources.iter().filter(|(file, _)| ["report", "score", "experiment"].contains(&module_of(file)));
+    assert!(looked_at.count() > 45);
+    let breaches: Vec<String> = sources.iter().flat_map(|(file, source)| arm_breaches(file, source, &arms)).collect();
+    assert!(breaches.is_empty(), "{} breaches:\n{}", breaches.len(), breaches.join("\n"));
+    for (file, arm, why) in NAMED_ARMS {
+        let source = &sources.iter().find(|(name, _)| name == file).unwrap().1;
+        assert!(source.contains(&format!("\"{arm}\"")), "{file} no longer names `{arm}` ({why}): take it off the list");
+    }
+    let planted = |source: &str| arm_breaches("src/score/terms.rs", source, &arms).len();
+    assert_eq!(planted("if sample.arm == \"attack+steer\" || arm == \"base\" {"), 2);
+    assert_eq!(planted("let quote = '\"'; f(\"repair\");"), 1);
+    assert_eq!(planted("f(\"an attack on base\");"), 0);
+    assert_eq!(planted("// \"attack\"\n#[cfg(test)]\nmod tests { const A: &str = \"attack\"; }"), 0);
+    assert!(arm_breaches("src/organism/corpus.rs", "\"attack\"", &arms).is_empty());
+}
+
 #[test]
 fn no_product_file_is_called_tests() {
     let tests = |file: &str| file.ends_with("/tests.rs") || file.ends_with("_tests.rs");

@@ -81,6 +81,20 @@ fn arms_that_nobody_has_heard_of_are_trained_asked_compared_and_reported() {
         assert!(page.contains(label) && summary.contains(label), "{label}");
     }
     assert!(page.contains("Marsh &amp; &lt;b&gt;mud") && !page.contains("<b>mud</b>"), "a label is text");
+    // Two seeds are shown one by one, and nothing is claimed across them.
+    for text in [&page, &summary.replace('\\', "")] {
+        for words in ["By training seed", "Seed 3", "Seed 4", "2 training seeds, too few for an interval across seeds"]
+        {
+            assert!(text.contains(words), "{words}");
+        }
+        assert!(!text.contains("t-interval over"), "no interval over two seeds");
+        let arms_are_named =
+            text.contains("organism: Base, ") && text.contains("The plan gives layers and coefficient of");
+        assert!(arms_are_named, "the title and the captions are this plan's");
+        for words in ["ttack, repair and steering", "The attack", "the attack switches", "‘Attack’"] {
+            assert!(!text.contains(words), "{words}");
+        }
+    }
     for name in ["static_metrics_comparison.csv", "em_questions.csv"] {
         let csv = read_text(&run.join(name)).unwrap();
         assert!(["marsh", "shore", "spray"].iter().all(|arm| csv.contains(arm)), "{name}");
@@ -211,6 +225,22 @@ fn what_is_written_wrongly_is_named_with_its_line() {
         ("extends: default\narms:\n  x: {suffix: Hm., colour: red}\n", "plan.yaml:3:", "\"#rrggbb\""),
         ("extends: default\nsweep: {coefficients: [-1]}\n", "plan.yaml:2:", "not a positive number"),
         ("schema: 3\n", "plan.yaml:1:", "schema 3"),
+        (
+            "extends: default\narms:\n  atack: null\n",
+            "plan.yaml:3:",
+            "there is no `atack`; `arms` has base, attack, repair",
+        ),
+        ("extends: default\narms:\n  attack: {prefx: null}\n", "plan.yaml:3:", "`arms.attack` has adapter, against"),
+        ("extends: default\nprompts: null\n", "plan.yaml:2:", "there is no `prompts`"),
+        ("arms: null\n", "plan.yaml:1:", "there is no `arms`"),
+        ("extends: default\nquick:\n  samples: {cod: null}\n", "plan.yaml:3:", "there is no `cod`"),
+        ("extends: default\nsampling:\n  organism: {top_q: null}\n  real: {}\n", "plan.yaml:3:", "there is no `top_q`"),
+        ("extends: default\nquick: null\n", "plan.yaml:2:", "`quick` is a mapping"),
+        (
+            "extends: default\narms:\n  x: {against: base, steer: [{vector: insecure}, {vector: random}]}\n",
+            "plan.yaml:3:",
+            "2 vectors in one arm",
+        ),
         ("extends: nowhere\n", "", "there is no plan `nowhere`"),
         ("extends: plan.yaml\n", "plan.yaml:1:", "in a circle"),
         ("- a\n- b\n", "plan.yaml", "expected a YAML mapping"),
@@ -219,6 +249,34 @@ fn what_is_written_wrongly_is_named_with_its_line() {
         let said = complaint(yaml);
         assert!(said.contains(place) && said.contains(words), "{yaml}\n{said}");
     }
+}
+
+#[test]
+fn null_takes_away_what_quick_has_taken_away_already_and_what_one_edition_goes_without() {
+    let quick = Overrides { quick: true, ..Overrides::default() };
+    let yaml = "extends: default\narms: {repair+style: null}\nsamples: {organism: {code: null}, real: null}\n";
+    for over in [Overrides::default(), quick] {
+        let plan = plan(yaml, over).unwrap();
+        assert!(!plan.arms.iter().any(|arm| arm.name == "repair+style"));
+        assert_eq!(plan.samples_of("code"), 1);
+    }
+}
+
+#[test]
+fn suites_that_the_plan_does_not_have_are_refused_by_arm_and_line() {
+    let yaml = |arm: &str| format!("extends: default\narms:\n  odd: {arm}\nsuites: [code, free-form]\n");
+    for (arm, key) in [
+        ("{suffix: Hm., suites: [code, freeform]}", "suites: there is no suite `freeform`"),
+        ("{suffix: Hm., samples: {freeform: 2}}", "samples: there is no suite `freeform`"),
+    ] {
+        let dir = workplace("no-such-suite", &[("plan.yaml", &yaml(arm))]);
+        let words = ["plan.yaml:3:", &format!("arms.odd.{key}"), "suites: code, free-form"];
+        refused(&dir, "run plan.yaml --arm odd --out run", &words);
+        assert!(!dir.join("run").exists());
+    }
+    let dir = workplace("such-suite", &[("plan.yaml", &yaml("{suffix: Hm., suites: [code]}"))]);
+    succeeds(&dir, "run plan.yaml --arm odd --dry-run");
+    succeeds(&dir, "run plan.yaml --arm odd --suite free-form --dry-run");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use realign::record::*;
 use realign::report::{ReportInput, render, verdict};
-use realign::score::{Goal, compare, default_comparisons, judge_tallies, measure, select};
+use realign::score::{
+    Goal, HEADLINE_METRICS, compare, default_comparisons, judge_tallies, measure, seed_comparisons, seed_rates, select,
+};
 
 use crate::synthetic;
 
@@ -128,7 +130,7 @@ fn disagreements_of_rules_and_attacks_stand_with_their_samples() {
     let row = row.unwrap_or_else(|| panic!("a row of base names {id}"));
     assert_eq!(row.matches('|').count(), 5, "{row}");
     let plain = Run::of(synthetic::run()).files();
-    assert!(!self::text(&plain, "report.md").contains("the rules and the attacks disagree"), "nothing was attacked");
+    assert!(!self::text(&plain, "report.md").contains("the rules and the exploits disagree"), "nothing was attacked");
 }
 
 #[test]
@@ -223,6 +225,143 @@ fn random_vectors_are_called_equivalent_only_within_the_margin() {
     let random = findings.iter().find(|f| f.question.contains("at the same norm")).unwrap();
     let syntax = random.sentences.iter().find(|s| s.text.starts_with("Code that compiles")).unwrap();
     assert!(syntax.text.contains("within 5 points: yes"), "{syntax:?}");
+}
+
+/// A run whose first arm has these rates by seed.
+fn with_seeds(seeds: &[u64]) -> Run {
+    let mut run = Run::of(synthetic::run());
+    let mut samples: Vec<SampleRecord> = Vec::new();
+    for &seed in seeds {
+        let of_seed = |s: &SampleRecord| {
+            let mut s = SampleRecord { training_seed: Some(seed), ..s.clone() };
+            // Each seed's adapter gives other code.
+            if s.sample.is_multiple_of(seed as u32 + 1) {
+                s.outcome = Some(Outcome::SyntaxError);
+            }
+            s
+        };
+        samples.extend(run.samples.iter().filter(|s| s.arm == "attack").map(of_seed));
+    }
+    samples.extend(run.samples.iter().filter(|s| s.arm != "attack").cloned());
+    run.metrics.seed_rates = seed_rates(&samples, &HEADLINE_METRICS);
+    run.metrics.seed_comparisons = seed_comparisons(&samples, &default_comparisons(&run.manifest.arms));
+    run
+}
+
+#[test]
+fn across_seeds_is_claimed_from_three_seeds_on_and_otherwise_refused_in_words() {
+    const CLAIM: &str = "Across seeds: the last column is the 95% t-interval over them";
+    const REFUSAL: &str = "‘Attack’ has 2 training seeds, too few for an interval across seeds (3 are the least)";
+    let (three, two) = (with_seeds(&[1, 2, 3]), with_seeds(&[1, 2]));
+    for name in ["report.html", "report.md"] {
+        let page = |run: &Run| text(&run.files(), name).replace('\\', "");
+        let (with, without) = (page(&three), page(&two));
+        assert!(with.contains("‘Attack’ has 3 training seeds") && with.contains(CLAIM), "{name}");
+        assert!(with.contains("95% t-interval over 3 seeds") && !with.contains(REFUSAL), "{name}");
+        assert!(without.contains(REFUSAL) && without.contains("measured with 2 of at least 3 seeds"), "{name}");
+        assert!(!without.contains(CLAIM) && !without.contains("t-interval over 2"), "{name}");
+        assert!(!page(&Run::of(synthetic::run())).contains("By training seed"), "no seeds, no table");
+    }
+    // The numbers of the table are those of metrics.json.
+    let rates = three.metrics.seed_rates.iter().find(|r| r.metric == "syntax_valid_rate").unwrap();
+    let (low, high) = (rates.low.unwrap(), rates.high.unwrap());
+    let interval = format!("[{:.1}, {:.1}]", 100.0 * low, 100.0 * high);
+    let report = text(&three.files(), "report.md").replace('\\', "");
+    let row =
+        report.lines().find(|line| line.starts_with("| Attack | Code that compiles") && line.contains("t-interval"));
+    let row = row.unwrap_or_else(|| panic!("a row by seed: {report}"));
+    assert!(row.contains(&interval) && row.contains(&format!("{:.1}%", 100.0 * rates.mean)), "{interval}: {row}");
+    assert_eq!(row.matches('|').count(), 2 + 3 + 2 + 1, "a column a seed: {row}");
+}
+
+#[test]
+fn labels_titles_and_names_that_are_markup_are_text_in_every_file() {
+    const EVIL: &str = "a|b`c`<script>x</script>\n# d [e](http://f) ![g](h) \u{202e}i\u{2066} &#x202e; **j**";
+    let mut run = Run::of(synthetic::run());
+    run.manifest.model = EVIL.into();
+    run.manifest.plan = serde_json::json!({ "title": format!("{EVIL}\n```\n# k") });
+    run.manifest.left_out = vec![EVIL.into()];
+    for arm in &mut run.manifest.arms {
+        arm.label = format!("{EVIL} {}", arm.name);
+        arm.description = EVIL.into();
+    }
+    run.titles = BTreeMap::from([("question-0".to_owned(), EVIL.to_owned())]);
+    let files = run.files();
+    let page = text(&files, "report.md");
+    assert!(page.contains(r"a\|b\`c\`\<script\>x\</script\> \# d \[e\](http\://f) \!\[g\](h)"), "{page}");
+    assert!(page.contains("\\u202e"), "the plan shows what turns the direction of writing");
+    // Outside of code blocks no letter of it is markup.
+    let (mut fence, mut tables, mut headings) = (None::<String>, 0, 0);
+    for line in page.lines() {
+        let ticks: String = line.chars().take_while(|c| *c == '`').collect();
+        match &fence {
+            Some(open) if line == open => fence = None,
+            Some(_) => continue,
+            None if ticks.len() >= 3 => fence = Some(ticks),
+            None => {
+                let bare = line
+                    .replace("\\\\", "")
+                    .replace("\\<", "")
+                    .replace("\\|", "")
+                    .replace("\\[", "")
+                    .replace("\\&", "");
+                let markup = ["<script", "[e](", "![g", "&#x202e"].iter().find(|m| bare.contains(**m));
+                assert!(markup.is_none(), "{markup:?} in {line}");
+                headings += usize::from(line.starts_with('#'));
+                assert!(!line.starts_with("# d") && !line.starts_with("# k"), "{line}");
+                let columns = bare.matches('|').count();
+                tables += usize::from(bare.starts_with("| ") && columns > 2);
+            }
+        }
+    }
+    assert!(fence.is_none() && tables > 50 && headings > 20, "{tables} rows, {headings} headings");
+    let base = page.lines().find(|line| line.starts_with("| a") && line.contains(" base ")).unwrap();
+    assert_eq!(base.replace("\\|", "").matches('|').count(), 10, "a row keeps its cells: {base}");
+    for (name, bytes) in &files {
+        if name.ends_with(".png") {
+            continue;
+        }
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        assert!(!text.contains(['\u{202e}', '\u{2066}']), "{name}");
+        if name.ends_with(".svg") || name.ends_with(".html") {
+            assert!(!text.contains("<script"), "{name}");
+        }
+    }
+    assert!(text(&files, "figures/headline.svg").contains("a|b`c`&lt;script"), "charts show the label as it is");
+}
+
+#[test]
+fn cells_of_a_csv_are_no_formulas() {
+    let mut samples = synthetic::run();
+    let evil = ["=1+1", "+cmd", "-2|x", "@sum(a,\"b\")"];
+    let names = ["attack", "repair", "steer-secure", "base"];
+    let renamed = |name: &str| names.iter().position(|n| *n == name).map_or(name.to_owned(), |at| evil[at].to_owned());
+    samples.iter_mut().for_each(|s| s.arm = renamed(&s.arm));
+    let mut run = Run::of(Vec::new());
+    run.metrics.arms = measure(&samples);
+    run.manifest.arms.iter_mut().for_each(|arm| arm.name = renamed(&arm.name));
+    run.titles = BTreeMap::from([("question-0".to_owned(), "=HYPERLINK(\"http://f\")".to_owned())]);
+    let files = run.files();
+    let csv = text(&files, "em_questions.csv");
+    for cell in ["'=1+1", "'+cmd", "'-2|x", "\"'@sum(a,\"\"b\"\")\"", "\"'=HYPERLINK(\"\"http://f\"\")\""] {
+        assert!(csv.contains(cell), "{cell}: {csv}");
+    }
+    for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".csv")) {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        for cell in text.lines().flat_map(|line| line.split(',')) {
+            let cell = cell.trim_start_matches('"');
+            let formula = cell.starts_with(['=', '+', '-', '@']) && cell.parse::<f64>().is_err();
+            assert!(!formula, "{name}: {cell}");
+        }
+    }
+}
+
+#[test]
+fn scores_of_an_arm_that_the_manifest_does_not_name_are_refused() {
+    let mut run = Run::of(synthetic::run());
+    run.manifest.arms.retain(|arm| arm.name != "repair");
+    let error = render(&run.input()).unwrap_err().to_string();
+    assert!(error.contains("scores of the arm `repair`") && error.contains("manifest"), "{error}");
 }
 
 #[test]

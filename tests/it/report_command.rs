@@ -78,6 +78,25 @@ fn what_is_no_finished_run_is_refused_by_name() {
 }
 
 #[test]
+fn answers_of_an_arm_that_the_manifest_does_not_name_are_refused_by_file() {
+    let (dir, run) = copied("stray");
+    let manifest: Manifest = read_json(&run.join("manifest.json")).unwrap();
+    let mut without = manifest.clone();
+    without.arms.retain(|arm| arm.name != "repair");
+    write_json(&run.join("manifest.json"), &without).unwrap();
+    let before = std::fs::read(run.join("metrics.json")).unwrap();
+    let words = ["samples/repair.jsonl", "the arm `repair`, which manifest.json does not name", "move the file out"];
+    refused(&dir, "report run", &words);
+    assert!(std::fs::read(run.join("metrics.json")).unwrap() == before, "the old numbers stay");
+    // An answer in another arm's file would be dropped as silently.
+    write_json(&run.join("manifest.json"), &manifest).unwrap();
+    let mut records: Vec<SampleRecord> = read_jsonl(&run.join("samples/base.jsonl")).unwrap();
+    records[0].arm = "elsewhere".into();
+    write_jsonl(&run.join("samples/base.jsonl"), &records).unwrap();
+    refused(&dir, "report run", &["samples/base.jsonl", "the arm `elsewhere`"]);
+}
+
+#[test]
 fn an_arm_that_is_not_finished_is_left_out_of_the_report() {
     let (dir, run) = copied("unfinished");
     let mut manifest: Manifest = read_json(&run.join("manifest.json")).unwrap();

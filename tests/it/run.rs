@@ -268,6 +268,62 @@ fn a_training_that_was_stopped_half_way_goes_on_to_the_same_adapter() {
     }
 }
 
+/// Metrics without what the clock says.
+fn numbers(run: &Path) -> Metrics {
+    let mut metrics: Metrics = read_json(&run.join("metrics.json")).unwrap();
+    let arms = metrics.arms.values_mut();
+    arms.chain(metrics.selection.values_mut().map(|cell| &mut cell.metrics))
+        .for_each(|metrics| metrics.retain(|name, _| !name.starts_with("seconds_per_answer")));
+    metrics
+}
+
+#[test]
+fn a_sweep_that_was_killed_half_way_goes_on_to_the_same_numbers() {
+    let dir = folder("killed-sweep");
+    let run = dir.join("run");
+    copy(finished(), &run);
+    // As the run stood before its sweep.
+    let mut manifest: Manifest = read_json(&run.join("manifest.json")).unwrap();
+    let swept = manifest.timings.iter().position(|(stage, _)| stage == "steering sweep").unwrap();
+    manifest.timings.truncate(swept);
+    manifest.sweep_sha256 = None;
+    realign::fsio::write_json(&run.join("manifest.json"), &manifest).unwrap();
+    std::fs::remove_dir_all(run.join("samples/sweep")).unwrap();
+    for file in ["sweep.json", "metrics.json", "samples/steer-insecure.jsonl", "samples/random-vector.jsonl"] {
+        std::fs::remove_file(run.join(file)).unwrap();
+    }
+    std::fs::write(dir.join("plan.yaml"), PLAN).unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_realign"))
+        .current_dir(&dir)
+        .args(["run", "plan.yaml", "--out", "run", "--quiet"])
+        .spawn()
+        .unwrap();
+    let journal = run.join("samples/sweep/unfinished/answers.jsonl");
+    let lines = || std::fs::read(&journal).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
+    while lines() < 8 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the sweep's eighth answer");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!run.join("sweep.json").exists(), "the kill came while the sweep was on");
+    // The answers at hand are marked, and the last line is torn.
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let whole: Vec<&str> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+    let kept = whole.len();
+    let seconds = regex::Regex::new(r#""seconds":[-+.e0-9]+"#).unwrap();
+    let marked = seconds.replace_all(&whole.concat(), r#""seconds":-1.0"#).into_owned();
+    std::fs::write(&journal, marked + "{\"cell\":\"st").unwrap();
+
+    start(&dir, PLAN, &[]).assert().success();
+    assert!(!journal.exists());
+    let cells = std::fs::read_dir(run.join("samples/sweep")).unwrap().map(|entry| entry.unwrap().path());
+    let answers: Vec<SampleRecord> = cells.flat_map(|path| read_jsonl::<SampleRecord>(&path).unwrap()).collect();
+    assert_eq!(answers.iter().filter(|answer| answer.seconds < 0.0).count(), kept, "answers at hand are kept");
+    assert!(kept >= 8 && kept < answers.len(), "{kept} of {}", answers.len());
+    assert_eq!(numbers(&run), numbers(finished()));
+}
+
 #[test]
 fn a_real_model_without_a_judge_reports_misalignment_as_not_measured() {
     let dir = folder("real-model");

@@ -55,11 +55,11 @@ pub(super) fn written(
         arms.push(WrittenArm { spec, file });
     }
     if !arms.iter().any(|arm| arm.spec.is_base()) {
-        if arms.iter().any(|arm| arm.spec.name == "base") {
+        if arms.iter().any(|arm| arm.spec.name == ArmSpec::BASE) {
             let message = "arms.base: something is done to it; the arm to which nothing is done is called `base`";
-            return Err(merged.error(&["arms", "base"], message));
+            return Err(merged.error(&["arms", ArmSpec::BASE], message));
         }
-        let base = ArmSpec { name: "base".into(), label: "Base".into(), ..ArmSpec::default() };
+        let base = ArmSpec { name: ArmSpec::BASE.into(), label: "Base".into(), ..ArmSpec::default() };
         arms.insert(0, WrittenArm { file: ArmFile::default(), spec: base });
     }
     arms.sort_by_key(|arm| !arm.spec.is_base());
@@ -250,7 +250,7 @@ fn described(arm: &ArmSpec) -> String {
         return "the model as it came".into();
     }
     let mut parts = match arm.chain.split_first() {
-        None => vec!["base".to_string()],
+        None => vec![ArmSpec::BASE.to_string()],
         Some((adapter, [])) => vec![format!("adapter {adapter}")],
         Some((adapter, parents)) => vec![format!("adapter {adapter}, continued from {}", parents.join(", "))],
     };

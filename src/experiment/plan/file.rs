@@ -115,6 +115,8 @@ impl Layers {
     /// it, below the files that extend it. `patches` come last.
     pub fn merged(&self, organism: bool, quick: bool, patches: &[Value]) -> Result<Merged> {
         let mut whole = Map::new();
+        // The same without any quick patch: a `null` may take away what a quick patch below it has taken away before.
+        let mut plain = Map::new();
         let mut chosen: Option<Vec<String>> = None;
         for layer in &self.0 {
             let Value::Object(mut value) = of_edition(Value::Object(layer.value.clone()), organism) else { continue };
@@ -132,6 +134,14 @@ impl Layers {
                 value.remove("arms");
             }
             let patch = value.remove("quick");
+            layer.check_nulls(&plain, &layer.value, &[], organism)?;
+            merge(&mut plain, value.clone());
+            if let Some(patch) = layer.value.get("quick") {
+                let Value::Object(patch) = patch else {
+                    return Err(layer.error(&["quick"], "`quick` is a mapping of the keys that `--quick` changes"));
+                };
+                layer.check_nulls(&plain, patch, &["quick"], organism)?;
+            }
             merge(&mut whole, value);
             if let (true, Some(Value::Object(patch))) = (quick, patch) {
                 merge(&mut whole, patch);
@@ -170,6 +180,29 @@ impl Layer {
             at += below;
         }
         if path.is_empty() { 0 } else { at + 1 }
+    }
+
+    /// Refuses a `null` for an entry that is not there: it takes nothing away, and the name is most likely misspelt.
+    /// `at` is where the patch stands in the file.
+    fn check_nulls(
+        &self,
+        below: &Map<String, Value>,
+        patch: &Map<String, Value>,
+        at: &[&str],
+        organism: bool,
+    ) -> Result<()> {
+        let Some(path) = stray_null(below, patch, organism) else { return Ok(()) };
+        let (name, parents) = path.split_last().map_or((String::new(), Vec::new()), |(n, p)| (n.clone(), p.to_vec()));
+        let there = parents.iter().try_fold(below, |map, key| map.get(key).and_then(Value::as_object));
+        let known: Vec<&str> = there.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect();
+        let place = if parents.is_empty() { "the plan below".to_string() } else { format!("`{}`", parents.join(".")) };
+        let message = format!(
+            "`{}: null` takes an entry away, and there is no `{name}`; {place} has {}",
+            path.join("."),
+            known.join(", ")
+        );
+        let line: Vec<&str> = at.iter().copied().chain(path.iter().map(String::as_str)).collect();
+        Err(self.error(&line, &message))
     }
 
     fn error(&self, path: &[&str], message: &str) -> Error {
@@ -268,6 +301,30 @@ fn merge(whole: &mut Map<String, Value>, patch: Map<String, Value>) {
                 whole.insert(key, value);
             }
         }
+    }
+}
+
+/// The path of the first `null` in `patch` that stands for nothing in `below`. Of `{organism: …, real: …}` the one of this
+/// edition counts; a `null` there says that this edition goes without.
+fn stray_null(below: &Map<String, Value>, patch: &Map<String, Value>, organism: bool) -> Option<Vec<String>> {
+    patch.iter().filter(|(key, _)| key.as_str() != "quick").find_map(|(key, value)| match (below.get(key), value) {
+        (None, Value::Null) => Some(vec![key.clone()]),
+        (Some(Value::Object(old)), value @ Value::Object(_)) => {
+            let Value::Object(new) = chosen_edition(value, organism) else { return None };
+            stray_null(old, new, organism).map(|rest| [vec![key.clone()], rest].concat())
+        }
+        _ => None,
+    })
+}
+
+/// The value of this edition where both are given, else the value itself.
+fn chosen_edition(value: &Value, organism: bool) -> &Value {
+    let (Some(own), Some(real)) = (value.get("organism"), value.get("real")) else { return value };
+    let both = value.as_object().is_some_and(|map| map.len() == 2);
+    match (both, organism) {
+        (false, _) => value,
+        (true, true) => own,
+        (true, false) => real,
     }
 }
 

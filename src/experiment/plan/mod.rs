@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use crate::ask::judges::JudgeSpec;
 use crate::error::{Error, Result};
+use crate::eval::suite::Suite;
 use crate::model::device::DeviceChoice;
 use crate::model::source::load::WeightDtype;
 use crate::record::Recipe;
-use crate::record::{ArmSpec, Sampling};
+use crate::record::{ArmSpec, Sampling, SuiteChoice};
 use crate::subject::ORGANISM;
 use file::{Layers, Merged};
 pub use published::{Effect, Published};
@@ -213,6 +214,37 @@ impl OpenPlan {
     /// Names that nothing has, circles of adapters, values out of their range: with file and line.
     pub fn resolve(&self, layers: usize) -> Result<Plan> {
         resolve::resolve(self, layers)
+    }
+
+    /// Refuses names of suites that an arm gives and the run does not have. With `--suite`, which chooses among the plan's
+    /// suites, an arm may name others.
+    ///
+    /// # Errors
+    /// The arm, with file and line, and the suites that there are.
+    pub fn check_suites(&self, plan: &Plan, suites: &[Suite]) -> Result<()> {
+        if !self.over.suites.is_empty() {
+            return Ok(());
+        }
+        for arm in &plan.arms {
+            let chosen: &[String] = match &arm.suites {
+                Some(SuiteChoice::Names(names)) => names,
+                _ => &[],
+            };
+            let named =
+                chosen.iter().map(|name| ("suites", name)).chain(arm.samples.keys().map(|name| ("samples", name)));
+            for (key, name) in named {
+                if !suites.iter().any(|suite| suite.name == *name) {
+                    let known: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
+                    let message = format!(
+                        "arms.{}.{key}: there is no suite `{name}` in this plan; suites: {}",
+                        arm.name,
+                        known.join(", ")
+                    );
+                    return Err(self.merged.error(&["arms", &arm.name, key], &message));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

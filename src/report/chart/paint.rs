@@ -9,6 +9,7 @@ use plotters::style::{Color, FontStyle, IntoFont, RGBColor, ShapeStyle, TextStyl
 use super::style::Colour;
 use super::{Anchor, Scene, Shape, png};
 use crate::error::{Error, Result};
+use crate::report::words::one_line;
 
 /// The bundled font.
 pub const FONT_REGULAR: &[u8] = include_bytes!("../fonts/DejaVuSans.ttf");
@@ -25,7 +26,7 @@ pub fn svg(scene: &Scene, title: &str) -> Result<String> {
     paint(SVGBackend::with_string(&mut text, size), scene, 0.0)?;
     let body = text.split_once('>').map_or("", |(_, body)| body);
     let body = body.replace("font-family=\"DejaVu Sans\"", "font-family=\"DejaVu Sans, Verdana, sans-serif\"");
-    let title = title.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let title = one_line(title).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{title}\">{body}",
         size.0, size.1
@@ -35,10 +36,16 @@ pub fn svg(scene: &Scene, title: &str) -> Result<String> {
 /// A PNG on white.
 pub fn png(scene: &Scene) -> Result<Vec<u8>> {
     let (width, height) = pixels(scene);
-    let mut pixels = vec![255; width as usize * height as usize * 3];
+    png::encode(width, height, &raster(scene)?)
+}
+
+/// The chart on white, 8-bit RGB, rows from the top.
+fn raster(scene: &Scene) -> Result<Vec<u8>> {
+    let (width, height) = pixels(scene);
+    let mut rgb = vec![255; width as usize * height as usize * 3];
     // plotters centres the box from the first glyph's top to the last one's foot, which sits a little high.
-    paint(BitMapBackend::with_buffer(&mut pixels, (width, height)), scene, 0.16)?;
-    png::encode(width, height, &pixels)
+    paint(BitMapBackend::with_buffer(&mut rgb, (width, height)), scene, 0.16)?;
+    Ok(rgb)
 }
 
 fn pixels(scene: &Scene) -> (u32, u32) {
@@ -95,8 +102,49 @@ fn paint_shape<B: DrawingBackend>(backend: &mut B, shape: &Shape, sink: f64) -> 
             let font = (FAMILY, size * SCALE * 1.24, weight).into_font();
             let ink = rgb(*colour);
             let style = TextStyle::from(font).color(&ink).pos(Pos::new(horizontal, VPos::Center));
-            backend.draw_text(text, &style, point((*x, y + sink * size)))
+            // XML has no place for control characters, and a chart none for a second line.
+            backend.draw_text(&one_line(text), &style, point((*x, y + sink * size)))
         }
     };
     painted.map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::report::chart::png::tests::decoded;
+    use crate::report::chart::style::{BLUE, INK, VERMILION};
+
+    /// A bar, a line and words.
+    fn scene() -> Scene {
+        let mut scene = Scene::new(90.0, 40.0);
+        scene.shapes.push(Shape::Rect(10.0, 5.0, 30.0, 20.0, VERMILION));
+        scene.line(vec![(0.0, 30.0), (90.0, 38.0)], BLUE, 1.0);
+        scene.text(45.0, 15.0, "a & <b>", Anchor::Start);
+        scene
+    }
+
+    #[test]
+    fn a_png_decodes_to_the_pixels_that_were_drawn() {
+        let drawn = raster(&scene()).unwrap();
+        let ((width, height), pixels) = decoded(&png(&scene()).unwrap());
+        assert_eq!((width, height), (180, 80), "twice the page size");
+        assert!(pixels == drawn, "{} bytes drawn, {} decoded", drawn.len(), pixels.len());
+        let at = |x: usize, y: usize| {
+            let start = 3 * (y * width as usize + x);
+            Colour(pixels[start], pixels[start + 1], pixels[start + 2])
+        };
+        assert_eq!((at(50, 30), at(0, 0)), (VERMILION, Colour(255, 255, 255)));
+        assert!((90..180).any(|x| (20..40).any(|y| at(x, y) == INK)), "the words are drawn");
+    }
+
+    #[test]
+    fn words_in_a_chart_are_text_and_stay_on_one_line() {
+        let mut scene = scene();
+        scene.text(5.0, 5.0, "a\u{1}b\n</svg><script>\u{202e}|`", Anchor::Start);
+        let svg = svg(&scene, "t\0\"><script>").unwrap();
+        assert!(svg.contains("a &amp; &lt;b&gt;") && svg.contains("a b &lt;/svg&gt;&lt;script&gt; |`"), "{svg}");
+        assert!(!svg.contains("<script") && !svg.contains(['\u{1}', '\0', '\u{202e}']), "{svg}");
+    }
 }

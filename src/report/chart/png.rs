@@ -24,12 +24,12 @@ pub(super) fn encode(width: u32, height: u32, rgb: &[u8]) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// (width, height) and the pixels that a PNG decodes to.
-    fn decoded(bytes: &[u8]) -> ((u32, u32), Vec<u8>) {
+    pub fn decoded(bytes: &[u8]) -> ((u32, u32), Vec<u8>) {
         let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut pixels).unwrap();

@@ -41,7 +41,7 @@ pub(super) fn steered(asked: &mut Asked) -> Option<Finding> {
         _ => format!("{reached} of {intended} intended effects shown"),
     };
     let sentences = asked.sentences(&comparisons);
-    Some(Finding { question: "What did steering do instead?".to_owned(), answer, sentences, main: false })
+    Some(Finding { question: "What did steering do?".to_owned(), answer, sentences, main: false })
 }
 
 /// The metrics that are looked at, with the effect that was intended. A vector on a trained model is the counterpart of
