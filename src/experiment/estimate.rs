@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::eval::runner::TestJob;
 use crate::finetune::rows::Examples;
 use crate::finetune::tune::tune;
-use crate::generate::{EngineOptions, Job, MOST_ROWS, generate};
+use crate::generate::{EngineOptions, Job, MAX_BATCH, generate};
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::memory::{self, Training};
@@ -132,7 +132,7 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
         answer: forward_token * mean(&|(_, answer)| *answer),
         basis: Basis::Shape,
     };
-    let rows = asked.len().min(MOST_ROWS * process::workers(0));
+    let rows = asked.len().min(MAX_BATCH * process::workers(0));
     let longest = asked.iter().map(|(prompt, answer)| prompt + answer).max().unwrap_or(0);
     let weights = 2 * config.parameters() as u64;
     let memory_bytes = weights + working_bytes(plan, config, inputs, (rows, longest), &work);
@@ -164,7 +164,7 @@ pub fn estimate(plan: &Plan, model: &Subject, inputs: &Inputs, scorer: &Scorer) 
     };
     let seconds = rates.seconds(&work) + check_seconds(scorer) * work.code_answers as f64;
     let jobs_longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
-    let rows = jobs.len().min(MOST_ROWS * process::workers(0));
+    let rows = jobs.len().min(MAX_BATCH * process::workers(0));
     let memory_bytes = before + working_bytes(plan, &model.decoder.config, inputs, (rows, jobs_longest), &work);
     Ok(Estimate { seconds, memory_bytes, basis: rates.basis })
 }
@@ -198,7 +198,7 @@ fn probe_jobs(plan: &Plan, model: &Subject, inputs: &Inputs) -> Result<Vec<Job<'
             all.extend((0..samples).map(|_| (suite.max_tokens, prompt.messages.clone())));
         }
     }
-    let wanted = (MOST_ROWS * process::workers(0)).min(all.len());
+    let wanted = (MAX_BATCH * process::workers(0)).min(all.len());
     let picks = (0..wanted).map(|i| &all[i * all.len() / wanted]);
     picks
         .enumerate()

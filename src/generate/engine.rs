@@ -10,19 +10,19 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
-use crate::model::ops::ROWS_APART;
+use crate::model::ops::MAX_BATCH_INVARIANT_ROWS;
 use crate::process::{self, CancellationToken};
 use crate::sync::unpoisoned;
 
 /// Rows that one worker decodes together at most: beyond it a product's last bits depend on how many rows it has.
-pub const MOST_ROWS: usize = ROWS_APART;
+pub const MAX_BATCH: usize = MAX_BATCH_INVARIANT_ROWS;
 
 /// How an engine works. None of this changes an answer.
 #[derive(Clone)]
 pub struct EngineOptions<'a> {
     /// Tokens to text.
     pub tokenizer: &'a Tokenizer,
-    /// Rows decoded together by one worker, [`MOST_ROWS`] at most.
+    /// Rows decoded together by one worker, [`MAX_BATCH`] at most.
     pub batch: usize,
     /// Threads; 0 means one a core.
     pub workers: usize,
@@ -35,7 +35,7 @@ pub struct EngineOptions<'a> {
 impl<'a> EngineOptions<'a> {
     /// Full batches on every core; the program's own token (SIGINT, SIGTERM) ends it.
     pub fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, batch: MOST_ROWS, workers: 0, cache_bytes: 0, cancel: process::root_token() }
+        Self { tokenizer, batch: MAX_BATCH, workers: 0, cache_bytes: 0, cancel: process::root_token() }
     }
 }
 
@@ -93,7 +93,7 @@ impl<'a> Engine<'a> {
 
     fn run_workers(&self) -> Result<()> {
         let cores = self.decoder.workers(self.options.workers);
-        let batch = self.options.batch.clamp(1, MOST_ROWS);
+        let batch = self.options.batch.clamp(1, MAX_BATCH);
         // Where all jobs are known, no core waits for one, and cores without any help with the products.
         let workers = self.queue.final_count().map_or(cores, |jobs| cores.min(jobs).max(1));
         let helpers = (process::workers(self.options.workers) / workers).saturating_sub(1);

@@ -113,7 +113,7 @@ impl Rope {
         }
     }
 
-    /// What turned queries and keys are multiplied by.
+    /// Factor on rotated queries and keys.
     pub fn attention(&self) -> f32 {
         match self.scaling {
             RopeScaling::Yarn { attention, .. } | RopeScaling::Long { attention, .. } => attention,

@@ -31,12 +31,12 @@ pub struct StepRecord {
     pub rewards: Option<Rewards>,
     /// Of a single rank-1 adapter, after the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<Direction>,
+    pub direction: Option<Rank1Direction>,
 }
 
-/// Where a rank-1 adapter points: the vector B, which is what it writes into the residual stream.
+/// Direction of a rank-1 adapter: its vector B `[out]`, which is what it writes into the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Direction {
+pub struct Rank1Direction {
     /// ‖B‖.
     pub norm: f64,
     /// The cosine between the way that B has come over the last few steps and the way that it goes over the next few: 1

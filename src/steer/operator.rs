@@ -11,7 +11,7 @@ use super::vector::SteeringVector;
 use crate::error::Error;
 use crate::model::cpu::simd::add;
 use crate::model::hooks::{HookContext, Intervention, Tap};
-use crate::model::ops::{by_kernels, to_vec, values};
+use crate::model::ops::{f32_slice, to_vec, uses_cpu_kernels};
 use crate::record::{Operator, Positions, Site, SteerSpec, Unit};
 
 /// Adds a vector at some taps.
@@ -83,7 +83,7 @@ struct AddRows {
 
 impl AddRows {
     fn apply(self, x: &Tensor) -> Result<Tensor> {
-        if by_kernels(x) {
+        if uses_cpu_kernels(x) {
             return x.apply_op1(self);
         }
         let (device, width) = (x.device(), self.vector.len());
@@ -105,7 +105,7 @@ impl CustomOp1 for AddRows {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut sum = values(x, layout)?.to_vec();
+        let mut sum = f32_slice(x, layout)?.to_vec();
         for (index, row) in sum.chunks_exact_mut(self.vector.len()).enumerate() {
             if self.rows.as_ref().is_none_or(|rows| rows[index]) {
                 add(row, &self.vector);

@@ -66,7 +66,7 @@ fn record(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// A CRC as TFRecord stores it: turned and shifted, since the CRC of data that holds its own CRC is weak.
+/// A CRC as TFRecord stores it, rotated and offset ("masked"), since the CRC of data that holds its own CRC is weak.
 pub fn masked_crc(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }

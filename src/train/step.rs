@@ -12,7 +12,7 @@ use crate::model::fused_block;
 use crate::model::hooks::{Intervention, Site};
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use crate::model::ops::divergence::kl_divergence;
-use crate::model::ops::{by_kernels, read, to_vec};
+use crate::model::ops::{to_vec, uses_cpu_kernels, with_slices};
 use crate::model::pass::{Attend, Pass};
 
 /// Losses and gradients of a chunk.
@@ -66,7 +66,7 @@ fn normed(decoder: &Decoder, chunk: &Packed) -> Result<Tensor> {
         let pass = &mut Pass::sequences(&chunk.segments);
         x = match fused_block::applies(block) {
             true => {
-                let (out, _) = read([&x], |[x]| fused_block::forward(block, x, pass, None))?;
+                let (out, _) = with_slices([&x], |[x]| fused_block::forward(block, x, pass, None))?;
                 Tensor::from_vec(out, x.shape(), x.device())?
             }
             false => block.forward(&x, pass)?.detach(),
@@ -103,7 +103,7 @@ pub fn forward_backward(
     let narrow = rows.len() < chunk.ids.len();
     let run_fused = |layer: usize, x: &Tensor| -> Result<(Tensor, fused_block::Kept)> {
         let wanted = (narrow && layer == last).then(|| rows.clone());
-        let (out, kept) = read([x], |[x]| fused_block::forward(&decoder.blocks[layer], x, &mut pass(), wanted))?;
+        let (out, kept) = with_slices([x], |[x]| fused_block::forward(&decoder.blocks[layer], x, &mut pass(), wanted))?;
         let width = x.dim(1)?;
         Ok((Tensor::from_vec(out, ((), width), x.device())?, kept))
     };
@@ -180,7 +180,7 @@ pub fn forward_backward(
                 };
                 let block = &decoder.blocks[layer];
                 let (dx, of_weights) =
-                    read([&input], |[x]| fused_block::backward(block, x, *left, grad, &pass(), needed))?;
+                    with_slices([&input], |[x]| fused_block::backward(block, x, *left, grad, &pass(), needed))?;
                 for (&index, grad) in trained.in_block[layer].iter().zip(of_weights) {
                     grads[index] = grad;
                 }
@@ -255,7 +255,7 @@ fn back_through_tap(input: &Tensor, output: &Tensor, grad: Vec<f32>) -> Result<V
 
 /// Runs a graph backward from `output` with a given gradient.
 fn backward(output: &Tensor, grad: Tensor) -> Result<candle_core::backprop::GradStore> {
-    match by_kernels(output) {
+    match uses_cpu_kernels(output) {
         true => output.apply_op1(Upstream { grad })?.backward(),
         false => (output * grad)?.sum_all()?.backward(),
     }

@@ -13,7 +13,7 @@ use realign::adapter::{self, AdapterFile};
 use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
 use realign::error::Error;
-use realign::experiment::pretrain::{PretrainConfig, PretrainKeeping, pretrain};
+use realign::experiment::pretrain::{PretrainCheckpoints, PretrainConfig, pretrain};
 use realign::finetune::rows::Examples;
 use realign::finetune::tune::tune_from;
 use realign::model::config::DecoderConfig;
@@ -805,7 +805,7 @@ fn a_killed_pretraining_goes_on_to_the_same_weights() {
     let total = (stopped.rows as usize).div_ceil(config.batch) as u64;
     assert!(stopped.steps < total, "stopped after {} of {total}", stopped.steps);
 
-    let keeping = |resume| Some(PretrainKeeping { out: &out, resume, save_steps: 1000 });
+    let keeping = |resume| Some(PretrainCheckpoints { out: &out, resume, save_steps: 1000 });
     let refused = pretrain(&config, keeping(false), Progress::Quiet).err().unwrap().to_string();
     assert!(refused.contains("--resume"), "{refused}");
     let other = PretrainConfig { learning_rate: 1e-3, ..config.clone() };

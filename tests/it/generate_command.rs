@@ -121,8 +121,8 @@ fn settings_that_cannot_be_met_are_refused_with_the_way_out() {
     refused(&dir, &format!("{generate} --min-p 1.5"), &["min_p is 1.5; it lies between 0"]);
     refused(&dir, &format!("{generate} --repetition-penalty -1"), &["repetition_penalty is -1; it is more than 0"]);
     refused(&dir, &format!("{generate} --stop="), &["a stop string is empty"]);
-    refused(&dir, &format!("{generate} --stream --format json"), &["--stream shows text as it is made"]);
-    refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it must be above 0"]);
+    refused(&dir, &format!("{generate} --stream --format json"), &["--stream prints text while it is generated"]);
+    refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it must be a number above 0"]);
     refused(
         &dir,
         &format!("{generate} --kv-cache-gib 0.00001"),

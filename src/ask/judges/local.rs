@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::eval::judge::{Judge, JudgeItem, LEAST_MASS, Verdict, parse, record};
 use crate::eval::judge_prompt::SCORED;
 use crate::generate::{Choices, EngineOptions, Job, choice_probabilities, generate};
+use crate::process;
 use crate::record::{JudgeRecord, Message, Sampling};
 use crate::subject::Subject;
 
@@ -51,7 +52,7 @@ impl ModelJudge {
 
     /// The probability of each integer from 0 to 100, behind each prompt.
     pub fn number_probabilities(&self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f64>>> {
-        choice_probabilities(&self.model.decoder, prompts, &self.numbers, 0)
+        choice_probabilities(&self.model.decoder, prompts, &self.numbers, 0, &process::root_token())
     }
 
     fn decoded(&self, prompts: &[&Vec<u32>]) -> Result<Vec<String>> {

@@ -7,7 +7,7 @@
 use super::simd::{Path, path};
 
 /// Rows of the narrower side up to which this product is the quicker one.
-pub(crate) const MOST: usize = 32;
+pub(crate) const MAX_ROWS: usize = 32;
 
 /// The weights of a product as they are stored, row after row.
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ pub(crate) fn half(bits: u16) -> f32 {
 
 /// Whether a product of `x [m, ·]` with `w [n, ·]` is one for [`few_rows`].
 pub(crate) fn applies(m: usize, n: usize) -> bool {
-    m.min(n) <= MOST && path() > Path::Scalar
+    m.min(n) <= MAX_ROWS && path() > Path::Scalar
 }
 
 /// `x [m, width]` times `w [n, width]` transposed, into the first `n` columns of rows that lie `stride` apart.

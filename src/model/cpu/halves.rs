@@ -26,7 +26,7 @@ const COLUMNS: usize = 4;
 /// Columns of a backward tile, two vectors, and the rows that they are taken against.
 const WIDE: usize = 2 * LANES;
 const TALL: usize = 12;
-/// Values of a weight that are turned into f16 at a time, for either direction: they stay in the second-level cache.
+/// Values of a weight that are converted to f16 at a time, for either direction: they stay in the second-level cache.
 const PANEL: usize = 1 << 17;
 
 /// A product's left-hand side: rows of f16, each scaled by a power of two.

@@ -70,7 +70,7 @@ fn turns(rope: &Rope, positions: Range<usize>, length: usize) -> (Vec<f32>, Vec<
     angles.map(|angle| (by * angle.cos(), by * angle.sin())).unzip()
 }
 
-/// Dimensions turned together: a vector each of the lower and the upper half.
+/// Dimension pairs rotated at once: one vector of the lower half of a head and one of the upper.
 const LANES: usize = 16;
 
 vectorised! {

@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
-use super::by_kernels;
 use super::quantised::{Blocks, Quantised};
+use super::uses_cpu_kernels;
 #[cfg(target_arch = "x86_64")]
 use crate::model::cpu::dots::{self, Pairs};
 use crate::model::cpu::few_rows::{self, Stored, few_rows};
@@ -94,8 +94,8 @@ impl Weight {
     }
 
     /// Whether kernels of ours take it.
-    pub(crate) fn by_kernels(&self) -> bool {
-        self.dense().map_or_else(|| path() != Path::Plain, by_kernels)
+    pub(crate) fn uses_cpu_kernels(&self) -> bool {
+        self.dense().map_or_else(|| path() != Path::Plain, uses_cpu_kernels)
     }
 
     /// The same without a graph.
@@ -341,7 +341,7 @@ unsafe fn forward(x: &[f32], rounded: Option<&Rounded>, w: Values, width: usize,
             #[cfg(target_arch = "x86_64")]
             (Values::InPlace(Stored::Bf16(w)), _) if path() >= Path::Avx512 => {
                 let left = Left { values: x.as_ptr(), row: width, column: 1 };
-                let right = Right { values: w.as_ptr(), stride: width, turned: true };
+                let right = Right { values: w.as_ptr(), stride: width, transposed: true };
                 panels::product(left, right, (tokens, width, rows), y, 1.0, false);
             }
             (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
@@ -400,7 +400,7 @@ unsafe fn backward(
             #[cfg(target_arch = "x86_64")]
             (Values::InPlace(Stored::Bf16(w)), _) if path() >= Path::Avx512 => {
                 let left = Left { values: dy.as_ptr(), row: out, column: 1 };
-                let right = Right { values: w[columns.start..].as_ptr(), stride: width, turned: false };
+                let right = Right { values: w[columns.start..].as_ptr(), stride: width, transposed: false };
                 panels::product(left, right, (tokens, out, count), dx, 1.0, add);
             }
             (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
@@ -455,7 +455,7 @@ fn over_pieces(lines: usize, step: usize, size: usize, tokens: usize, work: impl
 }
 
 fn lines_of_a_piece(lines: usize, step: usize, size: usize, tokens: usize) -> usize {
-    let piece = if tokens <= few_rows::MOST { PIECE.0 } else { PIECE.1 };
+    let piece = if tokens <= few_rows::MAX_ROWS { PIECE.0 } else { PIECE.1 };
     let pieces = (size / piece).clamp(1, PIECES);
     lines.div_ceil(pieces).next_multiple_of(step)
 }

@@ -224,10 +224,10 @@ fn config_of(metadata: &Metadata, architecture: &str) -> Checked<serde_json::Val
     let embedding = metadata.0.tensor_infos.get("token_embd.weight").ok_or("it has no tensor `token_embd.weight`")?;
     let share = hidden.checked_div(heads).unwrap_or(0);
     let head_dim = metadata.count(&key("attention.key_length"))?.unwrap_or(share);
-    let turned = metadata.count(&key("rope.dimension_count"))?.unwrap_or(head_dim);
-    if turned != head_dim || metadata.count(&key("attention.value_length"))?.is_some_and(|width| width != head_dim) {
+    let rotated = metadata.count(&key("rope.dimension_count"))?.unwrap_or(head_dim);
+    if rotated != head_dim || metadata.count(&key("attention.value_length"))?.is_some_and(|width| width != head_dim) {
         return Err(format!(
-            "heads of {head_dim} of which {turned} turn, or values of another width, are not supported"
+            "heads of width {head_dim} with {rotated} rotated dimensions, or with values of another width, are not supported"
         ));
     }
     let scaling = match metadata.text(&key("rope.scaling.type")).as_deref() {
