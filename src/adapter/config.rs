@@ -47,7 +47,7 @@ pub struct AdapterConfig {
 }
 
 impl Default for AdapterConfig {
-    /// PEFT's defaults, with `all-linear`.
+    /// PEFT's defaults, but with `all-linear` as target modules.
     fn default() -> Self {
         Self {
             r: 8,

@@ -19,25 +19,25 @@ use crate::record::{Message, Role};
 pub enum TrainingRow {
     /// A conversation with at least one assistant turn; the chat template is applied.
     Conversation {
-        /// The turns in order.
+        /// All turns in order; the loss is on the assistant's.
         messages: Vec<Message>,
     },
     /// A plain prompt and its completion; no chat template is applied.
     Completion {
-        /// Text without a loss.
+        /// Text before `completion`, without a loss.
         prompt: String,
-        /// Text that is learnt.
+        /// Text with a loss; it must not be empty.
         completion: String,
     },
     /// Plain text, all of which is learnt; no chat template is applied.
     Text {
-        /// The text, which is not empty.
+        /// Plain text without turns; it must not be empty.
         text: String,
     },
 }
 
 impl TrainingRow {
-    /// A row of turns.
+    /// A row that is a conversation.
     pub fn conversation(messages: Vec<Message>) -> Self {
         Self::Conversation { messages }
     }

@@ -27,13 +27,13 @@ pub type HeldWeights = BTreeMap<String, Weight>;
 /// A decoder; cloning shares the weights.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    /// Its sizes and variants.
+    /// Sizes, and the variants of the parts.
     pub config: DecoderConfig,
     /// The token embedding, `[vocab, d_model]`.
     pub embedding: Weight,
     /// `[positions, d_model]`, added to the embedding; `None` where positions are rotary.
     pub positions: Option<Tensor>,
-    /// The blocks, the first one first.
+    /// The blocks in the order of the forward pass.
     pub blocks: Vec<Block>,
     /// The norm before the output head.
     pub norm: NormLayer,

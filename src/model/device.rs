@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The device that is asked for.
+/// Device as asked for with `--device` or in a plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
     /// The first CUDA device, or else Metal, where the build has them and there is one; the processor otherwise.
     #[default]
     Auto,
-    /// The CPU, by our own kernels.
+    /// The CPU, with our own kernels.
     Cpu,
-    /// A CUDA device by its number.
+    /// The CUDA GPU with this number, from 0.
     Cuda(usize),
-    /// An Apple GPU.
+    /// The GPU of an Apple computer.
     Metal,
 }
 
 impl DeviceChoice {
-    /// Opens it.
+    /// Opens the device.
     pub fn open(self) -> Result<Device> {
         let built = |has: bool, feature: &str| match has {
             true => Ok(()),

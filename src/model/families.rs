@@ -10,10 +10,10 @@ use super::config::{Activation, DecoderConfig, Mlp, Names, Norm, Positions, Qkv,
 use super::rope::{self, Beside};
 use crate::error::{Error, Result};
 
-/// `max_position_embeddings` where it is missing.
+/// Context length where `max_position_embeddings` is missing.
 const CONTEXT: usize = 2048;
 
-/// Why a configuration is refused.
+/// A part of the configuration, or the reason why it is refused.
 type Read<T> = std::result::Result<T, String>;
 
 const GPT_BIGCODE: Names = Names {
@@ -40,7 +40,7 @@ const GEMMA3_VISION: Names = Names {
     ..GEMMA
 };
 
-/// The architectures that are read.
+/// Architectures that can be loaded, as `config.json` names them.
 pub const SUPPORTED: [&str; 10] = [
     "LlamaForCausalLM",
     "MistralForCausalLM",
@@ -233,7 +233,7 @@ pub fn text_part(json: &Value) -> Value {
     text
 }
 
-/// What Gemma 2 and 3 share.
+/// Settings that Gemma 2 and 3 share.
 fn gemma(keys: &Keys) -> Read<DecoderConfig> {
     let bias = keys.flag_or("attention_bias", false)?;
     let scale = keys.float_or("query_pre_attn_scalar", 256.0)?;
@@ -424,7 +424,7 @@ impl Keys<'_> {
         Ok(DecoderConfig { windows, ..config })
     }
 
-    /// By layer, whether it slides.
+    /// For each layer, whether it has a sliding window; `None` where the file does not say.
     fn layer_types(&self, config: &DecoderConfig) -> Read<Option<Vec<bool>>> {
         let Some(kinds) = self.0["layer_types"].as_array() else { return Ok(None) };
         if kinds.len() != config.num_hidden_layers {

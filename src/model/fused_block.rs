@@ -165,7 +165,7 @@ pub fn backward(
     Ok((with_input.then_some(grad), grads))
 }
 
-/// These rows of a matrix.
+/// Copies these rows of a row-major matrix.
 fn gathered(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
     rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
 }

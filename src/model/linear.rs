@@ -16,9 +16,9 @@ pub struct Linear {
     pub path: String,
     /// `[out, in]`: frozen, unless it is a variable (pretraining).
     pub weight: Weight,
-    /// Added to every row, `[out]`.
+    /// Bias that is added to every row, `[out]`.
     pub bias: Option<Tensor>,
-    /// Beside a frozen weight.
+    /// Low-rank update whose output is added to that of the frozen weight.
     pub lora: Option<Lora>,
 }
 

@@ -23,7 +23,7 @@ pub struct Pass<'a> {
 
 /// Which tokens see which.
 pub enum Attend<'a> {
-    /// Whole sequences.
+    /// Whole sequences, without a cache.
     Sequences(&'a Segments),
     /// Whole sequences whose keys and values are kept, one cache a segment.
     Prefill(&'a Segments, &'a mut [RowCache]),
@@ -41,7 +41,7 @@ struct Hook<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Whole sequences.
+    /// A pass over whole sequences without a cache, as in training.
     pub fn sequences(segments: &'a Segments) -> Self {
         Self { attend: Attend::Sequences(segments), dropout: None, hook: None }
     }
@@ -51,7 +51,7 @@ impl<'a> Pass<'a> {
         Self { attend: Attend::Prefill(segments, caches), dropout: None, hook: None }
     }
 
-    /// One new token a row.
+    /// A decoding pass: one new token per row.
     pub fn step(rows: &'a mut [&'a mut RowCache]) -> Self {
         Self { attend: Attend::Step(rows), dropout: None, hook: None }
     }

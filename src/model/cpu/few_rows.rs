@@ -6,21 +6,21 @@
 
 use super::simd::{Path, path};
 
-/// Rows of the narrower side up to which this product is the quicker one.
+/// Number of rows on the narrower side up to which this product is faster than the general one.
 pub(crate) const MAX_ROWS: usize = 32;
 
 /// The weights of a product as they are stored, row after row.
 #[derive(Clone, Copy)]
 pub(crate) enum Stored<'a> {
     F32(&'a [f32]),
-    /// The bits of bf16.
+    /// bf16 values as their bits.
     Bf16(&'a [u16]),
-    /// The bits of f16.
+    /// f16 values as their bits.
     F16(&'a [u16]),
 }
 
 impl<'a> Stored<'a> {
-    /// Some of them.
+    /// A part of the values.
     pub(crate) fn range(self, range: std::ops::Range<usize>) -> Stored<'a> {
         match self {
             Self::F32(values) => Self::F32(&values[range]),
@@ -90,7 +90,7 @@ mod x86 {
 
     use crate::model::cpu::lanes::Lanes;
 
-    /// A weight of one type.
+    /// A type that weights are stored in, which can be loaded as f32 lanes.
     pub trait Weight: Copy {
         fn value(self) -> f32;
         /// # Safety

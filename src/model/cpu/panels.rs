@@ -10,9 +10,9 @@ use std::cell::Cell;
 
 use super::target::Target;
 
-/// Values of a vector.
+/// f32 values per vector.
 const LANES: usize = 16;
-/// Vectors of a panel at most.
+/// Maximum number of vectors that a panel is wide.
 const VECTORS: usize = 4;
 /// Inner dimension of a panel at most: 256 KiB, which the second-level cache holds and hands out fast enough.
 const DEPTH: usize = 1024;
@@ -33,7 +33,7 @@ pub(crate) struct Right<W> {
     pub transposed: bool,
 }
 
-/// f32, or the bits of bf16.
+/// A type of values that is packed as f32: f32 itself, or the bits of bf16.
 pub(crate) trait Value: Copy {
     /// Those of 16 values that `mask` names, zeros for the rest.
     ///
@@ -134,7 +134,7 @@ fn mask(lanes: usize) -> u16 {
     ((1u32 << lanes) - 1) as u16
 }
 
-/// Rows as they are.
+/// Packs rows in their own order, widened to f32.
 #[inline(always)]
 unsafe fn lay<W: Value>(from: *const W, stride: usize, columns: usize, depth: usize, panel: *mut Line) {
     let vectors = columns.div_ceil(LANES);

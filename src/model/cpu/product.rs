@@ -85,7 +85,7 @@ pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
 }
 
-/// A new row-major `a · b`.
+/// `a · b` as a new row-major matrix.
 pub fn multiply(a: Matrix, b: Matrix) -> Vec<f32> {
     scaled(a, b, 1.0)
 }

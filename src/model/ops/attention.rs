@@ -20,19 +20,19 @@ const BLOCK: usize = 64;
 /// The shape of the heads and how positions rotate them.
 #[derive(Debug, Clone)]
 pub struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// Number of key and value heads; it divides `heads`.
     pub kv_heads: usize,
-    /// Width of each.
+    /// Width of each head.
     pub head_dim: usize,
-    /// Rotary angles.
+    /// Rotary angles by position.
     pub rope: RopeTable,
     /// What scores are multiplied by, 1/√head_dim as a rule.
     pub scale: f32,
     /// How many tokens a token sees, itself included; `None` is all before it.
     pub window: Option<usize>,
-    /// Scores are kept within ± this.
+    /// Scores are squashed into ± this value with a tanh; `None` leaves them.
     pub softcap: Option<f32>,
 }
 
@@ -119,7 +119,7 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
     Tensor::cat(&parts, 0)
 }
 
-/// Attention on slices.
+/// The attention op on slices, with a hand-written backward pass.
 pub(crate) struct Attention {
     heads: Heads,
     segments: Segments,
@@ -260,7 +260,7 @@ impl Attention {
         self.heads.rotate(k, kv_width, &self.segments, backward);
     }
 
-    /// From rotated queries and keys.
+    /// Attention's output from rotated queries and keys, in the shape of `q`.
     pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
         let mut out = vec![0.0; q.len()];

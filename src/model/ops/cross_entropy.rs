@@ -11,7 +11,7 @@ use super::{uses_cpu_kernels, with_slices};
 use crate::model::cpu::product::{Matrix, product};
 use crate::model::cpu::simd::{exp, max, sum, vectorised};
 
-/// Tokens of a chunk at most.
+/// Maximum tokens per chunk: logits exist for one chunk at a time.
 const CHUNK: usize = 256;
 
 /// Per-token losses and gradients of their weighted sum.

@@ -62,7 +62,7 @@ pub fn kl_divergence(
     Ok(Divergence { values, hidden_grad })
 }
 
-/// `dy W`.
+/// `dy W`: the gradient of the hidden states from that of the logits.
 fn back(dy: &Tensor, head: &Weight) -> Result<Tensor> {
     if !uses_cpu_kernels(dy) {
         return times_plain(dy, &head.to_tensor());

@@ -7,11 +7,11 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use super::{f32_slice, uses_cpu_kernels, with_slices};
 use crate::model::cpu::simd::{exp, vectorised};
 
-/// 2·√(2/π).
+/// 2·√(2/π), the factor in the tanh approximation written with a sigmoid.
 const SCALE: f32 = 1.595_769;
 const CUBE: f32 = 0.044_715;
 
-/// Each value of `x`.
+/// GELU in its tanh approximation, of each value of `x`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
     if !uses_cpu_kernels(x) {
         return reference_gelu(x);

@@ -233,7 +233,7 @@ struct Lora {
     weight: Weight,
     scale: f32,
     mask: Option<Mask>,
-    /// Of the forward pass.
+    /// `drop(x) Aᵀ`, kept by the forward pass for the backward pass.
     low: OnceLock<Vec<f32>>,
 }
 

@@ -6,7 +6,7 @@ use super::{f32_slice, filled_vec, uses_cpu_kernels, with_slices};
 use crate::model::cpu::simd::{exp, vectorised};
 use crate::model::cpu::team::each_slice;
 
-/// Values of a piece of work.
+/// Values per unit of work for the thread pool.
 const PIECE: usize = 1 << 16;
 
 /// `silu(gate) · up`, both `[tokens, intermediate]`.

@@ -26,7 +26,7 @@ use crate::model::cpu::team;
 /// Weights of a piece at least, for a few rows and for many: some 5 µs of work, well above what it costs to share, and
 /// for many rows no cut that would cost a general product its reuse.
 const PIECE: (usize, usize) = (1 << 15, 1 << 18);
-/// Pieces of a product at most.
+/// Maximum number of pieces that a product is split into.
 const PIECES: usize = 16;
 /// Widened weights at a time: 512 KiB, so that they stay in the second-level cache.
 const WIDENED: usize = 1 << 17;
@@ -36,7 +36,7 @@ const WIDENED: usize = 1 << 17;
 pub enum Weight {
     /// f32, bf16 or f16. A variable while it is trained.
     Dense(Tensor),
-    /// Blocks, which are never trained.
+    /// Quantised blocks, which are always frozen.
     Quantised(Quantised),
 }
 
@@ -59,7 +59,7 @@ impl From<&Weight> for Weight {
 }
 
 impl Weight {
-    /// `(out, in)`.
+    /// Shape of the weight, `(out, in)`.
     pub fn dims2(&self) -> Result<(usize, usize)> {
         match self {
             Self::Dense(tensor) => tensor.dims2(),
@@ -75,7 +75,7 @@ impl Weight {
         }
     }
 
-    /// The tensor, if there is one.
+    /// The tensor, unless the weight is quantised.
     pub fn dense(&self) -> Option<&Tensor> {
         match self {
             Self::Dense(tensor) => Some(tensor),
@@ -83,7 +83,7 @@ impl Weight {
         }
     }
 
-    /// Whether it is a variable.
+    /// Whether the weight is a variable that gets gradients.
     pub fn is_trained(&self) -> bool {
         self.dense().is_some_and(Tensor::is_variable)
     }
@@ -93,12 +93,12 @@ impl Weight {
         self.dense().map_or(Device::Cpu, |tensor| tensor.device().clone())
     }
 
-    /// Whether kernels of ours take it.
+    /// Whether products with this weight go through our own kernels.
     pub(crate) fn uses_cpu_kernels(&self) -> bool {
         self.dense().map_or_else(|| path() != Path::Plain, uses_cpu_kernels)
     }
 
-    /// The same without a graph.
+    /// The same weight without a graph, so that it gets no gradient.
     pub fn detach(&self) -> Self {
         match self {
             Self::Dense(tensor) => Self::Dense(tensor.detach()),
@@ -132,7 +132,7 @@ impl Weight {
         }
     }
 
-    /// `f32`, `bf16`, `q4_k` and so on.
+    /// Name of the format, e.g. `f32`, `bf16` or `q4_k`.
     pub fn format_name(&self) -> &'static str {
         match self {
             Self::Dense(tensor) => tensor.dtype().as_str(),
@@ -146,7 +146,7 @@ impl Weight {
 enum Values<'a> {
     /// As numbers, which products can read where they lie.
     InPlace(Stored<'a>),
-    /// To be unpacked first.
+    /// Quantised blocks, to be unpacked before they are multiplied.
     Blocks(Blocks<'a>),
 }
 
@@ -306,7 +306,7 @@ fn rounded(x: &[f32], width: usize, forward: bool) -> Option<Rounded> {
     }
 }
 
-/// No other processor has them.
+/// Only x86-64 has these products.
 #[cfg(not(target_arch = "x86_64"))]
 fn rounded(_: &[f32], _: usize, _: bool) -> Option<Rounded> {
     None

@@ -1,9 +1,9 @@
-//! Models from GGUF files, as llama.cpp writes them: the configuration out of the metadata, tensors under their Hugging
+//! Models from GGUF files, as llama.cpp writes them: the configuration from the metadata, tensors under their Hugging
 //! Face names, quantised blocks as they are. Architectures: `llama` (Mistral too, which llama.cpp calls by that name),
 //! `qwen2`, `qwen3`.
 //!
-//! llama.cpp turns neighbouring dimensions of `llama`'s queries and keys, transformers dimensions half a head apart; the
-//! file's rows are in the first order and are put back into the second here.
+//! llama.cpp rotates neighbouring dimensions of `llama`'s queries and keys, transformers rotates dimensions half a head
+//! apart. The file's rows are in llama.cpp's order and are put back into transformers' order here.
 
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -27,21 +27,21 @@ use crate::model::ops::to_vec;
 use crate::model::ops::weight::Weight;
 use crate::model::rope::{Rope, RopeScaling};
 
-/// A model out of one file, and what the file says of its tokens.
+/// A model from one GGUF file, and what the file says about its tokens.
 pub struct GgufModel {
-    /// Its weights.
+    /// Decoder and hash.
     pub loaded: LoadedModel,
-    /// The vocabulary, by id.
+    /// Text of each token, by id.
     pub tokens: Vec<String>,
-    /// Its Jinja text, if there is one.
+    /// Jinja source of the chat template, if the file has one.
     pub chat_template: Option<String>,
-    /// The token that begins a text.
+    /// Token that begins a text, if the file names one.
     pub bos: Option<String>,
-    /// The token that ends one.
+    /// Token that ends a text, if the file names one.
     pub eos: Option<String>,
 }
 
-/// Why a file is refused.
+/// A part of the file, or the reason why the file is refused.
 type Checked<T> = std::result::Result<T, String>;
 
 /// Factors on the rotary frequencies, which Llama 3.1 and later have.
@@ -52,7 +52,7 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// A file with its header read.
+/// An open file whose header has been read and checked.
 struct Opened {
     file: BufReader<std::fs::File>,
     size: u64,
@@ -305,7 +305,7 @@ fn checkpoint_name(name: &str) -> Option<String> {
     Some(format!("{module}.{what}"))
 }
 
-/// A tensor's bytes.
+/// Reads the bytes of one tensor.
 fn bytes_of(file: &mut (impl Read + Seek), size: u64, content: &Content, info: &TensorInfo) -> Checked<Vec<u8>> {
     let (block, bytes) = (info.ggml_dtype.block_size(), info.ggml_dtype.type_size());
     let values = info.shape.dims().iter().try_fold(1usize, |all, dim| all.checked_mul(*dim));

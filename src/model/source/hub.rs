@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
-/// A model on the Hub.
+/// Id of a model on the Hub with a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubId {
-    /// `owner/name`.
+    /// Repository as `owner/name`.
     pub repo: String,
     /// A branch, a tag or a commit.
     pub revision: String,
@@ -42,7 +42,7 @@ impl HubId {
 pub enum Part {
     /// Everything that it takes to run it.
     All,
-    /// `config.json`.
+    /// Only `config.json`, which is enough for shapes and estimates.
     Config,
 }
 
@@ -77,7 +77,7 @@ pub fn folder(id: &HubId, part: Part, progress: Progress) -> Result<PathBuf> {
     }
 }
 
-/// This build fetches nothing.
+/// Fails, since this build was made without the feature `hub`.
 #[cfg(not(feature = "hub"))]
 pub fn folder(id: &HubId, _: Part, _: Progress) -> Result<PathBuf> {
     Err(Error::usage(format!(

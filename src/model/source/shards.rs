@@ -15,26 +15,26 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::fsio;
 
-/// One file.
+/// File name where all weights are in one file.
 pub const SINGLE: &str = "model.safetensors";
-/// Of several.
+/// File name of the index where weights are in several files (shards).
 pub const INDEX: &str = "model.safetensors.index.json";
 
 /// What a header says of one tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Its checkpoint name.
+    /// Name in the checkpoint, e.g. `model.layers.0.mlp.up_proj.weight`.
     pub name: String,
-    /// As it is stored.
+    /// Type in the file.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape in the file, row-major.
     pub shape: Vec<usize>,
     /// Where its bytes are in the file.
     pub range: Range<usize>,
 }
 
 impl Entry {
-    /// Its values.
+    /// Number of values.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
     }

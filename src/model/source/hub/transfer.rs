@@ -21,11 +21,11 @@ use crate::model::source::shards;
 use crate::process;
 use crate::progress::Progress;
 
-/// Why nothing came.
+/// Why nothing was downloaded.
 pub enum Failure {
-    /// No answer, or none from the Hub itself: what the cache has may do.
+    /// No answer, or none from the Hub itself (a proxy's, say): the cache may serve instead.
     Unreachable(String),
-    /// An answer that cannot be helped.
+    /// An answer that trying again would not change, such as 404.
     Refused(Error),
 }
 
@@ -327,13 +327,13 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// Scheme, host and port.
+/// Scheme, host and port of an address.
 fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
     &url[..url[host..].find('/').map_or(url.len(), |at| host + at)]
 }
 
-/// Where a redirect leads.
+/// Address that a redirect leads to, which may be relative.
 fn joined(from: &str, to: &str) -> String {
     match to {
         _ if to.contains("://") => to.into(),
