@@ -10,7 +10,7 @@ pub enum Error {
     Line {
         /// The file as the user named it.
         path: PathBuf,
-        /// 1-based.
+        /// Number of the line, from 1.
         line: usize,
         /// What is wrong and the way out.
         message: String,
@@ -41,12 +41,12 @@ pub enum Error {
     /// Something that no input can cause: a fault of this program.
     #[error("{0}. This is a fault of realign and not of your input: please report it with the command you ran")]
     Internal(String),
-    /// The tensor library.
+    /// An error of candle, the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
-/// `Result` with the crate's error.
+/// `Result` with this crate's error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

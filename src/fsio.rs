@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Reads a UTF-8 file.
+/// Reads a text file; one that is not UTF-8 is an error.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
@@ -23,7 +23,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// Reads a JSON file.
+/// Reads a JSON file; an error names the file and the line.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|e| Error::line(path, e.line().max(1), format!("not valid: {e}")))
@@ -255,7 +255,7 @@ impl Partial {
         Ok(Self { path: path.to_path_buf(), file, len })
     }
 
-    /// Bytes that are there.
+    /// Size of the file in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -265,21 +265,21 @@ impl Partial {
         self.len == 0
     }
 
-    /// Throws away what is there.
+    /// Empties the file, to begin from its first byte.
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(|e| Error::file(&self.path, format!("cannot be emptied: {e}")))?;
         self.len = 0;
         Ok(())
     }
 
-    /// Adds the next piece.
+    /// Writes the next bytes at the end.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| Error::file(&self.path, format!("cannot be written: {e}")))?;
         self.len += bytes.len() as u64;
         Ok(())
     }
 
-    /// Of what is there.
+    /// SHA-256 of the bytes written so far.
     pub fn sha256(&self) -> Result<String> {
         sha256_file(&self.path)
     }
@@ -363,7 +363,7 @@ impl JsonlAppender {
     }
 }
 
-/// Lower-case hexadecimal SHA-256.
+/// SHA-256 of these bytes, as lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -28,11 +28,11 @@ const LOG_FILE: &str = "log_history.jsonl";
 
 /// What is trained; the result depends on this alone.
 pub struct TuneJob<'a> {
-    /// Its base gets the adapter.
+    /// The model to train; its base gets the adapter.
     pub subject: &'a Subject,
-    /// The encoded rows.
+    /// The encoded rows to train on.
     pub examples: &'a Examples,
-    /// How it learns from them.
+    /// Adapter, loss, optimiser and schedule.
     pub recipe: &'a Recipe,
     /// The adapter that is continued; `None` makes a fresh one.
     pub parent: Option<&'a AdapterFile>,
@@ -47,7 +47,7 @@ pub type DerivedFiles = Vec<(&'static str, Vec<u8>)>;
 pub struct RunOptions<'a> {
     /// What the progress bar calls it.
     pub name: &'a str,
-    /// When checkpoints are written.
+    /// When checkpoints are written, and how many are kept.
     pub saving: Saving,
     /// Steps between two lines about the loss; 0 prints none.
     pub logging_steps: u64,
@@ -325,7 +325,7 @@ impl Log {
     }
 }
 
-/// Seconds since 1970.
+/// The time in seconds since 1970, for TensorBoard.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -20,7 +20,7 @@ pub const MAX_BATCH: usize = MAX_BATCH_INVARIANT_ROWS;
 /// How an engine works. None of this changes an answer.
 #[derive(Clone)]
 pub struct EngineOptions<'a> {
-    /// Tokens to text.
+    /// Decodes answers, and finds stop strings in them.
     pub tokenizer: &'a Tokenizer,
     /// Rows decoded together by one worker, [`MAX_BATCH`] at most.
     pub batch: usize,
@@ -47,7 +47,7 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// One without jobs.
+    /// An engine with an empty queue.
     pub fn new(decoder: &'a Decoder, options: EngineOptions<'a>) -> Self {
         let bytes = match (options.cache_bytes, process::free_memory_bytes().unwrap_or(0) as usize / 2) {
             // A system that does not tell.

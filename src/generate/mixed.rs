@@ -18,7 +18,7 @@ pub(super) struct Mixed<'i> {
 
 /// What a batch of rows is decoded under.
 pub(super) enum Steering<'i> {
-    /// Nothing.
+    /// No row is steered.
     None,
     /// One intervention for every row: it sees the pass as it is.
     One(&'i (dyn Intervention + 'i)),
@@ -50,7 +50,7 @@ impl<'i> Steering<'i> {
         }
     }
 
-    /// For a pass.
+    /// The intervention to give to a pass over these rows.
     pub fn as_intervention(&self) -> Option<&dyn Intervention> {
         match self {
             Self::None => None,

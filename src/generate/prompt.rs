@@ -29,7 +29,7 @@ pub(super) struct Prompt {
 pub(super) struct Prefix {
     /// Layers below that block are absent.
     pub cache: RowCache,
-    /// `[vocab]`, behind the last token.
+    /// Logits behind the last token, `[vocab]`.
     pub logits: Vec<f32>,
 }
 

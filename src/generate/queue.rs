@@ -25,7 +25,7 @@ pub(super) struct Taken<'a> {
     pub sink: Sink<'a>,
     /// Its prompt, as all jobs with that prompt share it.
     pub prompt: Shared<Prompt>,
-    /// The same under its intervention.
+    /// The prompt read under the job's intervention; `None` without one.
     pub prefix: Shared<Option<Prefix>>,
     /// What its row may hold; given back by [`Queue::done`].
     pub bytes: usize,
@@ -94,7 +94,7 @@ impl<'a> Queue<'a> {
         Ok(())
     }
 
-    /// No more jobs will come.
+    /// Says that no more jobs will come: workers end once the queue is empty.
     pub fn close(&self) {
         self.state().closed = true;
         self.bell.notify_all();

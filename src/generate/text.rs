@@ -13,7 +13,7 @@ pub struct TextStream<'a> {
     window: Vec<u32>,
     /// How many of them are in the text already, and the bytes that these are by themselves.
     known: (usize, usize),
-    /// Everything complete so far.
+    /// Text of all complete characters so far.
     text: String,
     /// Bytes of it that were handed out.
     shown: usize,

@@ -37,7 +37,7 @@ pub(super) struct Trunks {
 
 /// A row's part beside its trunk.
 pub(super) struct Branch<'a> {
-    /// Its job's number.
+    /// Number of its job, in the order of pushing.
     pub number: usize,
     pub intervention: Option<Arc<dyn Intervention + 'a>>,
     /// The first block that the intervention touches, see [`super::mixed::untouched_blocks`].

@@ -24,7 +24,7 @@ use crate::record::FinishReason;
 use crate::rng;
 use crate::sync::unpoisoned;
 
-/// An answer under way.
+/// An unfinished answer.
 struct Row<'a> {
     job: Job<'a>,
     sink: Sink<'a>,
@@ -99,7 +99,7 @@ enum Begun<'a> {
     Cancelled(usize),
 }
 
-/// A job's row.
+/// Reads a job's prompt, or takes it from another job, and draws the first token.
 fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer, trunks: &mut Trunks) -> Result<Begun<'a>> {
     let Taken { number, job, mut sink, prompt, prefix, bytes } = taken;
     if job.is_cancelled() {
@@ -179,7 +179,7 @@ impl<'a> Row<'a> {
         Ok(made.tokens as usize >= self.job.max_new_tokens)
     }
 
-    /// Hands out the finished answer.
+    /// Sends the finished answer to its sink.
     fn end(mut self: Box<Self>, queue: &Queue<'a>, tokenizer: &Tokenizer) -> Result<()> {
         self.made.text = answer_text(tokenizer, &self.made.ids, &self.job.sampling.stop)?;
         if let Some(stream) = self.stream.as_ref().filter(|_| self.job.streams) {

@@ -33,7 +33,7 @@ use crate::sync::unpoisoned;
 
 pub use encoding::decode;
 
-/// What to scan for.
+/// Settings of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanOptions {
     /// Ruff's selectors; none switches Ruff off.
@@ -63,7 +63,7 @@ impl Default for ScanOptions {
     }
 }
 
-/// Longer texts are not parsed.
+/// Longest text in bytes that is parsed; longer ones only have their lines counted.
 pub const MAX_BYTES: usize = 1 << 20;
 /// Of each scanning thread; only what is used of it takes memory.
 const STACK_BYTES: usize = 256 << 20;

@@ -18,7 +18,7 @@ use crate::record::{Operator, Positions, Site, SteerSpec, Unit};
 #[derive(Debug)]
 pub struct AddVector {
     taps: Vec<Tap>,
-    /// By tap, `[d_model]`.
+    /// The vector added at each of `taps`, `[d_model]`, its coefficient multiplied in.
     added: Vec<Arc<[f32]>>,
     positions: Positions,
 }

@@ -39,11 +39,11 @@ const PREFIX: &str = "checkpoint-";
 /// Everything that a training needs to go on.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The trained weights by name.
+    /// The trained weights by their checkpoint names.
     pub weights: BTreeMap<String, Tensor>,
     /// AdamW's moments by the same names.
     pub moments: BTreeMap<String, Moments>,
-    /// Steps done, and their log.
+    /// Number of steps done, and the log of each.
     pub state: TrainerState,
     /// Of a single rank-1 adapter: B after each of the last steps, the oldest first.
     pub directions: Vec<Vec<f32>>,
@@ -52,7 +52,7 @@ pub struct Snapshot {
 /// When checkpoints are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveStrategy {
-    /// Every `save_steps` steps.
+    /// After every [`Saving::steps`] optimiser steps.
     Steps,
     /// At the end of every epoch.
     Epoch,
@@ -87,16 +87,16 @@ impl Saving {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     step: u64,
-    /// File → SHA-256.
+    /// SHA-256 of each file, by its name in the folder.
     files: BTreeMap<String, String>,
 }
 
-/// A checkpoint that is whole.
+/// A complete checkpoint, whose files have their hashes.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The folder that holds it.
+    /// Folder of the checkpoint.
     pub dir: PathBuf,
-    /// What is being trained.
+    /// What the training is of: base, data and recipe by their hashes.
     pub lineage: Lineage,
 }
 
@@ -189,7 +189,7 @@ impl Checkpoint {
     }
 }
 
-/// Checkpoint folders by step.
+/// Checkpoint folders of a training with their steps, in order.
 fn numbered(out: &Path) -> Vec<(u64, PathBuf)> {
     let entries = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.path());
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok();

@@ -24,7 +24,7 @@ use crate::rng;
 
 /// What a caller sees of a step that has ended.
 pub struct StepEnd<'a> {
-    /// Its line in the log.
+    /// The step's line in the log.
     pub record: &'a StepRecord,
     /// The rows or pairs of its batch, by their numbers in the data.
     pub rows: &'a [usize],

@@ -17,7 +17,7 @@ pub fn begin(wall_time: f64, step: u64) -> Vec<u8> {
     [record(&version), record(&start)].concat()
 }
 
-/// The values of one step.
+/// A TensorBoard event record with one scalar per name.
 pub fn scalars(wall_time: f64, step: u64, values: &[(&str, f64)]) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in values {

@@ -217,7 +217,7 @@ struct Stage {
 
 /// What the forward pass left; of a block nothing, if it is to be computed again.
 enum Forward {
-    /// The output with its graph.
+    /// The block's output with candle's graph.
     Graph(Option<Tensor>),
     Fused(Option<Box<fused_block::Kept>>),
     /// What the intervention returned, with its graph.
