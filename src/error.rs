@@ -31,15 +31,15 @@ pub enum Error {
     CheckFailed(String),
     /// SIGINT or SIGTERM. `run` and `train` keep what they had done.
     #[error(
-        "interrupted; the same command goes on: `run` from where it stopped, `train` and `pretrain` with \
-         `--resume` from the checkpoint; any other begins again"
+        "interrupted; run the same command again to continue: `run` resumes by itself, `train` and `pretrain` with \
+         `--resume`; other commands start over"
     )]
     Interrupted,
     /// Training would have spoilt the weights (NaN, infinite loss).
     #[error("{0}")]
     Diverged(String),
     /// Something that no input can cause: a fault of this program.
-    #[error("{0}. This is a fault of realign and not of your input: please report it with the command you ran")]
+    #[error("{0}. This is a fault of realign, not of your input: please report it with the command that you ran")]
     Internal(String),
     /// An error of candle, the tensor library.
     #[error(transparent)]

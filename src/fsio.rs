@@ -53,7 +53,7 @@ pub fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 
 /// Makes a folder and its parents.
 pub fn create_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| Error::file(path, format!("the folder cannot be made: {e}")))
+    fs::create_dir_all(path).map_err(|e| Error::file(path, format!("the folder cannot be created: {e}")))
 }
 
 /// Makes a folder and all in it readable to every user, whatever the process's file mode mask took away.

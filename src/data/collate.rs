@@ -181,7 +181,8 @@ fn conversation(messages: &[Message], tokenizer: &Tokenizer, template: &ChatTemp
         if begins >= ends {
             // Some templates rewrite earlier turns once later ones follow.
             return Err(Error::usage(format!(
-                "the chat template writes turn {} otherwise when more turns follow, so its answer cannot be found",
+                "the chat template renders turn {} differently when more turns follow, so the tokens of its answer \
+                 cannot be found",
                 turn + 1
             )));
         }

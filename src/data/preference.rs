@@ -92,7 +92,7 @@ fn parse_preference(line: &str) -> Result<PreferenceRow, String> {
         let side = |key: &str| turns(&object, key);
         let (prompt, chosen, rejected) = (side("prompt")?, side("chosen")?, side("rejected")?);
         if prompt.is_empty() {
-            return Err("`prompt` holds no message".into());
+            return Err("`prompt` must hold at least one message".into());
         }
         PreferenceRow::Conversation { prompt, chosen, rejected }
     } else if object.values().all(Value::is_string) {

@@ -59,7 +59,7 @@ pub(super) fn parse_lines<R>(name: &Path, text: &str, parse: fn(&str) -> Result<
         .map(|(line, row)| row.map_err(|message| Error::line(name, line, message)))
         .collect::<Result<_>>()?;
     if rows.is_empty() {
-        return Err(Error::file(name, "has no rows; expected one JSON object a line"));
+        return Err(Error::file(name, "has no rows; expected one JSON object per line"));
     }
     Ok(rows)
 }
@@ -100,7 +100,7 @@ fn parse_row(line: &str) -> Result<TrainingRow, String> {
         only(&object, &["messages"], "a row with `messages`")?;
         conversation(&object["messages"])
     } else if object.contains_key("chosen") || object.contains_key("rejected") {
-        Err("a preference row: --method dpo trains on those".into())
+        Err("this is a preference row; --method dpo trains on those".into())
     } else if object.contains_key("prompt") || object.contains_key("completion") {
         only(&object, &["prompt", "completion"], "a row with `prompt`")?;
         let completion = string(&object, "completion")?;

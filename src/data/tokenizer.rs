@@ -49,7 +49,7 @@ impl Tokenizer {
     ) -> Result<Self> {
         if vocab_size < 256 + special_tokens.len() {
             return Err(Error::usage(format!(
-                "a byte-level vocabulary of {vocab_size} has no room for 256 bytes and {} special tokens",
+                "a byte-level vocabulary of {vocab_size} tokens is too small for 256 bytes and {} special tokens",
                 special_tokens.len()
             )));
         }

@@ -189,9 +189,9 @@ impl<R: Row> EncodedRows<R> {
             Some((line, reason)) if self.rows.is_empty() => Err(Error::line(
                 path,
                 *line,
-                format!("{reason}; none of the file's {} rows can be learned from", self.bad.len()),
+                format!("{reason}; none of the {} rows in the file can be learned from", self.bad.len()),
             )),
-            None if self.rows.is_empty() => Err(Error::file(path, "has no rows; expected one JSON object a line")),
+            None if self.rows.is_empty() => Err(Error::file(path, "has no rows; expected one JSON object per line")),
             _ => Ok(self),
         }
     }

@@ -67,7 +67,8 @@ impl<'a> Engine<'a> {
         let longest = self.decoder.config.max_position_embeddings;
         if job.prompt.is_empty() || job.prompt.len() + job.max_new_tokens > longest {
             return Err(Error::usage(format!(
-                "a prompt has {} tokens and asks for {} more; the model holds 1 to {longest} in all",
+                "a prompt of {} tokens and up to {} new tokens do not fit: the model takes 1 to {longest} tokens in \
+                 all",
                 job.prompt.len(),
                 job.max_new_tokens
             )));

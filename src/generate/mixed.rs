@@ -91,7 +91,11 @@ impl Intervention for Mixed<'_> {
             };
             let Some(changed) = intervention.apply(tap, &mine, &context)? else { continue };
             if changed.shape() != mine.shape() {
-                candle_core::bail!("an intervention returned {:?} where {:?} passes", changed.shape(), mine.shape());
+                candle_core::bail!(
+                    "an intervention returned shape {:?} for an input of shape {:?}",
+                    changed.shape(),
+                    mine.shape()
+                );
             }
             for (at, &row) in members.iter().enumerate() {
                 places[row as usize] = (length + at) as u32;

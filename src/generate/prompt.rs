@@ -110,7 +110,7 @@ pub(super) fn changed(one: &dyn Intervention, tap: Tap, x: Tensor, context: &Hoo
         let (layer, site) = (tap.layer, tap.site);
         let (got, passes) = (changed.shape(), x.shape());
         return Err(candle_core::Error::Msg(format!(
-            "an intervention returned {got:?} at layer {layer}, {site}, where {passes:?} passes"
+            "an intervention returned shape {got:?} at layer {layer}, {site}, for an input of shape {passes:?}"
         ))
         .into());
     }

@@ -75,8 +75,8 @@ impl<'a> Queue<'a> {
         if row + prompt > self.bytes {
             let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
             return Err(Error::usage(format!(
-                "an answer of {} tokens, its prompt included, needs {:.2} GiB for its keys and values, and they may take \
-                 {:.2} GiB: ask for shorter answers (--max-new-tokens), or allow more memory (--kv-cache-gib)",
+                "an answer of {} tokens, prompt included, needs {:.2} GiB of KV cache, but only {:.2} GiB are \
+                 allowed: lower --max-new-tokens or raise --kv-cache-gib",
                 job.prompt.len() + job.max_new_tokens,
                 gib(row + prompt),
                 gib(self.bytes)
@@ -84,7 +84,7 @@ impl<'a> Queue<'a> {
         }
         let mut state = self.state();
         if state.closed {
-            return Err(Error::usage("a job was pushed to an engine that is closed"));
+            return Err(Error::usage("a job was pushed to a closed engine"));
         }
         let number = state.pushed;
         state.pushed += 1;

@@ -56,9 +56,7 @@ impl Sampling {
             return Err(Error::usage(format!("{name} is {value}; {range}")));
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::usage(
-                "a stop string is empty; leave it out, or name the text that is to end an answer",
-            ));
+            return Err(Error::usage("a stop string is empty; leave it out, or give the text that ends an answer"));
         }
         Ok(self)
     }
@@ -74,7 +72,10 @@ impl Sampling {
         if let Some((key, _)) = UNKNOWN.iter().find(|entry| !known(entry)) {
             return Err(Error::file(
                 path,
-                format!("asks for `{key}` {}, which is not known here; give the settings one by one", json[*key]),
+                format!(
+                    "sets `{key}` to {}, which is not supported; give the sampling settings one by one instead",
+                    json[*key]
+                ),
             ));
         }
         let usual = Self::default();

@@ -53,13 +53,19 @@ impl Decoder {
         for<'a> Weight: From<&'a W>,
     {
         if trainable && config.architecture != "LlamaForCausalLM" {
-            candle_core::bail!("every weight is trained of LlamaForCausalLM only, not of {}", config.architecture);
+            candle_core::bail!(
+                "only LlamaForCausalLM can be trained in full, not {}; train an adapter instead",
+                config.architecture
+            );
         }
         let take_held = |name: String, shape: &[usize]| -> Result<Weight> {
             let Some(weight) = weights.get(&name) else { candle_core::bail!("the weight `{name}` is missing") };
             let weight = Weight::from(weight);
             if weight.dims() != shape {
-                candle_core::bail!("the weight `{name}` is {:?}, the configuration says {shape:?}", weight.dims());
+                candle_core::bail!(
+                    "the weight `{name}` has shape {:?}; by the configuration it is {shape:?}",
+                    weight.dims()
+                );
             }
             if trainable { Ok(Var::from_tensor(&weight.to_tensor())?.as_tensor().into()) } else { Ok(weight) }
         };

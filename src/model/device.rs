@@ -63,10 +63,11 @@ impl FromStr for DeviceChoice {
             ("cpu", None) => Ok(Self::Cpu),
             ("metal", None) => Ok(Self::Metal),
             ("cuda", None) => Ok(Self::Cuda(0)),
-            ("cuda", Some(number)) => {
-                number.parse().map(Self::Cuda).map_err(|_| format!("`{number}` is no number of a CUDA device"))
-            }
-            _ => Err(format!("`{text}` is no device; there are auto, cpu, cuda, cuda:N and metal")),
+            ("cuda", Some(number)) => number
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| format!("`{number}` is not the number of a CUDA device; give e.g. cuda:0")),
+            _ => Err(format!("unknown device `{text}`; devices: auto, cpu, cuda, cuda:N, metal")),
         }
     }
 }

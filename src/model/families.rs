@@ -315,8 +315,8 @@ fn check_sizes(config: &DecoderConfig) -> Read<()> {
     if whole && config.head_dim > 0 {
         return Ok(());
     }
-    Err("sizes do not fit together: num_key_value_heads divides num_attention_heads, and head_dim (what of it turns) is \
-         even"
+    Err("sizes do not fit together: num_key_value_heads must divide num_attention_heads, and the rotated part of \
+         head_dim must be even"
         .into())
 }
 
@@ -428,7 +428,7 @@ impl Keys<'_> {
     fn layer_types(&self, config: &DecoderConfig) -> Read<Option<Vec<bool>>> {
         let Some(kinds) = self.0["layer_types"].as_array() else { return Ok(None) };
         if kinds.len() != config.num_hidden_layers {
-            return Err(format!("`layer_types` names {} layers of {}", kinds.len(), config.num_hidden_layers));
+            return Err(format!("`layer_types` has {} entries for {} layers", kinds.len(), config.num_hidden_layers));
         }
         let slides = |kind: &Value| match kind.as_str() {
             Some("full_attention") => Ok(false),
@@ -442,8 +442,8 @@ impl Keys<'_> {
     fn refuse_what_changes_the_result(&self) -> Read<()> {
         if !self.0["quantization_config"].is_null() {
             return Err(
-                "`quantization_config`: weights that were quantised elsewhere are not read; take the unquantised \
-                        model, which --quantize 4bit quantises as it is loaded, or a GGUF file"
+                "`quantization_config`: weights quantised by other tools are not supported; use the unquantised model \
+                 with --quantize 4bit, which quantises while loading, or a GGUF file"
                     .into(),
             );
         }

@@ -139,9 +139,9 @@ pub fn refuse_more_than_free(needed: u64, what: &Path) -> Result<()> {
         Some(free) if needed > free => Err(Error::file(
             what,
             format!(
-                "its weights need {} of memory, {} are free; --dtype bf16 halves what f32 takes, --quantize \
-                 4bit takes a seventh of it, and `realign inspect` prints what each form takes, training and KV cache \
-                 included",
+                "its weights need {} of memory, but only {} are free; --dtype bf16 needs half of what f32 needs, \
+                 --quantize 4bit a seventh, and `realign inspect` prints what each format needs, training and KV \
+                 cache included",
                 words(needed),
                 words(free)
             ),

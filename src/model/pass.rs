@@ -134,7 +134,7 @@ impl<'a> Pass<'a> {
         let Some(changed) = hook.intervention.apply(Tap { layer, site }, &x, &context)? else { return Ok(x) };
         if changed.shape() != x.shape() {
             candle_core::bail!(
-                "an intervention returned {:?} at layer {layer}, {site}, where {:?} passes",
+                "an intervention returned shape {:?} at layer {layer}, {site}, for an input of shape {:?}",
                 changed.shape(),
                 x.shape()
             );

@@ -48,7 +48,7 @@ impl AddVector {
         }
         let layers: BTreeSet<usize> = spec.layers.iter().copied().collect();
         if layers.is_empty() {
-            return Err(Error::usage("a vector needs at least one layer where it is added"));
+            return Err(Error::usage("give at least one layer to add the vector at"));
         }
         let scaled = |&layer: &usize| Ok(to_vec(&vector.scaled(layer, coefficient, unit)?)?.into());
         let added = layers.iter().map(scaled).collect::<crate::error::Result<_>>()?;

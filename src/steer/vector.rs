@@ -161,7 +161,7 @@ impl SteeringVector {
             ));
         }
         if directions.iter().flatten().any(|x| !x.is_finite()) {
-            return Err(Error::file(path, "holds numbers that are not finite"));
+            return Err(Error::file(path, "contains NaN or infinite numbers"));
         }
         Ok(Self { directions, about })
     }

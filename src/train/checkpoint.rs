@@ -172,7 +172,7 @@ impl Checkpoint {
         let moment = |name: &str, which: &str| -> Result<Vec<f32>> {
             let key = format!("{name}.{which}");
             let tensor = stored.get(&key).ok_or_else(|| {
-                Error::file(self.dir.join(OPTIMIZER_FILE), format!("has no `{key}`, and the weight is trained"))
+                Error::file(self.dir.join(OPTIMIZER_FILE), format!("lacks `{key}`, a weight that is trained"))
             })?;
             Ok(to_vec(tensor)?)
         };
@@ -202,14 +202,18 @@ fn numbered(out: &Path) -> Vec<(u64, PathBuf)> {
 fn open(step: u64, dir: &Path) -> Result<Checkpoint> {
     let manifest: Manifest = fsio::read_json(&dir.join(MANIFEST_FILE))?;
     if manifest.step != step {
-        return Err(Error::file(dir, format!("holds step {}", manifest.step)));
+        return Err(Error::file(dir, format!("holds step {}, not the step in its name", manifest.step)));
     }
     for (file, sha256) in &manifest.files {
         if fsio::sha256_file(&dir.join(file))? != *sha256 {
-            return Err(Error::file(dir.join(file), "is not what was written"));
+            return Err(Error::file(
+                dir.join(file),
+                "has changed since it was written: its SHA-256 differs from that in checkpoint.json",
+            ));
         }
     }
-    let lineage = adapter::read_lineage(dir)?.ok_or_else(|| Error::file(dir, "does not say what was trained"))?;
+    let lineage = adapter::read_lineage(dir)?
+        .ok_or_else(|| Error::file(dir, "has no realign.json, which says what was trained"))?;
     Ok(Checkpoint { dir: dir.to_path_buf(), lineage })
 }
 
@@ -219,7 +223,7 @@ fn named_moments(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
         let weight = snapshot
             .weights
             .get(name)
-            .ok_or_else(|| Error::internal(format!("AdamW has moments for `{name}` and there is no such weight")))?;
+            .ok_or_else(|| Error::internal(format!("AdamW has moments for `{name}`, which is not a trained weight")))?;
         for (which, values) in [("exp_avg", first), ("exp_avg_sq", second)] {
             named.insert(format!("{name}.{which}"), Tensor::from_slice(values, weight.shape(), &Device::Cpu)?);
         }

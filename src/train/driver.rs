@@ -137,7 +137,7 @@ pub fn train_from<'a>(
         let finite =
             over_workers(workers, trained.vars.len(), |i| optimiser.step(i, &trained.vars[i], &grads[i].0, &update))?;
         if let Some(index) = finite.iter().position(|finite| !finite) {
-            return Err(diverged(step, &format!("`{}` would not be finite after it", trained.names[index])));
+            return Err(diverged(step, &format!("`{}` would not be finite after this step", trained.names[index])));
         }
         let tokens: usize = rows.iter().map(|r| r.ids.len()).sum();
         let record = StepRecord {
@@ -179,7 +179,7 @@ fn check_finite_and_bounded(step: u64, loss: f64, grad_norm: f64, limit: f64) ->
         return Err(diverged(step, &format!("loss {loss}, gradient norm {grad_norm}")));
     }
     if grad_norm > limit {
-        let words = format!("gradient norm {grad_norm:.3e} where {limit:.3e} is believed (max_grad_explosion)");
+        let words = format!("gradient norm {grad_norm:.3e}, above the limit of {limit:.3e} (max_grad_explosion)");
         return Err(diverged(step, &words));
     }
     Ok(())
@@ -187,8 +187,8 @@ fn check_finite_and_bounded(step: u64, loss: f64, grad_norm: f64, limit: f64) ->
 
 fn diverged(step: u64, what: &str) -> Error {
     Error::Diverged(format!(
-        "step {}: {what}: stopped before this step would spoil the weights; a lower learning_rate or a longer warm-up \
-         usually helps",
+        "step {}: {what}; training stopped before the weights were changed. A lower learning_rate or a longer warm-up usually \
+         helps",
         step + 1
     ))
 }

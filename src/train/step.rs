@@ -249,7 +249,9 @@ fn back_through_tap(input: &Tensor, output: &Tensor, grad: Vec<f32>) -> Result<V
     let store = backward(output, Tensor::from_vec(grad, output.shape(), output.device())?)?;
     match store.get(input) {
         Some(grad) => to_vec(grad),
-        None => candle_core::bail!("an intervention gave the training a value without a graph towards what it changed"),
+        None => candle_core::bail!(
+            "an intervention returned a tensor without a graph to its input, so no gradient can pass it"
+        ),
     }
 }
 
@@ -270,7 +272,9 @@ fn add_from(
     match store.get(&trained.vars[index]) {
         Some(grad) => add(&mut grads[index], grad),
         // A trained weight without a gradient means that an op cut the graph: the loss would stay flat in silence.
-        None => candle_core::bail!("`{}` got no gradient: an op on its path has no backward", trained.names[index]),
+        None => {
+            candle_core::bail!("`{}` got no gradient: an op on its path has no backward pass", trained.names[index])
+        }
     }
 }
 

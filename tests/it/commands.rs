@@ -146,13 +146,13 @@ fn an_output_that_cannot_be_written_is_found_before_the_work() {
     std::fs::create_dir(dir.join("used")).unwrap();
     std::fs::write(dir.join("used/notes.txt"), "mine").unwrap();
     let train = "train --model MODEL --data good.jsonl --max-steps 1";
-    refused(&dir, &format!("{train} --out file/out"), &["file/out: the folder cannot be made"]);
+    refused(&dir, &format!("{train} --out file/out"), &["file/out: the folder cannot be created"]);
     refused(&dir, &format!("{train} --out file"), &["file: already exists"]);
     refused(&dir, &format!("{train} --out used"), &["used: already exists", "name another folder or remove it"]);
     let evaluate = "evaluate --model MODEL --suite suite.yaml";
     refused(&dir, &format!("{evaluate} --out used"), &["used: already exists"]);
-    refused(&dir, &format!("{evaluate} --out file/out"), &["file/out: the folder cannot be made"]);
-    refused(&dir, "trace --model MODEL --ids 1,2 --out file/out", &["file: the folder cannot be made"]);
+    refused(&dir, &format!("{evaluate} --out file/out"), &["file/out: the folder cannot be created"]);
+    refused(&dir, "trace --model MODEL --ids 1,2 --out file/out", &["file: the folder cannot be created"]);
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn bad_questions_are_refused() {
     refused(
         &dir,
         &format!("{generate} --prompt Hi --max-new-tokens 300"),
-        &["asks for 300 more; the model holds 1 to 256"],
+        &["up to 300 new tokens do not fit: the model takes 1 to 256 tokens"],
     );
     refused(&dir, generate, &["--prompt"]);
     let evaluate = "evaluate --model MODEL --out out --suite";
@@ -355,9 +355,9 @@ fn benign_rows_are_interleaved_by_share_counted_and_on_record() {
     refused(
         &dir,
         &format!("{train} out --benign-share 0.5"),
-        &["takes 12 benign rows and there are 9", "at most 0.429"],
+        &["needs 12 benign rows, but there are only 9", "at most 0.429"],
     );
-    refused(&dir, &format!("{train} out --benign-share 1"), &["must lie between 0 and 1"]);
+    refused(&dir, &format!("{train} out --benign-share 1"), &["must be between 0 and 1"]);
     refused(&dir, "train --data good.jsonl --out out --benign-share 0.1", &["--benign"]);
 }
 

@@ -151,7 +151,7 @@ fn devices_that_the_build_lacks_are_refused_by_their_feature() {
     if cfg!(not(feature = "metal")) {
         refused(&dir, "generate --prompt a --device metal", &["--features metal"]);
     }
-    refused(&dir, "generate --prompt a --device gpu", &["`gpu` is no device"]);
+    refused(&dir, "generate --prompt a --device gpu", &["unknown device `gpu`"]);
     assert_eq!(logits(&dir, "--model MODEL --device cpu"), logits(&dir, "--model MODEL --device auto"));
 }
 

@@ -270,7 +270,9 @@ impl CustomOp3 for Lora {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let rank = a.dim(0)?;
-        let Some(kept) = self.low.get() else { candle_core::bail!("a LoRA's backward pass before its forward pass") };
+        let Some(kept) = self.low.get() else {
+            candle_core::bail!("the LoRA's backward pass ran before its forward pass")
+        };
         let (dx, da, db) = with_slices([x, a, b, &dy.contiguous()?], |[x_values, a, b, dy]| {
             let low = Low { a, b, rank, scale: self.scale, mask: self.mask.as_ref() };
             let mut dx = if x.track_op() { Some(times(dy, &self.weight)?) } else { None };

@@ -38,7 +38,7 @@ impl Quantised {
             bail!("{} is not supported; supported: {}", name(format), FORMATS.map(name).join(", "));
         }
         if width == 0 || !width.is_multiple_of(format.block_size()) {
-            bail!("rows of {width} are no whole blocks of {} values ({})", format.block_size(), name(format));
+            bail!("rows of {width} values cannot be divided into blocks of {} ({})", format.block_size(), name(format));
         }
         if rows.checked_mul(width / format.block_size() * format.type_size()) != Some(blocks.len()) {
             bail!("{} bytes are not {rows} rows of {width} as {}", blocks.len(), name(format));

@@ -77,8 +77,8 @@ fn open(path: &Path) -> Result<Opened> {
     let size = file.get_ref().metadata().map_err(unreadable)?.len();
     // candle divides by the alignment that the file gives, which may be 0.
     let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
-        .map_err(|_| refused("is not a GGUF file: its header makes no sense".into()))?
-        .map_err(|e| refused(format!("is not a GGUF file that can be read: {e}")))?;
+        .map_err(|_| refused("is not a GGUF file: its header is invalid".into()))?
+        .map_err(|e| refused(format!("is not a GGUF file, or is damaged: {e}")))?;
     let metadata = Metadata(&content);
     let architecture = metadata.text("general.architecture").unwrap_or_default();
     let config = config_of(&metadata, &architecture).map_err(refused)?;
@@ -132,7 +132,7 @@ pub fn load_gguf(path: &Path, options: impl Into<LoadOptions>) -> Result<GgufMod
             Weight::Dense(tensor) => tensor.to_device(&device)?.into(),
             Weight::Quantised(_) if !device.is_cpu() => {
                 return Err(refused(
-                    "has quantised weights, which are for the CPU: --device cpu, or --dtype bf16".into(),
+                    "has quantised weights, which run on the CPU only: give --device cpu, or --dtype bf16".into(),
                 ));
             }
             blocks => blocks,
@@ -211,8 +211,8 @@ fn config_of(metadata: &Metadata, architecture: &str) -> Checked<serde_json::Val
         ("qwen2" | "qwen3", Some(_)) => return Err(format!("`{}` is not supported", key("attention.sliding_window"))),
         _ => {
             return Err(format!(
-                "the architecture `{architecture}` is not read from GGUF; llama, qwen2 and qwen3 are. A folder in \
-                 Hugging Face layout has more, and --dtype 4bit quantises it as it is loaded"
+                "the architecture `{architecture}` is not supported in GGUF files; llama, qwen2 and qwen3 are. Use a \
+                 folder in Hugging Face layout; --dtype 4bit quantises it while loading"
             ));
         }
     };
@@ -227,7 +227,8 @@ fn config_of(metadata: &Metadata, architecture: &str) -> Checked<serde_json::Val
     let rotated = metadata.count(&key("rope.dimension_count"))?.unwrap_or(head_dim);
     if rotated != head_dim || metadata.count(&key("attention.value_length"))?.is_some_and(|width| width != head_dim) {
         return Err(format!(
-            "heads of width {head_dim} with {rotated} rotated dimensions, or with values of another width, are not supported"
+            "heads of width {head_dim} with {rotated} rotated dimensions, or with values of another width, are not \
+             supported"
         ));
     }
     let scaling = match metadata.text(&key("rope.scaling.type")).as_deref() {
@@ -313,14 +314,14 @@ fn bytes_of(file: &mut (impl Read + Seek), size: u64, content: &Content, info: &
         values.filter(|values| values.is_multiple_of(block)).and_then(|values| (values / block).checked_mul(bytes));
     let Some(count) = count else {
         return Err(format!(
-            "is {:?}, no whole blocks of {block} values ({})",
+            "has shape {:?}, which cannot be divided into blocks of {block} values ({})",
             info.shape,
             format_name(info.ggml_dtype)
         ));
     };
     let start = content.tensor_data_offset.checked_add(info.offset);
     if start.and_then(|start| start.checked_add(count as u64)).is_none_or(|end| end > size) {
-        return Err(format!("needs {count} bytes that are not there: the file is cut off"));
+        return Err(format!("needs {count} bytes, but the file ends before them: it is incomplete"));
     }
     let mut read = vec![0; count];
     let from = SeekFrom::Start(start.unwrap_or_default());
@@ -353,7 +354,7 @@ fn weight(info: &TensorInfo, bytes: Vec<u8>, dtype: WeightDtype) -> Checked<Weig
         WeightDtype::Auto => Ok(Weight::Quantised(blocks)),
         WeightDtype::F32 | WeightDtype::Bf16 | WeightDtype::F16 => dtype.dense(&blocks.to_tensor()).map_err(said),
         WeightDtype::EightBit | WeightDtype::FourBit => {
-            Err("is quantised already, and a second time would lose more: leave --dtype away".into())
+            Err("is already quantised, and quantising it again would lose more: leave --dtype out".into())
         }
     }
 }
@@ -362,7 +363,7 @@ fn weight(info: &TensorInfo, bytes: Vec<u8>, dtype: WeightDtype) -> Checked<Weig
 fn halves_apart(weight: &Weight, head_dim: usize) -> candle_core::Result<Weight> {
     let rows = weight.dims()[0];
     if head_dim == 0 || !rows.is_multiple_of(head_dim) || !head_dim.is_multiple_of(2) {
-        candle_core::bail!("{rows} rows are no heads of {head_dim}");
+        candle_core::bail!("{rows} rows cannot be divided into heads of {head_dim}");
     }
     let order = |row: usize| {
         let (head, place) = (row / head_dim * head_dim, row % head_dim);

@@ -61,7 +61,7 @@ pub fn folder(id: &HubId, part: Part, progress: Progress) -> Result<PathBuf> {
     };
     match &found {
         Ok(folder) if hub.offline || cache::is_commit(&id.revision) => return Ok(folder.clone()),
-        Err(_) if hub.offline => return Err(offline("HF_HUB_OFFLINE is set, so nothing is fetched")),
+        Err(_) if hub.offline => return Err(offline("HF_HUB_OFFLINE is set, so nothing is downloaded")),
         _ => {}
     }
     match transfer::fetch(&hub, id, part, progress) {
@@ -69,7 +69,11 @@ pub fn folder(id: &HubId, part: Part, progress: Progress) -> Result<PathBuf> {
         Err(transfer::Failure::Refused(error)) => Err(error),
         Err(transfer::Failure::Unreachable(why)) => match &found {
             Ok(folder) => {
-                progress.say(&format!("{} cannot be reached ({why}): taking {}", hub.endpoint, folder.display()));
+                progress.say(&format!(
+                    "{} cannot be reached ({why}): using the cached {}",
+                    hub.endpoint,
+                    folder.display()
+                ));
                 Ok(folder.clone())
             }
             Err(_) => Err(offline(&format!("and {} cannot be reached: {why}", hub.endpoint))),

@@ -223,7 +223,7 @@ fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &HeldWeights) -> Res
         Some(name) => Err(Error::file(
             dir,
             format!(
-                "has the weight `{name}`, which {} as config.json describes it does not have",
+                "has the weight `{name}`, which a {} with this config.json does not have",
                 decoder.config.architecture
             ),
         )),

@@ -168,15 +168,18 @@ pub fn read(
 pub fn entries(name: &Path, bytes: &[u8]) -> Result<Vec<Entry>> {
     let refused = |why: String| Error::file(name, why);
     if bytes.starts_with(b"version https://git-lfs") {
-        return Err(refused("is a Git LFS pointer, not the weights: `git lfs pull` fetches them".into()));
+        return Err(refused("is a Git LFS pointer, not the weights: run `git lfs pull` to download them".into()));
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
-        return Err(refused("is a pickle, whatever its name says; pickle files are refused".into()));
+        return Err(refused("is a pickle file despite its name; pickle files are refused".into()));
     }
     let length = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
     let header = length.and_then(|length| bytes.get(8..8usize.checked_add(usize::try_from(length).ok()?)?));
     let Some(header) = header else {
-        return Err(refused(format!("is not safetensors, or cut off within its header: it has {} bytes", bytes.len())));
+        return Err(refused(format!(
+            "is not a safetensors file, or ends within its header: it has {} bytes",
+            bytes.len()
+        )));
     };
     let invalid = |why: &dyn std::fmt::Display| refused(format!("has a header that is not valid: {why}"));
     let start = 8 + header.len();
