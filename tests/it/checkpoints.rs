@@ -236,7 +236,10 @@ fn a_gradient_that_is_not_to_be_believed_stops_before_the_step() {
     let stopped = train(&recipe).expect_err("the gradient grows");
     assert!(matches!(stopped, Error::Diverged(_)), "{stopped}");
     let words = stopped.to_string();
-    assert!(words.contains("max_grad_explosion") && words.contains("training stopped before the weights were changed"), "{words}");
+    assert!(
+        words.contains("max_grad_explosion") && words.contains("training stopped before the weights were changed"),
+        "{words}"
+    );
     recipe.training.max_grad_explosion = 0.0;
     train(&recipe).unwrap();
 }
@@ -476,14 +479,14 @@ fn a_torn_or_altered_checkpoint_is_skipped_for_the_one_before() {
     let damages: [Damage; 5] = [
         ("checkpoint.json", |dir| std::fs::remove_file(dir.join("checkpoint.json")).unwrap()),
         ("optimizer.safetensors", |dir| std::fs::remove_file(dir.join("optimizer.safetensors")).unwrap()),
-        ("adapter_model.safetensors: is not what was written", |dir| {
+        ("adapter_model.safetensors: has changed since it was written", |dir| {
             let path = dir.join("adapter_model.safetensors");
             let mut bytes = std::fs::read(&path).unwrap();
             let last = bytes.len() - 1;
             bytes[last] ^= 1;
             std::fs::write(path, bytes).unwrap();
         }),
-        ("trainer_state.json: is not what was written", |dir| {
+        ("trainer_state.json: has changed since it was written", |dir| {
             let path = dir.join("trainer_state.json");
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(path, text.replace("\"global_step\": 40", "\"global_step\": 59")).unwrap();

@@ -317,7 +317,7 @@ fn preferences_train_an_adapter_from_the_one_that_is_continued() {
     refused(
         &dir,
         "train --model MODEL --data pairs.jsonl --out out",
-        &["pairs.jsonl:1: a preference row: --method dpo"],
+        &["pairs.jsonl:1: this is a preference row; --method dpo"],
     );
     let wrong = format!("{dpo} pairs.jsonl --out out --beta 0 --kl-coefficient 1 --loss all");
     refused(&dir, &wrong, &["3 mistakes", "`beta` is 0", "`kl_coefficient` works with", "`loss` all works with"]);

@@ -109,7 +109,7 @@ fn a_models_own_settings_are_taken_only_where_they_are_asked_for() {
     write(r#"{"temperature": 0.7}"#);
     assert_eq!(ask("--sampling-from-model"), likeliest, "without do_sample nothing is drawn");
     write(r#"{"do_sample": true, "typical_p": 0.9}"#);
-    refused(&dir, &from_model, &["asks for `typical_p` 0.9", "not known here"]);
+    refused(&dir, &from_model, &["sets `typical_p` to 0.9", "not known here"]);
     write(r#"{"do_sample": true, "min_p": 3}"#);
     refused(&dir, &from_model, &["generation_config.json: min_p is 3"]);
 }
