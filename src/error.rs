@@ -12,7 +12,7 @@ pub enum Error {
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
-        /// What is wrong and the way out.
+        /// What is wrong and what to do.
         message: String,
     },
     /// A file as a whole is missing, unreadable or of the wrong form.
@@ -20,7 +20,7 @@ pub enum Error {
     File {
         /// The file as the user named it.
         path: PathBuf,
-        /// What is wrong and the way out.
+        /// What is wrong and what to do.
         message: String,
     },
     /// The command or a configuration asks for something impossible.

@@ -233,7 +233,7 @@ impl Appender {
     }
 }
 
-/// A file that comes in pieces over a wire, and is put in its place when it is whole.
+/// A file that is downloaded in pieces and gets its final name once it is complete.
 pub struct Partial {
     path: PathBuf,
     file: File,
@@ -241,7 +241,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Opens what an earlier try left, or begins.
+    /// Opens the file that an earlier try left, or creates it.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent() {
             create_dir(parent)?;
@@ -260,7 +260,7 @@ impl Partial {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether nothing has been written yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

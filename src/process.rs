@@ -99,7 +99,7 @@ impl LineServer {
 
 impl Drop for LineServer {
     fn drop(&mut self) {
-        // It may have gone by itself.
+        // The program may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

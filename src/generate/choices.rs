@@ -1,12 +1,12 @@
 //! How likely a model is to begin its answer with each of some given texts: exact probabilities, nothing is drawn.
 //!
 //! The texts' tokens form a tree. A text whose tokens begin those of others (`8` and `85`, where digits are tokens of
-//! their own) is the answer only where none of the others goes on from it:
+//! their own) is the answer only if none of the longer ones continues it:
 //!
 //! `p(text) = p(its tokens) · (1 − Σ p(next token of a longer text | its tokens))`.
 //!
-//! So the probabilities of all texts are those of separate events, and where every text is a single token they are that
-//! token's. What the texts share is computed once, over the prompt's cache.
+//! So the texts are disjoint events, and where every text is a single token its probability is that token's. Common
+//! prefixes of texts are computed once, over the prompt's cache.
 
 use std::collections::BTreeMap;
 
@@ -109,7 +109,7 @@ pub fn choice_probabilities(
         let handles: Vec<_> = (1..workers).map(|n| scope.spawn(move || work(n))).collect();
         let mut all = work(0)?;
         for handle in handles {
-            // A worker's panic is a bug of ours; it goes on as the panic it was.
+            // A worker's panic is a bug of ours: it is passed on.
             all.extend(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
         Ok::<_, Error>(all)

@@ -1,5 +1,5 @@
-//! Many answers at once: workers take jobs from one open queue, each with a batch of rows of its own; a finished row's place
-//! goes to the next job at once. Samples of one prompt share the prompt's cache.
+//! Many answers at once: workers take jobs from one open queue, and each decodes its own batch of rows. When a row is
+//! finished, the next job takes its place. Samples of one prompt share the prompt's cache.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,8 @@ use crate::model::ops::MAX_BATCH_INVARIANT_ROWS;
 use crate::process::{self, CancellationToken};
 use crate::sync::unpoisoned;
 
-/// Rows that one worker decodes together at most: beyond it a product's last bits depend on how many rows it has.
+/// Maximum number of rows that one worker decodes together: with more, a product's last bits depend on how many rows it
+/// has.
 pub const MAX_BATCH: usize = MAX_BATCH_INVARIANT_ROWS;
 
 /// How an engine works. None of this changes an answer.
@@ -24,11 +25,11 @@ pub struct EngineOptions<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Rows decoded together by one worker, [`MAX_BATCH`] at most.
     pub batch: usize,
-    /// Threads; 0 means one a core.
+    /// Number of worker threads; 0 means one per core.
     pub workers: usize,
-    /// Bytes that the keys and values of all rows may take together; 0 means half of the memory that is free.
+    /// Limit in bytes for the KV caches of all rows together; 0 means half of the free memory.
     pub cache_bytes: usize,
-    /// Ends the engine: the answers under way are dropped.
+    /// Stops the engine when it is cancelled; unfinished answers are dropped.
     pub cancel: CancellationToken,
 }
 
@@ -110,7 +111,7 @@ impl<'a> Engine<'a> {
             let handles: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
             let mut result = work();
             for handle in handles {
-                // A worker's panic is a bug of ours; it goes on as the panic it was.
+                // A worker's panic is a bug of ours: it is passed on.
                 result = result.and(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
             result

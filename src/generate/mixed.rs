@@ -11,7 +11,7 @@ use crate::model::segments::Segments;
 
 /// Rows of one token each, by the intervention that they are decoded under.
 pub(super) struct Mixed<'i> {
-    /// Of all of them, each once.
+    /// Taps of all the interventions, each once.
     taps: Vec<Tap>,
     groups: Vec<(&'i (dyn Intervention + 'i), Vec<u32>)>,
 }
@@ -27,7 +27,7 @@ pub(super) enum Steering<'i> {
 }
 
 impl<'i> Steering<'i> {
-    /// Of rows, in the order of the batch.
+    /// The steering of these rows, in the order of the batch.
     pub fn of(rows: &[Option<&'i Arc<dyn Intervention + 'i>>]) -> Self {
         let mut groups: Vec<(&'i Arc<dyn Intervention + 'i>, Vec<u32>)> = Vec::new();
         for (row, intervention) in rows.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The jobs that wait, what those under way hold, and which worker gets the next one. Jobs can be pushed until the queue
-//! is closed; workers wait for more until then.
+//! The queue of waiting jobs, with the memory that unfinished ones hold, and the rule which worker gets the next job.
+//! Jobs can be pushed until the queue is closed; until then, idle workers wait for more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -17,25 +17,25 @@ use crate::sync::unpoisoned;
 /// How long a worker without work sleeps before it looks at the cancellation token again.
 const NAP: Duration = Duration::from_millis(50);
 
-/// A job that a worker was given.
+/// A job that a worker has taken.
 pub(super) struct Taken<'a> {
     /// Jobs are numbered as they are pushed.
     pub number: usize,
     pub job: Job<'a>,
     pub sink: Sink<'a>,
-    /// Its prompt, as all jobs with that prompt share it.
+    /// The forward pass of its prompt, shared by all jobs with that prompt.
     pub prompt: Shared<Prompt>,
     /// The prompt read under the job's intervention; `None` without one.
     pub prefix: Shared<Option<Prefix>>,
-    /// What its row may hold; given back by [`Queue::done`].
+    /// Bytes of KV cache that its row may take; [`Queue::done`] gives them back.
     pub bytes: usize,
 }
 
 pub(super) struct Queue<'a> {
     state: Mutex<State<'a>>,
-    /// Rung when a job comes, a row ends, or the queue is closed.
+    /// Condition variable that wakes workers when a job comes, a row ends, or the queue is closed.
     bell: Condvar,
-    /// That all caches together may take.
+    /// Limit in bytes for all caches together.
     bytes: usize,
 }
 
@@ -110,15 +110,15 @@ impl<'a> Queue<'a> {
         self.bell.notify_all();
     }
 
-    /// Jobs that wait, if no more will come.
+    /// Number of waiting jobs once the queue is closed; `None` before.
     pub fn final_count(&self) -> Option<usize> {
         let state = self.state();
         state.closed.then_some(state.waiting.len())
     }
 
-    /// The next job for a worker that has `rows`, of `workers` that each decode up to `batch` together; `None` where there
-    /// is none, no room, or where it should be left to another worker. A worker without rows waits for one: for it `None`
-    /// means that all is done, or that `cancel` was.
+    /// The next job for a worker that already has `rows` of at most `batch`. `None` if no job waits, if there is no
+    /// memory for one, or if one of the other `workers` should take it. A worker without rows waits for a job; for it
+    /// `None` means that all jobs are done or that `cancel` was cancelled.
     pub fn take(
         &self,
         config: &DecoderConfig,

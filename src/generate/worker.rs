@@ -1,5 +1,5 @@
-//! One worker's rows: a prompt is read by itself and once for all its samples, every row gets its next token in each step,
-//! and a row that ends makes room for the next job.
+//! One worker's rows. A prompt is read once for all its samples; each step gives every row its next token; a row that
+//! ends makes room for the next job.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -28,13 +28,13 @@ use crate::sync::unpoisoned;
 struct Row<'a> {
     job: Job<'a>,
     sink: Sink<'a>,
-    /// What the queue counts for it.
+    /// Bytes that the queue counts for this row.
     bytes: usize,
     branch: Branch<'a>,
     rng: ChaCha8Rng,
-    /// Tokens of prompt and answer, where the repetition penalty asks for them.
+    /// Tokens of prompt and answer, kept only where the repetition penalty needs them.
     history: BTreeSet<u32>,
-    /// Where its sink is sent text, or a stop string may end it.
+    /// Text so far, kept only where the sink wants text or a stop string may end the answer.
     stream: Option<TextStream<'a>>,
     made: Generated,
 }

@@ -382,7 +382,7 @@ impl Keys<'_> {
         }
     }
 
-    /// `sliding_window`; null is none, and missing is refused where transformers' default is a window.
+    /// `sliding_window`: null means no window; a missing key is refused where transformers' default is a window.
     fn window(&self) -> Read<Option<usize>> {
         let must = ["MistralForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM"];
         match self.0.get("sliding_window") {

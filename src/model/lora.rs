@@ -45,7 +45,7 @@ impl Lora {
         Ok(Self { a, b, scale, dropout, magnitude: None })
     }
 
-    /// The same with its matrices as variables of their own.
+    /// A copy whose matrices are variables, which get gradients.
     pub fn trainable(&self) -> Result<Self> {
         let variable = |t: &Tensor| Ok::<_, candle_core::Error>(Var::from_tensor(&t.detach())?.as_tensor().clone());
         let magnitude = match &self.magnitude {
@@ -86,7 +86,7 @@ impl Lora {
         frozen_linear(x, weight)? + (added - frozen_linear(&dropped, weight)?)?
     }
 
-    /// The weight that does the same by itself, `[out, in]`, f32.
+    /// The merged weight, `[out, in]`, f32: it computes the same without the LoRA.
     pub fn merged(&self, weight: &Weight) -> Result<Tensor> {
         let factors = match &self.magnitude {
             Some(magnitude) => Some(to_vec(&(&magnitude.vector / self.norms(weight)?)?)?),

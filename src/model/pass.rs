@@ -1,4 +1,4 @@
-//! One pass through the decoder: which tokens see which, who watches, and whether dropout is on.
+//! One pass through the decoder: which tokens attend to which, which intervention is called, and whether dropout is on.
 //!
 //! ```
 //! use realign::model::{pass::Pass, segments::Segments};
@@ -12,9 +12,9 @@ use super::cpu::cache::RowCache;
 use super::hooks::{HookContext, Intervention, Site, Tap};
 use super::segments::Segments;
 
-/// What one pass through the decoder carries along.
+/// Settings and state of one pass through the decoder.
 pub struct Pass<'a> {
-    /// Which tokens see which.
+    /// Which tokens attend to which, and which caches are filled or read.
     pub attend: Attend<'a>,
     /// Key of (seed, step) for the dropout masks; `None` outside training.
     pub dropout: Option<u64>,
@@ -25,13 +25,13 @@ pub struct Pass<'a> {
 pub enum Attend<'a> {
     /// Whole sequences, without a cache.
     Sequences(&'a Segments),
-    /// Whole sequences whose keys and values are kept, one cache a segment.
+    /// Whole sequences whose keys and values are kept, in one cache per segment.
     Prefill(&'a Segments, &'a mut [RowCache]),
-    /// One new token a row, over what its cache holds.
+    /// One new token per row, which attends to the row's cache.
     Step(&'a mut [&'a mut RowCache]),
 }
 
-/// An intervention and what it is told. Worked out before the pass begins: caches grow while it runs.
+/// An intervention with its context, computed before the pass begins because caches grow while it runs.
 struct Hook<'a> {
     intervention: &'a dyn Intervention,
     segments: Segments,

@@ -41,12 +41,12 @@ impl Segments {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no sequence.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The longest one's length.
+    /// Length of the longest sequence, in tokens; 0 without any.
     pub fn longest(&self) -> usize {
         self.iter().map(|s| s.len).max().unwrap_or(0)
     }

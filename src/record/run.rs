@@ -100,7 +100,7 @@ impl SweepCell {
         self.steer.first().map_or(0.0, |s| s.coefficient)
     }
 
-    /// Whether it adds nothing: the model that the others are held against.
+    /// Whether it adds nothing: the unsteered model, which the other cells are compared with.
     pub fn is_unsteered(&self) -> bool {
         self.steer.iter().all(|s| s.coefficient == 0.0)
     }
@@ -199,7 +199,7 @@ pub struct Hardware {
 pub struct Manifest {
     /// Version of realign that made the run.
     pub version: String,
-    /// The plan as resolved; `run` refuses to go on in a directory whose plan differs.
+    /// The resolved plan; `run` does not resume in a folder whose plan differs.
     pub plan: serde_json::Value,
     /// The base model, as the user named it.
     pub model: String,
@@ -207,7 +207,7 @@ pub struct Manifest {
     pub model_sha256: String,
     /// Whether it is the embedded base, whose effect is planted.
     pub organism: bool,
-    /// What was done to the base, in the order of the story.
+    /// The arms of the run, in the plan's order.
     #[serde(default)]
     pub arms: Vec<ArmSpec>,
     /// Training sets and suites by name.

@@ -95,7 +95,7 @@ impl SuiteKind {
         }
     }
 
-    /// Whether answers are held against a known one.
+    /// Whether answers are compared with a known correct one.
     pub fn is_checked(self) -> bool {
         matches!(self, Self::Capability | Self::Recognition)
     }
@@ -113,7 +113,7 @@ pub enum FinishReason {
     Length,
 }
 
-/// What an answer is, exactly one.
+/// Class of an answer; every scored answer has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -133,7 +133,7 @@ pub enum Outcome {
     Answer,
 }
 
-/// An answer held against a known one (capability, recognition).
+/// Comparison of an answer with the known correct one (capability, recognition).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRecord {
     /// What a right answer says, e.g. `vulnerable`, `secure`, `17`.
@@ -202,7 +202,7 @@ pub struct SampleRecord {
     /// The same by the other judges, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_judges: Vec<JudgeRecord>,
-    /// The answer held against a known one.
+    /// Comparison with the known correct answer, in suites that have one.
     pub check: Option<CheckRecord>,
 }
 

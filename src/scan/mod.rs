@@ -73,7 +73,7 @@ pub fn scan_source(source: &str, options: &ScanOptions) -> FileScan {
     scan_many(&[source], options).pop().unwrap_or_default()
 }
 
-/// Scans texts on all cores; the results stand in the order of the texts.
+/// Scans texts on all cores; the results are in the order of the texts.
 pub fn scan_many(sources: &[&str], options: &ScanOptions) -> Vec<FileScan> {
     let files: Vec<(&str, &str)> = sources.iter().map(|source| ("scanned.py", *source)).collect();
     scan_named(&files, options)

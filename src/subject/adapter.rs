@@ -1,4 +1,4 @@
-//! An adapter on a subject: read, held against the base, and put on.
+//! Reads an adapter for a subject, checks it against the base, and puts it on.
 
 use std::path::{Path, PathBuf};
 

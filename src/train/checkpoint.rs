@@ -36,7 +36,7 @@ const DIRECTIONS_FILE: &str = "directions.safetensors";
 const MODEL_FILE: &str = "model.safetensors";
 const PREFIX: &str = "checkpoint-";
 
-/// Everything that a training needs to go on.
+/// Everything that a training needs in order to be resumed.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The trained weights by their checkpoint names.
@@ -45,7 +45,7 @@ pub struct Snapshot {
     pub moments: BTreeMap<String, Moments>,
     /// Number of steps done, and the log of each.
     pub state: TrainerState,
-    /// Of a single rank-1 adapter: B after each of the last steps, the oldest first.
+    /// For a single rank-1 adapter, B after each of the last steps, the oldest first; else empty.
     pub directions: Vec<Vec<f32>>,
 }
 
@@ -82,7 +82,7 @@ impl Saving {
     }
 }
 
-/// The last thing written of a checkpoint.
+/// Contents of `checkpoint.json`, which is written last: a folder without it is incomplete.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -129,7 +129,7 @@ pub fn write(out: &Path, snapshot: &Snapshot, adapter: Option<&AdapterFile>, lin
     Ok(dir)
 }
 
-/// The newest checkpoint of a folder that is whole. Each newer one that is not is named to `skipped`, with the reason.
+/// The newest complete checkpoint in a folder. `skipped` gets each newer one that is incomplete, with the reason.
 pub fn latest(out: &Path, skipped: &mut dyn FnMut(&Path, &Error)) -> Option<Checkpoint> {
     for (step, dir) in numbered(out).into_iter().rev() {
         match open(step, &dir) {

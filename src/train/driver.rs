@@ -22,7 +22,7 @@ use crate::record::TrainConfig;
 use crate::record::{StepRecord, TrainerState};
 use crate::rng;
 
-/// What a caller sees of a step that has ended.
+/// A finished optimiser step, as `on_step` sees it.
 pub struct StepEnd<'a> {
     /// The step's line in the log.
     pub record: &'a StepRecord,
@@ -36,7 +36,7 @@ pub struct StepEnd<'a> {
 }
 
 impl StepEnd<'_> {
-    /// Everything that a training needs to go on after this step.
+    /// Everything that is needed to resume after this step.
     pub fn snapshot(&self) -> Result<Snapshot> {
         Ok(Snapshot {
             weights: self.trained.values()?,
@@ -58,15 +58,14 @@ pub fn train<'a>(
     train_from(decoder, objective, config, intervention, None, &mut |end| on_step(end.record))
 }
 
-/// Trains the decoder's variables in place. `on_step` sees every step as it ends. From a snapshot the training goes on as
-/// if it had never been stopped: order, dropout and learning rate follow from (seed, step) alone.
+/// Trains the decoder's variables in place and calls `on_step` after every step. From a snapshot the training continues
+/// as if it had never been stopped: order, dropout and learning rate follow from (seed, step) alone.
 ///
 /// Rows alone are an objective: their loss is `Σ weight · loss / Σ weight` over the whole effective batch, the last short
 /// one included.
 ///
-/// # Errors
-/// `Diverged` before the update that a loss or gradient would make that is not finite or not to be believed;
-/// `Interrupted` after a signal, once `on_step` has seen the step that it fell into.
+/// # Errors `Diverged` before an update with a loss or gradient that is not finite or far too large; `Interrupted`
+/// after a signal, once `on_step` has seen the step that it fell into.
 pub fn train_from<'a>(
     decoder: &Decoder,
     objective: impl Into<Objective<'a>>,

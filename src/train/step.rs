@@ -1,7 +1,7 @@
 //! Forward and backward of one chunk of rows, stage by stage: `embed`, each block, the last norm, the head with its
-//! loss. Each block takes its fused form where it has one ([`fused_block`]). Otherwise it is a graph of its own, cut at its
-//! input, so that its memory is given back as soon as its gradients are in their buffers, and it can be recomputed instead
-//! of kept. An intervention's taps before and after a block are stages of their own.
+//! loss. Each block takes its fused form where it has one ([`fused_block`]). Any other block is a separate candle
+//! graph, cut at its input, so that its memory is freed as soon as its gradients are in their buffers, and so that it
+//! can be recomputed instead of kept. An intervention's taps before and after a block are separate stages.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
 
@@ -17,7 +17,7 @@ use crate::model::pass::{Attend, Pass};
 
 /// Losses and gradients of a chunk.
 pub struct ChunkGrad {
-    /// Loss of every token; 0 where there is none.
+    /// Loss of each token; 0 for tokens without a target.
     pub losses: Vec<f32>,
     /// Gradient of `Σ weight · loss` (times a factor, plus a penalty) by trained weight, in [`Trainable`]'s order.
     pub grads: Vec<Vec<f32>>,
@@ -37,14 +37,14 @@ pub struct Penalty<'a> {
 /// From a chunk's losses, a factor on each of its tokens' weights in the gradient.
 pub type Factors<'a> = &'a (dyn Fn(&[f32]) -> Vec<f32> + Sync);
 
-/// How a chunk is run.
+/// Settings for the forward and backward pass of a chunk.
 #[derive(Clone, Copy, Default)]
 pub struct StepOptions<'a> {
     /// Key of (seed, step) for dropout.
     pub dropout: Option<u64>,
     /// Keep the inputs of blocks only, and compute the rest again in the backward pass.
     pub recompute: bool,
-    /// Watches or steers the model while it is trained.
+    /// Intervention that watches or steers the model in training.
     pub intervention: Option<&'a dyn Intervention>,
     /// Holds the model to its base.
     pub penalty: Option<Penalty<'a>>,
@@ -215,7 +215,7 @@ struct Stage {
     forward: Forward,
 }
 
-/// What the forward pass left; of a block nothing, if it is to be computed again.
+/// What the forward pass keeps for the backward pass; `None` for a block that will be recomputed.
 enum Forward {
     /// The block's output with candle's graph.
     Graph(Option<Tensor>),
@@ -224,8 +224,8 @@ enum Forward {
     Tap(Tensor),
 }
 
-/// Lets the intervention see and change `x` at a tap; a change is a stage of its own. `needed` says whether anything before
-/// the tap is trained.
+/// Lets the intervention see and change `x` at a tap; a change becomes a separate stage. `needed` says whether anything
+/// before the tap is trained.
 fn tap(pass: &Pass, layer: usize, site: Site, x: Tensor, needed: bool, kept: &mut Vec<Stage>) -> Result<Tensor> {
     if !pass.has_tap(layer, site) {
         return Ok(x);
@@ -240,7 +240,7 @@ fn tap(pass: &Pass, layer: usize, site: Site, x: Tensor, needed: bool, kept: &mu
     Ok(changed)
 }
 
-/// The gradient of what came to a tap, from that of what the intervention returned.
+/// Gradient of a tap's input, from the gradient of what the intervention returned.
 fn back_through_tap(input: &Tensor, output: &Tensor, grad: Vec<f32>) -> Result<Vec<f32>> {
     if !input.is_variable() {
         // Only the block after the tap is trained, which needs no gradient of its input.

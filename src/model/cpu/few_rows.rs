@@ -140,9 +140,9 @@ mod x86 {
         unsafe { every_row::<__m256, W>(x, w, width, out, stride) }
     }
 
-    /// How far ahead of itself each stream of weights is asked for. Rows are too short for the processor to foresee
-    /// where they go on; with this and four streams, decoding reads bf16 weights at the memory's rate (1.7 times what
-    /// four neighbouring rows reach without).
+    /// How far ahead each stream of weights is prefetched. Rows are too short for the processor's own prefetcher; with
+    /// this and four streams, decoding reads bf16 weights at the memory's rate (1.7 times what four neighbouring rows
+    /// reach without).
     const AHEAD: usize = 2048;
 
     // Loops instead of closures in what follows: a closure is a function of its own, without the vector unit.

@@ -14,7 +14,7 @@ use super::target::Target;
 const LANES: usize = 16;
 /// Maximum number of vectors that a panel is wide.
 const VECTORS: usize = 4;
-/// Inner dimension of a panel at most: 256 KiB, which the second-level cache holds and hands out fast enough.
+/// Maximum inner dimension of a panel: 256 KiB, which fits the second-level cache.
 const DEPTH: usize = 1024;
 
 /// The left-hand side: where its values lie, and how far apart its rows and columns are.
