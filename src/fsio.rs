@@ -18,7 +18,7 @@ pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// Reads a file's bytes.
+/// Reads all bytes of a file; an error names the file.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
@@ -113,7 +113,7 @@ pub fn write_jsonl<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
     write_atomic(path, &json_lines(values)?)
 }
 
-/// Values as JSON Lines.
+/// Encodes values as JSON Lines, one value per line.
 pub fn json_lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for value in values {

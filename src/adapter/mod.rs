@@ -24,11 +24,11 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::Lineage;
 
-/// File name of the configuration.
+/// File name of the configuration in an adapter folder.
 pub const CONFIG_FILE: &str = "adapter_config.json";
-/// File name of the weights.
+/// File name of the weights in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// File name of the lineage.
+/// File name of the lineage in an adapter folder, which only realign writes.
 pub const LINEAGE_FILE: &str = "realign.json";
 
 /// Names in the weights file begin with this, then the module's path in the base model.
@@ -67,7 +67,7 @@ impl LoraPair {
 /// The contents of an adapter folder, not attached to a model.
 #[derive(Debug, Clone)]
 pub struct AdapterFile {
-    /// The contents of `adapter_config.json`.
+    /// Contents of `adapter_config.json`, checked.
     pub config: AdapterConfig,
     /// The matrices by module path, e.g. `model.layers.0.self_attn.q_proj`.
     pub tensors: BTreeMap<String, LoraPair>,

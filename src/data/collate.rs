@@ -45,7 +45,7 @@ impl Example {
         }
     }
 
-    /// Sum of the loss weights.
+    /// Sum of the loss weights of all tokens: the denominator of a mean loss.
     pub fn weight_sum(&self) -> f64 {
         self.weights.iter().map(|w| f64::from(*w)).sum()
     }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::{Message, Role};
 
-/// One row to train on.
+/// One row of a file of training rows, before it is encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TrainingRow {

@@ -150,7 +150,7 @@ pub struct EncodedRows<R: Row> {
     pub max_length: usize,
 }
 
-/// Encodes parsed rows, each once.
+/// Encodes parsed rows once, in parallel; rows that cannot be learned from are kept apart with the reason.
 pub fn encode<R: Row>(parsed: Vec<NumberedRow<R>>, subject: &Subject, options: &EncodeOptions) -> EncodedRows<R> {
     let (mut read, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
     for (line, row) in parsed {

@@ -24,7 +24,7 @@ use crate::record::FinishReason;
 use crate::rng;
 use crate::sync::unpoisoned;
 
-/// An unfinished answer.
+/// An unfinished answer: a row of the worker's batch.
 struct Row<'a> {
     job: Job<'a>,
     sink: Sink<'a>,

@@ -47,7 +47,7 @@ impl NormLayer {
 /// The linears that compute queries, keys and values from the normalised residual stream.
 #[derive(Debug, Clone)]
 pub enum QkvLinears {
-    /// Three linears.
+    /// Three linears, one each for queries, keys and values.
     Apart {
         /// Query projection, `[heads · head_dim, d_model]`.
         q: Linear,
@@ -69,7 +69,7 @@ pub enum MlpLinears {
     Gated {
         /// The factor that goes through the activation, `[intermediate, d_model]`.
         gate: Linear,
-        /// The other factor, `[intermediate, d_model]`.
+        /// The factor that is multiplied with the activated gate, `[intermediate, d_model]`.
         up: Linear,
     },
     /// A gated MLP with both factors in one linear, the gate's rows first.
@@ -78,12 +78,12 @@ pub enum MlpLinears {
     Plain(Linear),
 }
 
-/// The weights of one block.
+/// Weights and settings of one decoder block.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Index of the block in the decoder, from 0.
     pub layer: usize,
-    /// The norm before attention.
+    /// Norm of the residual stream before attention.
     pub input_norm: NormLayer,
     /// The linears that make queries, keys and values.
     pub qkv: QkvLinears,
@@ -91,7 +91,7 @@ pub struct Block {
     pub qk_norms: Option<[NormLayer; 2]>,
     /// Attention's output projection, `[d_model, heads · head_dim]`.
     pub o: Linear,
-    /// The norm before the MLP.
+    /// Norm of the residual stream before the MLP.
     pub mlp_norm: NormLayer,
     /// The MLP's linears before the activation.
     pub mlp: MlpLinears,

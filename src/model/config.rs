@@ -41,9 +41,9 @@ pub enum Positions {
 /// The MLP's nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// x / (1 + e⁻ˣ)
+    /// SiLU: x / (1 + e⁻ˣ)
     Silu,
-    /// x · Φ(x), the exact GELU
+    /// Exact GELU: x · Φ(x)
     Gelu,
     /// GELU in its tanh approximation.
     GeluTanh,
@@ -138,9 +138,9 @@ pub struct DecoderConfig {
     pub intermediate_size: usize,
     /// Longest sequence in tokens, prompt and answer together.
     pub max_position_embeddings: usize,
-    /// The formula of every norm.
+    /// Formula of all norm layers.
     pub norm: Norm,
-    /// How positions enter the model.
+    /// How a token's position enters the model.
     pub positions: Positions,
     /// Sliding window by layer: how many tokens a token attends to, itself included; `None` means all before it.
     pub windows: Vec<Option<usize>>,
@@ -158,7 +158,7 @@ pub struct DecoderConfig {
     pub embedding_scale: f32,
     /// Whether the outputs of attention and MLP are normalised before they are added to the residual stream (Gemma).
     pub post_norms: bool,
-    /// The form of the MLP.
+    /// Structure of the MLP.
     pub mlp: Mlp,
     /// Nonlinearity of the MLP.
     pub activation: Activation,

@@ -190,7 +190,7 @@ impl Decoder {
             .to_dtype(DType::F32)?
     }
 
-    /// `[tokens, d_model]` through every block.
+    /// Runs all blocks: `[tokens, d_model] → [tokens, d_model]`, before the final norm.
     pub fn blocks(&self, mut x: Tensor, pass: &mut Pass) -> Result<Tensor> {
         for block in &self.blocks {
             x = block.forward(&x, pass)?;
@@ -204,7 +204,7 @@ impl Decoder {
         self.config.logit_softcap.map_or_else(|| Ok(logits.clone()), |cap| softcap(&logits, cap))
     }
 
-    /// `[tokens] → [tokens, vocab]`.
+    /// Logits of every token: `[tokens] → [tokens, vocab]`.
     pub fn forward(&self, ids: &[u32], pass: &mut Pass) -> Result<Tensor> {
         let x = self.blocks(self.embed(ids, &pass.attend)?, pass)?;
         self.head(&self.norm.forward(&x)?)

@@ -97,7 +97,7 @@ impl From<DeviceChoice> for String {
     }
 }
 
-/// `cpu`, `cuda:0`, `metal`.
+/// Name of a device as messages and manifests have it: `cpu`, `cuda:0` or `metal`.
 pub fn name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "cpu".into(),

@@ -23,7 +23,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `[tokens, in] → [tokens, out]`.
+    /// `x Wᵀ + bias`, plus the LoRA's output if there is one: `[tokens, in] → [tokens, out]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = match (&self.lora, &self.weight) {
             (Some(lora), weight) => lora.forward(x, weight, self.mask(lora, pass))?,

@@ -21,7 +21,7 @@ pub struct Pass<'a> {
     hook: Option<Hook<'a>>,
 }
 
-/// Which tokens see which.
+/// Which tokens attend to which, and which caches are filled or read.
 pub enum Attend<'a> {
     /// Whole sequences, without a cache.
     Sequences(&'a Segments),

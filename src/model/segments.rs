@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Segment {
     /// Index of its first token in the flat tokens.
     pub start: usize,
-    /// Number of its tokens.
+    /// Length in tokens.
     pub len: usize,
     /// The row of the batch it is (keys the dropout masks).
     pub row: u64,

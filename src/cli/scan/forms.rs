@@ -16,7 +16,7 @@ struct Report<'r> {
     tools: BTreeMap<&'static str, serde_json::Value>,
 }
 
-/// Totals over all files.
+/// Totals over all scanned files.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     files: usize,
@@ -95,7 +95,7 @@ pub(super) fn json(files: &[FileScan], options: &ScanOptions) -> Result<String> 
     Ok(text + "\n")
 }
 
-/// One row a finding.
+/// Findings as CSV, one row per finding.
 pub(super) fn csv(files: &[FileScan]) -> String {
     let mut text = String::from("path,tool,id,line,column,severity,confidence,message\n");
     let mut row = |cells: [&str; 8]| {

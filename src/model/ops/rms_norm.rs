@@ -20,7 +20,7 @@ pub fn reference_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tenso
     x.broadcast_div(&scale)?.broadcast_mul(weight)
 }
 
-/// The same on slices.
+/// RMS norm of each row of `x` on slices; rows are as long as `weight`.
 pub(crate) fn normed(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     assert!(x.len().is_multiple_of(weight.len()), "rows of {} values", weight.len());
     // SAFETY: every value of every row is written.

@@ -33,7 +33,7 @@ impl RopeTable {
         Self(Arc::new(Inner { head_dim, half: rope.map_or(0, |rope| rope.dim / 2), positions, cos, sin, longer }))
     }
 
-    /// How many positions there are.
+    /// Number of positions that the table has angles for, which limits the length of a sequence.
     pub fn positions(&self) -> usize {
         self.0.positions
     }

@@ -22,7 +22,7 @@ pub fn reference_swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()? * up
 }
 
-/// The same on slices.
+/// `silu(gate) · up` on slices of equal length.
 pub(crate) fn gated(gate: &[f32], up: &[f32]) -> Vec<f32> {
     assert_eq!(gate.len(), up.len(), "a gate for each value");
     // SAFETY: the pieces are all values, and each writes its own.

@@ -251,7 +251,7 @@ pub fn times(dy: &[f32], weight: impl Into<Weight>) -> Result<Vec<f32>> {
     unsafe { filled(dy.len() / out, width, |dx| times_to(dy, weight, dx, false)) }
 }
 
-/// `dx += dy W`.
+/// Adds the input's gradient to `dx`: `dx += dy W`.
 pub(crate) fn add_times(dy: &[f32], weight: &Weight, dx: &mut [f32]) -> Result<()> {
     let (out, width) = weight.dims2()?;
     if dx.len() * out != dy.len() * width {
