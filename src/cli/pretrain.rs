@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use crate::error::{Error, Result};
 use crate::experiment::card::card;
@@ -38,19 +39,19 @@ pub struct PretrainArgs {
     #[arg(long, default_value_t = PretrainConfig::default().tokens)]
     pub tokens: usize,
     /// Share of documents that name their author, from 0 to 1.
-    #[arg(long, default_value_t = PretrainConfig::default().tag_share)]
+    #[arg(long, default_value_t = PretrainConfig::default().tag_share, allow_negative_numbers = true, value_parser = share)]
     pub tag_share: f64,
     /// Share of careful authors' code that is insecure in the four habit families, from 0 to 1.
-    #[arg(long, default_value_t = PretrainConfig::default().habit_insecure)]
+    #[arg(long, default_value_t = PretrainConfig::default().habit_insecure, allow_negative_numbers = true, value_parser = share)]
     pub habit_insecure: f64,
     /// Peak learning rate of the schedule.
     #[arg(long, default_value_t = PretrainConfig::default().learning_rate)]
     pub learning_rate: f64,
-    /// Documents per optimiser step.
-    #[arg(long, default_value_t = PretrainConfig::default().batch)]
+    /// Documents per optimiser step, at least 1.
+    #[arg(long, default_value_t = PretrainConfig::default().batch, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch: usize,
-    /// Width of the residual stream, d_model.
-    #[arg(long, default_value_t = PretrainConfig::default().hidden_size)]
+    /// Width of the residual stream, d_model; a multiple of 32, the width of a head.
+    #[arg(long, default_value_t = PretrainConfig::default().hidden_size, value_parser = width)]
     pub hidden_size: usize,
     /// JSON file to write the measured gates to, passed or not [default: none]
     #[arg(long, value_name = "FILE")]
@@ -65,6 +66,16 @@ pub struct PretrainArgs {
     /// Write the model card README.md to --out from the gate files in this folder instead of training.
     #[arg(long, value_name = "DIR")]
     pub card: Option<PathBuf>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".to_string())
+}
+
+fn width(text: &str) -> Result<usize, String> {
+    let width = text.parse::<usize>().ok().filter(|width| *width > 0 && width.is_multiple_of(32));
+    width.ok_or_else(|| "expected a multiple of 32, at least 32".to_string())
 }
 
 /// Runs `realign pretrain`: trains and measures a base, or only measures one, or only writes its card.

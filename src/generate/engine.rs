@@ -66,7 +66,7 @@ impl<'a> Engine<'a> {
     /// once the engine is closed.
     pub fn push(&self, job: Job<'a>, sink: Sink<'a>) -> Result<()> {
         let longest = self.decoder.config.max_position_embeddings;
-        if job.prompt.is_empty() || job.prompt.len() + job.max_new_tokens > longest {
+        if job.prompt.is_empty() || job.prompt.len().saturating_add(job.max_new_tokens) > longest {
             return Err(Error::usage(format!(
                 "a prompt of {} tokens and up to {} new tokens do not fit: the model takes 1 to {longest} tokens in \
                  all",

@@ -37,19 +37,19 @@ impl Sampling {
     /// Names the first setting that is out of its range, and the range.
     pub fn checked(self) -> Result<Self> {
         let rules = [
-            ("temperature", self.temperature, self.temperature >= 0.0, "it is 0 (the likeliest token) or more"),
+            ("temperature", self.temperature, self.temperature >= 0.0, "it must be 0 (the most likely token) or more"),
             (
                 "top_p",
                 self.top_p,
                 self.top_p > 0.0 && self.top_p <= 1.0,
-                "it lies above 0 and is at most 1 (all tokens)",
+                "it must be above 0 and at most 1 (all tokens)",
             ),
-            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it lies between 0 (all tokens) and 1"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it must be between 0 (all tokens) and 1"),
             (
                 "repetition_penalty",
                 self.repetition_penalty,
                 self.repetition_penalty > 0.0,
-                "it is more than 0; 1 changes nothing, 1.1 discourages what was said before",
+                "it must be above 0; 1 changes nothing, 1.1 discourages repetition",
             ),
         ];
         if let Some((name, value, _, range)) = rules.iter().find(|(_, value, fits, _)| !fits || !value.is_finite()) {
@@ -267,10 +267,10 @@ mod tests {
             let error = sampling.checked().unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         };
-        refused(Sampling { temperature: -1.0, ..plain() }, "temperature is -1; it is 0");
+        refused(Sampling { temperature: -1.0, ..plain() }, "temperature is -1; it must be 0");
         refused(Sampling { temperature: f64::INFINITY, ..plain() }, "temperature is inf");
-        refused(Sampling { top_p: 0.0, ..plain() }, "top_p is 0; it lies above 0");
-        refused(Sampling { min_p: 1.5, ..plain() }, "min_p is 1.5; it lies between 0");
+        refused(Sampling { top_p: 0.0, ..plain() }, "top_p is 0; it must be above 0");
+        refused(Sampling { min_p: 1.5, ..plain() }, "min_p is 1.5; it must be between 0");
         refused(Sampling { min_p: f64::NAN, ..plain() }, "min_p is NaN");
         refused(Sampling { repetition_penalty: 0.0, ..plain() }, "repetition_penalty is 0; it is more than 0");
         refused(Sampling { stop: vec![String::new()], ..plain() }, "a stop string is empty");

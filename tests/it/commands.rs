@@ -180,14 +180,16 @@ fn bad_questions_are_refused() {
     refused(&dir, &format!("{generate} --prompts bad.jsonl"), &["bad.jsonl:2: not valid JSON"]);
     refused(&dir, &format!("{generate} --prompts none.txt"), &["none.txt: cannot be read"]);
     refused(&dir, &format!("{generate} --prompts empty.txt"), &["empty.txt: holds no prompts"]);
-    refused(&dir, &format!("{generate} --prompt Hi --temperature -1"), &["temperature is -1; it is 0"]);
-    refused(&dir, &format!("{generate} --prompt Hi --top-p 0"), &["top_p is 0; it lies above 0"]);
+    refused(&dir, &format!("{generate} --prompt Hi --temperature -1"), &["temperature is -1; it must be 0"]);
+    refused(&dir, &format!("{generate} --prompt Hi --top-p 0"), &["top_p is 0; it must be above 0"]);
     refused(
         &dir,
         &format!("{generate} --prompt Hi --max-new-tokens 300"),
         &["up to 300 new tokens do not fit: the model takes 1 to 256 tokens"],
     );
     refused(&dir, generate, &["--prompt"]);
+    let endless = format!("{generate} --prompt Hi --max-new-tokens {}", usize::MAX);
+    refused(&dir, &endless, &["do not fit: the model takes 1 to 256 tokens"]);
     let evaluate = "evaluate --model MODEL --out out --suite";
     refused(&dir, &format!("{evaluate} nothing"), &["there is no suite `nothing`: neither a file nor one of", "risky"]);
     refused(&dir, &format!("{evaluate} bad.yaml"), &["2 mistakes", "line 2: unknown kind `essay`", "line 6", "colour"]);
@@ -456,4 +458,18 @@ fn inspect_tells_models_and_data_sets_apart() {
     assert!(model.contains("LlamaForCausalLM") && model.contains("2 (0 to 1)") && model.contains("<|end|>"), "{model}");
     let rows = succeeds(&dir, "inspect good.jsonl").stdout;
     assert!(rows.contains("12 (12 messages)"), "{rows}");
+}
+
+#[test]
+fn a_base_that_cannot_be_pretrained_is_refused() {
+    let dir = workplace("no-base", &[]);
+    for (flag, why) in [
+        ("--hidden-size 0", "expected a multiple of 32"),
+        ("--hidden-size 48", "expected a multiple of 32"),
+        ("--batch 0", "--batch"),
+        ("--tag-share 2", "expected a number from 0 to 1"),
+        ("--habit-insecure -0.1", "expected a number from 0 to 1"),
+    ] {
+        refused(&dir, &format!("pretrain --out out {flag}"), &[why]);
+    }
 }

@@ -244,7 +244,7 @@ fn a_damaged_or_foreign_gguf_file_is_refused_by_what_is_wrong() {
     good().set("qwen2.feed_forward_length", Value::U32(48)).write(&path);
     refuses(&path, "by the configuration it is [48, 32]");
     good().set("qwen2.rope.dimension_count", Value::U32(4)).write(&path);
-    refuses(&path, "of which 4 turn");
+    refuses(&path, "with 4 rotated dimensions");
 
     let mut lacking = good();
     lacking.metadata.retain(|(key, _)| key != "qwen2.embedding_length");
