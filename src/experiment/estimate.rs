@@ -27,18 +27,18 @@ use crate::record::Recipe;
 use crate::subject::Subject;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
 
-/// What is expected.
+/// Expected time and memory of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// Of the whole run, its report apart.
     pub seconds: f64,
-    /// The process's peak.
+    /// Peak memory of the process, in bytes.
     pub memory_bytes: u64,
-    /// What it rests on.
+    /// What the estimate was derived from.
     pub basis: Basis,
 }
 
-/// What an estimate rests on.
+/// What an estimate was derived from; it says how far to trust it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
     /// Answers and training steps that were tried.
@@ -50,7 +50,7 @@ pub enum Basis {
 }
 
 impl Estimate {
-    /// For a person.
+    /// The estimate as a sentence, with its basis.
     pub fn words(&self) -> String {
         let how = match self.basis {
             Basis::Tried => "from a few answers and training steps of this model",
@@ -263,7 +263,7 @@ fn check_seconds(scorer: &Scorer) -> f64 {
     seconds
 }
 
-/// Rows of a training step.
+/// Number of rows in a training step.
 fn step_rows(plan: &Plan) -> usize {
     plan.adapters.first().map_or(0, |adapter| adapter.recipe.training.effective_batch())
 }
@@ -284,7 +284,7 @@ fn working_bytes(
 ) -> u64 {
     /// A sample with its scan and tests in memory, and the same on its way to and from JSON.
     const SAMPLE_BYTES: usize = 6 << 10;
-    /// Figures, pages and their bitmaps.
+    /// Memory for figures, pages and bitmaps, in bytes, about.
     const REPORT_BYTES: usize = 24 << 20;
     let workers = process::workers(0);
     // Each row has a cache, and each worker a prompt's beside them.

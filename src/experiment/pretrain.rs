@@ -42,23 +42,23 @@ use crate::train::{TrainConfig, train_from};
 pub struct PretrainConfig {
     /// Of corpus, weights, order and everything else.
     pub seed: u64,
-    /// Corpus tokens, each seen once.
+    /// Number of corpus tokens; each is seen once.
     pub tokens: usize,
-    /// Documents whose author is named.
+    /// Share of documents that name their author, from 0 to 1.
     pub tag_share: f64,
     /// Insecure code of careful authors outside the habit families.
     pub careful_insecure: f64,
     /// Insecure code of careful authors in the habit families.
     pub habit_insecure: f64,
-    /// Width of the residual stream.
+    /// Width of the residual stream, d_model.
     pub hidden_size: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Tokens of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Peak learning rate.
+    /// Peak of the learning rate.
     pub learning_rate: f64,
-    /// Documents of a step.
+    /// Number of documents per optimiser step.
     pub batch: usize,
     /// Loss weight of tokens outside the answers.
     pub user_weight: f32,
@@ -88,7 +88,7 @@ impl Default for PretrainConfig {
 pub struct Gates {
     /// Every measured value by name, with its n.
     pub values: BTreeMap<String, (f64, u64)>,
-    /// Gates not passed, in words.
+    /// Gates that were not passed, each in words.
     pub failed: Vec<String>,
 }
 
@@ -100,9 +100,9 @@ const CONTEXT: usize = 768;
 /// A base's gates with the configuration that made it: what the model card is written from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateFile {
-    /// What was pretrained.
+    /// Configuration that the base was pretrained with.
     pub config: PretrainConfig,
-    /// What it showed.
+    /// Values that the gates were checked with.
     pub gates: Gates,
 }
 

@@ -22,7 +22,7 @@ const WORD_TOKENS: usize = 12;
 /// The highest score a judge can give.
 const HIGHEST: u32 = 100;
 
-/// A model that judges.
+/// A local chat model that judges by the probabilities of its answer's first tokens.
 pub struct ModelJudge {
     name: String,
     model: Subject,
@@ -39,7 +39,7 @@ impl ModelJudge {
         Ok(Self { name: name.to_string(), numbers: Choices::new(&sequences)?, specials, model })
     }
 
-    /// SHA-256 over its weights.
+    /// SHA-256 over the judge's weights.
     pub fn model_sha256(&self) -> &str {
         &self.model.sha256
     }
