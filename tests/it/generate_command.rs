@@ -119,7 +119,7 @@ fn settings_that_cannot_be_met_are_refused_with_the_way_out() {
     let dir = workplace("generate-refused", &[("plan.yaml", "sampling: {min_p: 2}\n")]);
     let generate = "generate --model MODEL --prompt Hi";
     refused(&dir, &format!("{generate} --min-p 1.5"), &["min_p is 1.5; it must be between 0"]);
-    refused(&dir, &format!("{generate} --repetition-penalty -1"), &["repetition_penalty is -1; it is more than 0"]);
+    refused(&dir, &format!("{generate} --repetition-penalty -1"), &["repetition_penalty is -1; it must be above 0"]);
     refused(&dir, &format!("{generate} --stop="), &["a stop string is empty"]);
     refused(&dir, &format!("{generate} --stream --format json"), &["--stream prints text while it is generated"]);
     refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it must be a number above 0"]);
