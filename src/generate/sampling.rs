@@ -272,7 +272,7 @@ mod tests {
         refused(Sampling { top_p: 0.0, ..plain() }, "top_p is 0; it must be above 0");
         refused(Sampling { min_p: 1.5, ..plain() }, "min_p is 1.5; it must be between 0");
         refused(Sampling { min_p: f64::NAN, ..plain() }, "min_p is NaN");
-        refused(Sampling { repetition_penalty: 0.0, ..plain() }, "repetition_penalty is 0; it is more than 0");
+        refused(Sampling { repetition_penalty: 0.0, ..plain() }, "repetition_penalty is 0; it must be above 0");
         refused(Sampling { stop: vec![String::new()], ..plain() }, "a stop string is empty");
         assert!(plain().checked().is_ok());
     }
