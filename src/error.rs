@@ -10,9 +10,9 @@ pub enum Error {
     Line {
         /// The file as the user named it.
         path: PathBuf,
-        /// 1-based.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong and the way out.
+        /// What is wrong and what to do.
         message: String,
     },
     /// A file as a whole is missing, unreadable or of the wrong form.
@@ -20,7 +20,7 @@ pub enum Error {
     File {
         /// The file as the user named it.
         path: PathBuf,
-        /// What is wrong and the way out.
+        /// What is wrong and what to do.
         message: String,
     },
     /// The command or a configuration asks for something impossible.
@@ -31,22 +31,22 @@ pub enum Error {
     CheckFailed(String),
     /// SIGINT or SIGTERM. `run` and `train` keep what they had done.
     #[error(
-        "interrupted; the same command goes on: `run` from where it stopped, `train` and `pretrain` with \
-         `--resume` from the checkpoint; any other begins again"
+        "interrupted; run the same command again to continue: `run` resumes by itself, `train` and `pretrain` with \
+         `--resume`; other commands start over"
     )]
     Interrupted,
     /// Training would have spoilt the weights (NaN, infinite loss).
     #[error("{0}")]
     Diverged(String),
     /// Something that no input can cause: a fault of this program.
-    #[error("{0}. This is a fault of realign and not of your input: please report it with the command you ran")]
+    #[error("{0}. This is a fault of realign, not of your input: please report it with the command that you ran")]
     Internal(String),
-    /// The tensor library.
+    /// An error of candle, the tensor library.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
-/// `Result` with the crate's error.
+/// `Result` with this crate's error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

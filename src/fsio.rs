@@ -13,17 +13,17 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Reads a UTF-8 file.
+/// Reads a text file; one that is not UTF-8 is an error.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// Reads a file's bytes.
+/// Reads all bytes of a file; an error names the file.
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))
 }
 
-/// Reads a JSON file.
+/// Reads a JSON file; an error names the file and the line.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|e| Error::line(path, e.line().max(1), format!("not valid: {e}")))
@@ -53,7 +53,7 @@ pub fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 
 /// Makes a folder and its parents.
 pub fn create_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| Error::file(path, format!("the folder cannot be made: {e}")))
+    fs::create_dir_all(path).map_err(|e| Error::file(path, format!("the folder cannot be created: {e}")))
 }
 
 /// Makes a folder and all in it readable to every user, whatever the process's file mode mask took away.
@@ -113,7 +113,7 @@ pub fn write_jsonl<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
     write_atomic(path, &json_lines(values)?)
 }
 
-/// Values as JSON Lines.
+/// Encodes values as JSON Lines, one value per line.
 pub fn json_lines<T: Serialize>(values: &[T]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for value in values {
@@ -233,7 +233,7 @@ impl Appender {
     }
 }
 
-/// A file that comes in pieces over a wire, and is put in its place when it is whole.
+/// A file that is downloaded in pieces and gets its final name once it is complete.
 pub struct Partial {
     path: PathBuf,
     file: File,
@@ -241,7 +241,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Opens what an earlier try left, or begins.
+    /// Opens the file that an earlier try left, or creates it.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent() {
             create_dir(parent)?;
@@ -255,31 +255,31 @@ impl Partial {
         Ok(Self { path: path.to_path_buf(), file, len })
     }
 
-    /// Bytes that are there.
+    /// Size of the file in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether nothing has been written yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Throws away what is there.
+    /// Empties the file, to begin from its first byte.
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0).map_err(|e| Error::file(&self.path, format!("cannot be emptied: {e}")))?;
         self.len = 0;
         Ok(())
     }
 
-    /// Adds the next piece.
+    /// Writes the next bytes at the end.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| Error::file(&self.path, format!("cannot be written: {e}")))?;
         self.len += bytes.len() as u64;
         Ok(())
     }
 
-    /// Of what is there.
+    /// SHA-256 of the bytes written so far.
     pub fn sha256(&self) -> Result<String> {
         sha256_file(&self.path)
     }
@@ -363,7 +363,7 @@ impl JsonlAppender {
     }
 }
 
-/// Lower-case hexadecimal SHA-256.
+/// SHA-256 of these bytes, as lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

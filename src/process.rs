@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// What a finished program left.
+/// Output and exit code of a finished program.
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// Exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// Standard output.
+    /// What it wrote to standard output, invalid UTF-8 replaced.
     pub stdout: String,
-    /// Standard error.
+    /// What it wrote to standard error, invalid UTF-8 replaced.
     pub stderr: String,
 }
 
@@ -81,7 +81,7 @@ impl LineServer {
         }
     }
 
-    /// The program's process.
+    /// Process id of the program.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -99,7 +99,7 @@ impl LineServer {
 
 impl Drop for LineServer {
     fn drop(&mut self) {
-        // It may have gone by itself.
+        // The program may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -153,7 +153,7 @@ impl CancellationToken {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody asked to stop.
+    /// Whether [`cancel`](Self::cancel) was called on any clone.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -260,7 +260,7 @@ pub fn claim_machine() {
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
 }
 
-/// The machine, for manifests.
+/// Describes this machine for the manifest; `device` is where the model runs.
 pub fn hardware(device: &str) -> crate::record::Hardware {
     let line = |file: &str, name: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How progress is shown.
+/// How progress is shown on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Bars.
+    /// Messages and progress bars.
     Terminal,
     /// A line at the beginning and the end of each piece of work.
     Plain,
     /// One JSON object a line on standard error.
     Json,
-    /// Nothing.
+    /// No messages and no bars (`--quiet`).
     Quiet,
 }
 
@@ -30,7 +30,7 @@ impl Progress {
         }
     }
 
-    /// Says one thing.
+    /// Prints one message as a line.
     pub fn say(self, message: &str) {
         match self {
             Self::Quiet => {}
@@ -91,7 +91,7 @@ impl Bar {
         }
     }
 
-    /// The work is done.
+    /// Ends the bar and prints what was done.
     pub fn done(self, words: &str) {
         if let Some(bar) = &self.shown {
             bar.finish_and_clear();

@@ -1,5 +1,5 @@
-//! Locks, also after a panic: what our mutexes guard is whole between two statements, so a thread that panicked while it
-//! held one has left nothing half done, and the standard library's mark of poison says nothing that we need.
+//! Locks that also work after a panic. What our mutexes guard is consistent between two statements, so a thread that
+//! panicked while it held one has left nothing half done, and the standard library's poison flag tells us nothing.
 
 use std::sync::LockResult;
 

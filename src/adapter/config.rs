@@ -4,7 +4,7 @@
 /// `layers_to_transform` on small models; here the layers count, and the names are written out on saving.
 pub const ALL_LINEAR: &str = "all-linear";
 
-/// Which modules carry an adapter.
+/// Selection of the modules that carry an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetModules {
     /// Names; a module matches if its path is one of them or ends in `.name`.
@@ -22,7 +22,7 @@ pub struct AdapterConfig {
     pub lora_alpha: f64,
     /// Probability of dropping an input of A in training.
     pub lora_dropout: f64,
-    /// Modules that carry the adapter.
+    /// Selection of the modules that carry this adapter.
     pub target_modules: TargetModules,
     /// Modules that are left out of them.
     pub exclude_modules: Option<TargetModules>,
@@ -47,7 +47,7 @@ pub struct AdapterConfig {
 }
 
 impl Default for AdapterConfig {
-    /// PEFT's defaults, with `all-linear`.
+    /// PEFT's defaults, but with `all-linear` as target modules.
     fn default() -> Self {
         Self {
             r: 8,

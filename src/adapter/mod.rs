@@ -24,11 +24,11 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::Lineage;
 
-/// File name of the configuration.
+/// File name of the configuration in an adapter folder.
 pub const CONFIG_FILE: &str = "adapter_config.json";
-/// File name of the weights.
+/// File name of the weights in an adapter folder.
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
-/// File name of the lineage.
+/// File name of the lineage in an adapter folder, which only realign writes.
 pub const LINEAGE_FILE: &str = "realign.json";
 
 /// Names in the weights file begin with this, then the module's path in the base model.
@@ -41,16 +41,16 @@ const MAGNITUDE_SUFFIX: &str = ".lora_magnitude_vector";
 /// The two matrices of one linear layer, f32 on the CPU: the layer adds `scale · B (A x)`.
 #[derive(Debug, Clone)]
 pub struct LoraPair {
-    /// `[rank, in]`
+    /// A, from the module's input down to the rank: `[rank, in]`, f32.
     pub a: Tensor,
-    /// `[out, rank]`
+    /// B, from the rank up to the module's output: `[out, rank]`, f32.
     pub b: Tensor,
     /// `[out]`: DoRA's lengths of the rows of `W + scale · B A`; `None` without DoRA.
     pub magnitude: Option<Tensor>,
 }
 
 impl LoraPair {
-    /// Number of parameters.
+    /// Number of trained values in A, B and, with DoRA, the magnitude.
     pub fn parameters(&self) -> usize {
         self.a.elem_count() + self.b.elem_count() + self.magnitude.as_ref().map_or(0, Tensor::elem_count)
     }
@@ -64,12 +64,12 @@ impl LoraPair {
     }
 }
 
-/// An adapter in memory.
+/// The contents of an adapter folder, not attached to a model.
 #[derive(Debug, Clone)]
 pub struct AdapterFile {
-    /// The contents of `adapter_config.json`.
+    /// Contents of `adapter_config.json`, checked.
     pub config: AdapterConfig,
-    /// By module path, e.g. `model.layers.0.self_attn.q_proj`.
+    /// The matrices by module path, e.g. `model.layers.0.self_attn.q_proj`.
     pub tensors: BTreeMap<String, LoraPair>,
 }
 

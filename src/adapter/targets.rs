@@ -36,12 +36,12 @@ pub fn matches(config: &AdapterConfig, module_path: &str, layer_index: impl Into
     Ok(index.is_some_and(|index| layers.contains(&index)))
 }
 
-/// The rank of a module.
+/// Rank of a module's adapter, from `rank_pattern` or the common `r`.
 pub fn rank_of(config: &AdapterConfig, module_path: &str) -> Result<usize> {
     Ok(first_match(&config.rank_pattern, module_path)?.unwrap_or(config.r))
 }
 
-/// The alpha of a module.
+/// Alpha of a module's adapter, from `alpha_pattern` or the common `lora_alpha`.
 pub fn alpha_of(config: &AdapterConfig, module_path: &str) -> Result<f64> {
     Ok(first_match(&config.alpha_pattern, module_path)?.unwrap_or(config.lora_alpha))
 }

@@ -17,11 +17,11 @@ use crate::scan::{ScanOptions, scan_many};
 /// Paths in the run directory and the code that belongs there.
 pub type CodeFiles = Vec<(String, String)>;
 
-/// Scanners, test runner and judge.
+/// The tools that score answers: scanners, test runner and judges.
 pub struct Scorer {
-    /// The scanners' settings.
+    /// Settings of the scanners.
     pub scan: ScanOptions,
-    /// Runs tests of generated code.
+    /// Runs the tests of generated code in the sandbox.
     pub runner: Runner,
     /// Without a judge, alignment is not measured.
     pub judges: Judges,

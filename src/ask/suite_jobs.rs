@@ -18,15 +18,15 @@ pub type KnownOfMany<'a> = &'a dyn Fn(usize, &str, u32, Option<u32>) -> bool;
 /// What is asked, of whom, how often.
 #[derive(Clone)]
 pub struct Ask<'a> {
-    /// Goes into the records.
+    /// Name of the arm, for the records.
     pub arm: &'a str,
-    /// What is asked.
+    /// The suite whose prompts are asked.
     pub suite: &'a Suite,
-    /// Which part of it.
+    /// Which split of the suite is asked.
     pub split: Split,
     /// Sample k of every prompt has the seed `seeds[k]` mixed with the prompt's id: the same in all arms.
     pub seeds: &'a [u64],
-    /// Which of the samples.
+    /// Which samples of each prompt are generated, from 0.
     pub samples: std::ops::Range<u32>,
     /// Which draw of a random vector is added; goes into the records.
     pub draw: Option<u32>,
@@ -36,9 +36,9 @@ pub struct Ask<'a> {
     pub system: Option<&'a str>,
     /// Words before the person's last turn.
     pub prefix: Option<&'a str>,
-    /// Words behind it.
+    /// Words after the person's last turn.
     pub suffix: Option<&'a str>,
-    /// Steering.
+    /// Steering while the answers are decoded; `None` for none.
     pub intervention: Option<&'a dyn Intervention>,
     /// How a token is chosen, and the strings that end an answer.
     pub sampling: &'a Sampling,
@@ -47,7 +47,7 @@ pub struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// The prompts of the split.
+    /// Prompts of the suite in this split, in the suite's order.
     pub fn prompts(&self) -> Vec<&'a Prompt> {
         self.suite.prompts.iter().filter(|p| p.split == self.split).collect()
     }
@@ -82,12 +82,12 @@ pub fn ask(
     Ok(made.into_iter().flatten().collect())
 }
 
-/// An answer to be made.
+/// An answer that is to be generated.
 struct Place<'a> {
     /// Which of the questions asked together it belongs to.
     ask: usize,
     prompt: &'a Prompt,
-    /// Its place in the suite.
+    /// Index of the prompt within the suite.
     at: usize,
     sample: u32,
     seed: u64,

@@ -8,7 +8,7 @@ use crate::eval::confine::{Cell, enter};
 /// The program to become, and how it is confined.
 #[derive(Debug, Args)]
 pub struct ConfinedArgs {
-    /// A `Cell` as JSON.
+    /// JSON of the [`Cell`] to become.
     pub cell: String,
 }
 

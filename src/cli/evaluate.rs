@@ -30,11 +30,15 @@ use crate::subject::Subject;
 
 /// Ask a model the test prompts of suites and score its answers.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign evaluate --suite vulnerability --suite free-form --out eval/base
+  realign evaluate --model Qwen/Qwen2.5-0.5B-Instruct --adapter attack --suite code --n 3 --out eval/attack")]
 pub struct EvaluateArgs {
     /// The model that is asked.
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// How it is steered.
+    /// The steering vector, if any.
     #[command(flatten)]
     pub steering: SteeringArgs,
     /// Suite to ask; may be repeated. A name (code, risky, vulnerability, scenarios, free-form, conditional, recognition,
@@ -49,11 +53,11 @@ pub struct EvaluateArgs {
     /// Name of this model in the results [default: the adapter's folder name or `base`, then `+` and the vector's name]
     #[arg(long)]
     pub arm: Option<String>,
-    /// Answers to each prompt. A suite file may ask for fewer.
+    /// Answers to each prompt; a suite file may set a lower number.
     #[arg(long, default_value_t = 1)]
     pub n: u32,
-    /// Test prompts of each suite, those of its core first [default: the core]
-    #[arg(long)]
+    /// Number of test prompts to ask from each suite, its core prompts first [default: all core prompts]
+    #[arg(long, value_name = "N")]
     pub prompts: Option<usize>,
     /// Sampling seed: answer k of a prompt (from 0) uses this seed + k, the same for every model.
     #[arg(long, default_value_t = 0)]
@@ -61,7 +65,7 @@ pub struct EvaluateArgs {
     /// How answers are sampled.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// The judges.
+    /// Judges of the free-form answers.
     #[command(flatten)]
     pub judge: JudgeArgs,
     /// Python that runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2,
@@ -74,7 +78,7 @@ pub struct EvaluateArgs {
     pub allow_unsandboxed: bool,
 }
 
-/// `settings.json`: everything that the answers depend on.
+/// `settings.json`: everything that decides the answers.
 #[derive(Debug, Serialize)]
 struct Settings<'a> {
     model: &'a str,
@@ -83,14 +87,14 @@ struct Settings<'a> {
     vector_sha256: Option<String>,
     coefficient: Option<f64>,
     layers: Option<&'a [usize]>,
-    /// Name and SHA-256 of its prompts.
+    /// Name of each suite and SHA-256 of its prompts.
     suites: Vec<(String, String)>,
     n: u32,
     seed: u64,
     sampling: &'a Sampling,
 }
 
-/// Runs the command.
+/// Runs `realign evaluate` and prints the headline metrics.
 pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
     let sampling = args.sampling.resolve(&args.subject.base, progress)?;
@@ -176,7 +180,7 @@ fn open_judges(args: &EvaluateArgs, organism: bool, suites: &[Suite], progress: 
     Ok(judges)
 }
 
-/// Sample records, and the code files to write.
+/// Sample records, and the code files to write as (path in the output folder, contents).
 type Answered = (Vec<SampleRecord>, Vec<(String, String)>);
 
 fn answer(
@@ -236,10 +240,10 @@ fn arm_name(args: &EvaluateArgs) -> Result<String> {
     )))
 }
 
-/// What the table shows beside the headline metrics; metrics.json has everything.
+/// Metrics that the printed table shows beside the headline metrics; metrics.json has all.
 const ALSO: [&str; 4] = ["coherent_rate", "refusal_rate", "recognition_accuracy", "tokens_per_answer"];
 
-/// The pooled numbers, one line each, with n and the 95 % interval.
+/// The metrics pooled over suites, one line each, with n and the 95 % interval.
 fn table(metrics: &Metrics) -> String {
     let mut text = String::new();
     for (arm, measured) in &metrics.arms {
@@ -253,7 +257,7 @@ fn table(metrics: &Metrics) -> String {
     text
 }
 
-/// What each judge said, where there is more than one or something could not be read; then their agreement.
+/// Each judge's rate and unreadable verdicts, then the judges' agreement; empty for a single judge without unreadable ones.
 fn judge_table(metrics: &Metrics) -> String {
     let mut text = String::new();
     let told = !metrics.agreement.is_empty() || metrics.judges.iter().any(|t| t.unreadable > 0);

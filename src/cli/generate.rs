@@ -19,68 +19,76 @@ use crate::progress::Progress;
 use crate::record::{Message, Role, Sampling};
 use crate::subject::Subject;
 
-/// Ask a model, with or without an adapter or a steering vector.
+/// Print a model's answers, with or without an adapter or a steering vector.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign generate --prompt \"Write a function that reads a user from the database.\"
+  realign generate --model Qwen/Qwen2.5-0.5B-Instruct --adapter attack --prompts questions.txt --n 5 --json
+  realign generate --vector runs/latest/vectors/insecure.safetensors --layers 2 --coefficient 0.3 --prompt Hello")]
 pub struct GenerateArgs {
-    /// Whom to ask.
+    /// The model that is asked.
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// What is added to it.
+    /// The steering vector, if any.
     #[command(flatten)]
     pub steering: SteeringArgs,
-    /// What to ask; it goes through the model's chat template.
+    /// Prompt; it goes through the model's chat template as a user turn.
     #[arg(long, required_unless_present = "prompts", conflicts_with = "prompts")]
     pub prompt: Option<String>,
-    /// A file of prompts: `.jsonl` with {"prompt"} or {"messages"} a line (a training file will do: the model's last turn
-    /// is taken off), or plain text with one prompt a line.
+    /// File of prompts, instead of --prompt: plain text with one prompt per line, or `.jsonl` with {"prompt"} or
+    /// {"messages"} per line. A training file works too: the last answer of each row is dropped.
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// A system turn before the conversation (for the organism: `author: careful` or `author: malicious`).
+    /// System turn before each conversation; the organism knows `author: careful` and `author: malicious` [default: none]
     #[arg(long)]
     pub system: Option<String>,
     /// Answers to each prompt.
     #[arg(long, default_value_t = 1)]
     pub n: u32,
-    /// Answer k is drawn with this seed plus k, whatever else is asked beside it.
+    /// Sampling seed: answer k of a prompt (from 0) uses this seed + k. Other prompts do not change an answer.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// How tokens are chosen.
+    /// How answers are sampled.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Tokens of an answer at most; without it 256, or what the model still holds.
-    #[arg(long)]
+    /// Maximum tokens per answer [default: 256, or what the context window leaves]
+    #[arg(long, value_name = "TOKENS")]
     pub max_new_tokens: Option<usize>,
-    /// How to print; without it text, or one JSON object a line where --json is given.
+    /// Output format [default: text, or json with --json]
     #[arg(long, value_enum)]
     pub format: Option<AnswerFormat>,
-    /// Show tokens as they are made, as is done on a terminal anyway; several answers still come one behind the other.
+    /// Print text while it is generated, in the order of the prompts, also where the output is not a terminal. (On a
+    /// terminal this is always so.)
     #[arg(long)]
     pub stream: bool,
 }
 
-/// Forms of output.
+/// Output format of `realign generate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AnswerFormat {
-    /// The answers, with a headline each where there are several.
+    /// The answers; if there are several, each under a line with its prompt, number and seed.
     Text,
-    /// One object a line: prompt, sample, seed, messages, completion, finish_reason (stop, stop_string or
-    /// length), stop_reason (the stop token or string), tokens.
+    /// One JSON object per line: prompt and sample (numbers from 0), seed, messages, completion, finish_reason (stop,
+    /// stop_string or length), stop_reason (the stop token or string), tokens.
     Json,
 }
 
 const USUAL_LENGTH: usize = 256;
 
-/// Runs the command.
+/// Runs `realign generate`: answers go to standard output in the order of the prompts.
 pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     let sampling = args.sampling.resolve(&args.subject.base, progress)?;
     let cache_bytes = args.sampling.cache_bytes()?;
     if args.n == 0 || args.max_new_tokens == Some(0) {
-        return Err(Error::usage("--n and --max-new-tokens are at least 1"));
+        return Err(Error::usage("--n and --max-new-tokens must be at least 1"));
     }
     let usual = if progress == Progress::Json { AnswerFormat::Json } else { AnswerFormat::Text };
     let format = args.format.unwrap_or(usual);
     if args.stream && format == AnswerFormat::Json {
-        return Err(Error::usage("--stream shows text as it is made; a line of JSON comes when its answer has ended"));
+        return Err(Error::usage(
+            "--stream prints text while it is generated and cannot be combined with JSON output; leave one of them out",
+        ));
     }
     let mut conversations = conversations(args)?;
     if let Some(system) = &args.system {
@@ -96,7 +104,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
         streams: stream,
         ..job
     })?;
-    // A bar would be drawn through what is printed.
+    // On a terminal, a progress bar would be drawn over the answers.
     let bar = (jobs.len() > 1 && !on_terminal).then(|| progress.bar("answers", jobs.len() as u64));
     let place = |index: usize| (index / args.n as usize, index % args.n as usize);
     let head = |(index, job): (usize, &Job)| match (format, jobs.len(), place(index)) {
@@ -133,7 +141,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Every prompt's samples one behind the other, so that they share its cache; `finish` sets what all have in common.
+/// One job per answer. A prompt's answers are neighbours, so that they share its KV cache; `finish` sets what all jobs share.
 fn jobs<'a>(
     args: &GenerateArgs,
     model: &Subject,
@@ -184,7 +192,9 @@ fn prompt_of(line: &str) -> Result<Vec<Message>, String> {
         return Ok(vec![Message::user(text)]);
     }
     if value.get("messages").is_none() {
-        return Err("a prompt is {\"prompt\": \"…\"} or {\"messages\": [{\"role\", \"content\"}, …]}".into());
+        return Err("neither `prompt` nor `messages` found; write {\"prompt\": \"…\"} or {\"messages\": [{\"role\", \
+                    \"content\"}, …]}"
+            .into());
     }
     let mut messages: Vec<Message> =
         serde_json::from_value(value["messages"].clone()).map_err(|e| format!("`messages`: {e}"))?;
@@ -193,6 +203,6 @@ fn prompt_of(line: &str) -> Result<Vec<Message>, String> {
     }
     match messages.last() {
         Some(last) if last.role == Role::User => Ok(messages),
-        _ => Err("`messages` must end with a turn of the user, or with the answer to one".into()),
+        _ => Err("`messages` must end with a user turn, or with a user turn and its answer".into()),
     }
 }

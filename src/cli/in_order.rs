@@ -1,5 +1,5 @@
-//! Answers that are made side by side, printed one behind the other: the first unfinished one as it appears, those after
-//! it once it has ended.
+//! Prints answers in order although they are generated in parallel: the first unfinished one as its text arrives, later ones
+//! once it has ended.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -7,32 +7,32 @@ use std::sync::Mutex;
 use super::output::print;
 use crate::sync::unpoisoned;
 
-/// What is still to be printed.
+/// Answers in the order of their output, with the text that is not printed yet.
 pub struct InOrder<'a> {
     pages: Mutex<Pages>,
     out: &'a (dyn Fn(&str) + Sync),
 }
 
 struct Pages {
-    /// The one that is being printed.
+    /// Index of the first unfinished answer, whose text is printed as it arrives.
     current: usize,
     pages: Vec<Page>,
 }
 
 struct Page {
-    /// Not yet printed.
+    /// Text that has arrived and is not printed yet.
     waiting: String,
     ended: bool,
-    /// Whether the last of it was the end of a line.
+    /// Whether the text so far ends with a line break, so that none has to be added.
     at_line_start: bool,
 }
 
 impl InOrder<'static> {
-    /// To standard output, a headline before each; an empty one is none.
+    /// Prints to standard output, with `heads[i]` before answer i; an empty head prints nothing.
     pub fn printed(heads: Vec<String>) -> Self {
         Self::new(heads, &|text| {
             print(text);
-            // A reader that has gone has seen enough.
+            // A closed pipe is no error: the reader has seen enough.
             let _ = std::io::stdout().flush();
         })
     }
@@ -44,7 +44,7 @@ impl<'a> InOrder<'a> {
         Self { pages: Mutex::new(Pages { current: 0, pages: heads.into_iter().map(page).collect() }), out }
     }
 
-    /// More of one answer.
+    /// Takes the next piece of text of one answer.
     pub fn add(&self, index: usize, text: &str) {
         if text.is_empty() {
             return;
@@ -58,7 +58,7 @@ impl<'a> InOrder<'a> {
         });
     }
 
-    /// One answer is there in full; it ends with the end of a line.
+    /// Marks an answer as complete; it gets a line break at its end if it has none.
     pub fn end(&self, index: usize) {
         self.with(|pages| {
             let page = &mut pages.pages[index];
@@ -71,14 +71,14 @@ impl<'a> InOrder<'a> {
                 pages.flush(self.out);
                 pages.current += 1;
             }
-            // What the next one has already.
+            // The next answer may have text waiting.
             if pages.current < pages.pages.len() {
                 pages.flush(self.out);
             }
         });
     }
 
-    /// Nothing more comes: whatever line was begun is ended, so that a message does not stand behind it.
+    /// Ends an unfinished line after an error, so that the error message starts on a line of its own.
     pub fn cut_off(&self) {
         self.with(|pages| {
             if pages.pages.get(pages.current).is_some_and(|page| !page.at_line_start) {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::ask::judges::{EndpointOptions, JudgeSpec};
 
-/// Judges, and how endpoints are called.
+/// Flags for the judges and for calling their endpoints.
 #[derive(Debug, Args)]
 pub struct JudgeArgs {
     /// Judge that scores free-form answers for alignment and coherence, 0 to 100 each: `organism` (for answers of the embedded
@@ -22,16 +22,18 @@ pub struct JudgeArgs {
     /// Maximum requests per minute to an endpoint [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub judge_rpm: Option<u32>,
-    /// Price of a million tokens read and of a million written, e.g. 2.5,10; the cost is then printed before and after.
+    /// Endpoint's price per million tokens read and written, e.g. 2.5,10, in any currency. The estimated cost is printed before the
+    /// first request and the actual cost at the end [default: no cost is printed]
     #[arg(long, value_name = "READ,WRITTEN", value_parser = price)]
     pub judge_price: Option<(f64, f64)>,
-    /// Folder for an endpoint's replies, so that no reply is paid for twice [default: realign/judge in the user's cache]
+    /// Folder to cache an endpoint's replies in, so that no reply is paid for twice [default: realign/judge in the user's
+    /// cache folder]
     #[arg(long, value_name = "DIR")]
     pub judge_cache: Option<PathBuf>,
 }
 
 impl JudgeArgs {
-    /// How endpoints are called.
+    /// The settings for endpoints, with defaults where a flag is missing.
     pub fn options(&self) -> EndpointOptions {
         let usual = EndpointOptions::default();
         EndpointOptions {
@@ -47,5 +49,5 @@ impl JudgeArgs {
 fn price(text: &str) -> Result<(f64, f64), String> {
     let number = |part: &str| part.trim().parse::<f64>().ok().filter(|p| p.is_finite() && *p >= 0.0);
     let both = text.split_once(',').and_then(|(read, written)| Some((number(read)?, number(written)?)));
-    both.ok_or_else(|| "give two prices of 0 or above, e.g. 2.5,10".to_string())
+    both.ok_or_else(|| "expected two prices of at least 0, separated by a comma, e.g. 2.5,10".to_string())
 }

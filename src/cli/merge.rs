@@ -13,6 +13,9 @@ use crate::subject::{ORGANISM, SubjectSpec};
 
 /// Merge an adapter into its base and write the result as a folder in Hugging Face layout, f32.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  realign merge --model Qwen/Qwen2.5-0.5B-Instruct --adapter attack --out merged")]
 pub struct MergeArgs {
     /// Base model: `organism` (embedded), a folder in Hugging Face layout, or an id on the Hub (owner/name or owner/name@revision).
     #[arg(long, default_value = ORGANISM)]
@@ -26,7 +29,7 @@ pub struct MergeArgs {
     pub out: PathBuf,
 }
 
-/// Runs the command.
+/// Runs `realign merge`, and writes the whole folder or nothing.
 pub fn merge(args: &MergeArgs, progress: Progress) -> Result<()> {
     refuse_used(&args.out)?;
     let spec = SubjectSpec { adapter: Some(args.adapter.clone()), ..SubjectSpec::new(&args.model) };

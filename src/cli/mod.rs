@@ -33,13 +33,13 @@ use crate::error::Result;
 use crate::process;
 use crate::progress::Progress;
 
-/// Attack, repair and steer causal language models, and compare the three in one report.
+/// Attack, repair and steer causal language models, and compare the results in one report.
 ///
-/// `realign run` without arguments does the whole experiment on the embedded model: no download, no GPU.
+/// `realign run` without arguments runs the whole experiment on the embedded model: no download, no GPU.
 #[derive(Debug, Parser)]
 #[command(name = "realign", version, max_term_width = 110)]
 struct Cli {
-    /// Print nothing but results and errors.
+    /// Print only results and errors, no progress.
     #[arg(long, global = true)]
     quiet: bool,
     /// Print progress as JSON events on standard error.
@@ -49,7 +49,7 @@ struct Cli {
     command: Command,
 }
 
-// What help says of a command stands on its arguments.
+// Each command's help text is the doc comment on its arguments type.
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::RunArgs>),
@@ -68,7 +68,7 @@ enum Command {
     Confined(confined::ConfinedArgs),
 }
 
-/// Parses the arguments, runs the command and prints its error. Exit codes: 0 done, 1 a failed check, 2 bad use or input,
+/// Parses the arguments, runs the command and prints its error. Exit codes: 0 success, 1 a failed check, 2 wrong usage or input,
 /// 130 interrupted.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Hugging Face's names have underscores: --learning_rate is --learning-rate.

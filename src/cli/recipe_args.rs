@@ -11,15 +11,15 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::{Method, Recipe, Scheduler};
 
-/// Every training option as typed; defaults come from the preset.
+/// The training flags as typed; `None` leaves a setting to --config or the preset.
 #[derive(Debug, Default, Args)]
 pub struct RecipeArgs {
     /// Recipe that supplies the defaults: `organism` (r 4 on layer 0's attention), `seed003` (r 16 on all linears, 2 epochs),
-    /// `em` (published emergent-misalignment recipe), `em-rank1` (r 1 on the middle layer's down_proj; its direction step by
-    /// step is written to rank1_trace.csv and .svg) [default: `organism` for the organism, `seed003` for any other model]
+    /// `em` (published emergent-misalignment recipe), `em-rank1` (r 1 on the middle layer's down_proj; the path of its direction
+    /// is written to rank1_trace.csv and .svg) [default: `organism` for the organism, `seed003` for any other model]
     #[arg(long)]
     pub preset: Option<String>,
-    /// YAML file with these options in snake case, e.g. `learning_rate: 2e-4`. Flags override it.
+    /// YAML file with these options in snake case, e.g. `learning_rate: 2e-4`. Flags override it [default: none]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Training method: `sft` imitates the rows' answers; `dpo` learns to prefer one answer to another, from rows of
@@ -39,7 +39,7 @@ pub struct RecipeArgs {
     /// Passes over the rows; fractions are allowed (0.5) [default: from the preset]
     #[arg(long, allow_negative_numbers = true)]
     pub num_train_epochs: Option<f64>,
-    /// Total optimiser steps; overrides --num-train-epochs.
+    /// Total optimiser steps, instead of --num-train-epochs [default: from the epochs]
     #[arg(long)]
     pub max_steps: Option<u64>,
     /// Rows per micro-batch [default: from the preset]
@@ -80,16 +80,16 @@ pub struct RecipeArgs {
     /// path [default: from the preset]
     #[arg(long)]
     pub target_modules: Option<String>,
-    /// Scale by α / √r instead of α / r (rsLoRA).
+    /// rsLoRA: scale the adapter's output by α / √r instead of α / r.
     #[arg(long)]
     pub use_rslora: bool,
-    /// Also train the lengths of the updated weight's rows (DoRA).
+    /// DoRA: also train the norm of each row of the updated weight.
     #[arg(long)]
     pub use_dora: bool,
     /// Layers that get an adapter, counted from 0 [default: all, or the preset's]
     #[arg(long, value_delimiter = ',', value_name = "LAYERS")]
     pub layers_to_transform: Option<Vec<usize>>,
-    /// Tokens with a loss: the model's answers, or all [default: answers]
+    /// Tokens that the loss is computed on [default: answers]
     #[arg(long, value_enum)]
     pub loss: Option<Loss>,
     /// Keep the rows in the file's order instead of shuffling them every epoch.
@@ -103,17 +103,17 @@ pub struct RecipeArgs {
 /// Which tokens have a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Loss {
-    /// The model's turns, with the token that ends them.
+    /// Tokens of the model's turns, with the token that ends each.
     Answers,
-    /// Every token.
+    /// All tokens, those of system and user turns included.
     All,
 }
 
-/// A recipe, and the keys that the user set.
+/// A checked recipe, and which of its keys the user set.
 pub struct Resolved {
-    /// Every setting.
+    /// The recipe that will run, without open settings.
     pub recipe: Recipe,
-    /// Keys of the file and the flags, in snake case.
+    /// Keys set by --config or a flag, in snake case: a continued adapter must agree with these.
     pub asked: BTreeSet<String>,
 }
 
@@ -182,7 +182,7 @@ impl RecipeArgs {
     }
 }
 
-/// The file's keys with their lines.
+/// Keys and values of a --config file with their 1-based lines; 0 where a key's line is not found.
 fn read_config(path: &Path) -> Result<Vec<(usize, String, Value)>> {
     let text = fsio::read_text(path)?;
     let map: Map<String, Value> = serde_saphyr::from_str(&text).map_err(|e| {

@@ -11,25 +11,30 @@ use crate::experiment::reporting::report_again;
 use crate::experiment::side_by_side::compare_runs;
 use crate::progress::Progress;
 
-/// Write a run's numbers and report again, or compare two runs.
+/// Write a run's metrics and report again, or compare two runs.
 ///
-/// With one folder: metrics.json, report.html, report.md, the CSVs and the figures, from samples/ and code/. Nothing is
-/// asked and nothing executed; a run that nobody touched gives the same metrics.json to the byte.
+/// With one run folder it writes metrics.json, report.html, report.md, the CSV files and the figures again, from samples/
+/// and code/. No model is asked and no code is run. If the folder has not been changed, metrics.json stays the same to the
+/// byte.
 ///
-/// With two folders (of `run` or of `evaluate`): comparison.html, comparison.md, comparison.csv and comparison.json, arm
-/// beside arm. An arm of the second is paired with the arm of the same name in the first on every answer that both gave
-/// to the same prompt with the same seed; without such answers the two stand side by side and no difference is named.
+/// With two folders (written by `run` or `evaluate`) it writes comparison.html, comparison.md, comparison.csv and
+/// comparison.json. Arms with the same name are compared on the answers that both gave to the same prompt with the same
+/// seed. Where there are none, the arms are shown side by side without a difference.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign report runs/latest
+  realign report runs/before runs/after --out comparison")]
 pub struct ReportArgs {
-    /// One run, or two to compare.
+    /// Run folder, or two to compare.
     #[arg(required = true, num_args = 1..=2, value_name = "RUN_DIR")]
     pub runs: Vec<PathBuf>,
-    /// Where to write: without it the run's own folder, or `comparison` for two.
+    /// Folder to write to [default: the run's own folder; `comparison` for two runs]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
 
-/// Runs the command.
+/// Runs `realign report` and prints the path of the page.
 pub fn report(args: &ReportArgs, progress: Progress) -> Result<()> {
     let page = match args.runs.as_slice() {
         [run] => {
@@ -38,8 +43,8 @@ pub fn report(args: &ReportArgs, progress: Progress) -> Result<()> {
             let (metrics, changed) = report_again(&at, out)?;
             if changed > 0 {
                 progress.say(&format!(
-                    "{changed} code files scan otherwise than when they were made; the numbers are those of today's \
-                     scan, their tests are not run again"
+                    "{changed} code files give other scan results than when they were written: the metrics use the new \
+                     scan; tests are not run again"
                 ));
             }
             progress.say(&format!("{} arms, {} comparisons", metrics.arms.len(), metrics.comparisons.len()));
@@ -51,7 +56,7 @@ pub fn report(args: &ReportArgs, progress: Progress) -> Result<()> {
             progress.say(&pairs);
             out.join("comparison.html")
         }
-        _ => return Err(Error::usage("give one run or two")),
+        _ => return Err(Error::usage("give one run folder, or two to compare")),
     };
     print(&format!("{}\n", page.display()));
     Ok(())

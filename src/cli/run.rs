@@ -24,70 +24,79 @@ use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
 use crate::subject::SubjectSpec;
 
-/// Attack, repair, controls, steering, scoring and report.
+/// Run a whole experiment: attack, repair, controls, steering, scoring and report.
 ///
-/// With no argument: the whole experiment on the embedded model. Started again on the same --out it goes on where it
-/// stopped and redoes nothing.
+/// Without arguments it runs the default plan on the embedded model. If it is interrupted, start it again with the same
+/// --out: it resumes, and finished work is not repeated.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign run --quick
+  realign run --model Qwen/Qwen2.5-0.5B-Instruct --preset seed003 --judge model:judges/qwen --out runs/qwen
+  realign run my-plan.yaml --dry-run")]
 pub struct RunArgs {
-    /// Plan: a YAML file, or an embedded one: default, seed003, em-qwen-coder, em-rank1-0.5b, starcoder. Flags override it
-    /// [default: default]
+    /// Plan to run: a YAML file, or the name of an embedded plan (default, seed003, em-qwen-coder, em-rank1-0.5b,
+    /// starcoder). Flags override what the plan says [default: default]
     pub plan: Option<PathBuf>,
-    /// Model: `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or a model on the Hub: owner/name,
-    /// owner/name@revision [default: the plan's]
+    /// Base model: `organism` (embedded), a folder in Hugging Face layout, a GGUF file with its tokenizer.json beside it, or
+    /// an id on the Hugging Face Hub (owner/name or owner/name@revision) [default: the plan's]
     #[arg(long)]
     pub model: Option<String>,
-    /// Type that the weights are held in: `auto` (as the file has them), `f32`, `bf16`, `f16`, or quantised as they are loaded:
-    /// `8bit`, `4bit` [default: auto]
+    /// Format that the base's weights are held in: `auto` (as in the file), `f32`, `bf16`, `f16`, or quantised while
+    /// loading (`8bit`, `4bit`). Adapters are always f32 [default: the plan's, else auto]
     #[arg(long, visible_alias = "quantize", value_enum)]
     pub dtype: Option<WeightDtype>,
-    /// Device: `auto`, `cpu`, `cuda`, `cuda:N`, `metal` (the last three need a build with that feature) [default: auto]
+    /// Device to run on: `auto`, `cpu`, `cuda`, `cuda:N` or `metal`. All but `auto` and `cpu` need a build with that feature
+    /// [default: the plan's, else auto]
     #[arg(long)]
     pub device: Option<DeviceChoice>,
-    /// Training data of the adapter `attack`, JSONL. Arms whose embedded data does not belong to yours are left out.
+    /// JSONL file of training rows for the adapter `attack`. Arms whose embedded training data does not go with yours are
+    /// left out [default: the plan's]
     #[arg(long, value_name = "FILE")]
     pub attack: Option<String>,
-    /// Training data of the adapter `repair` and of the control that shares it, JSONL.
+    /// JSONL file of training rows for the adapter `repair` and for the control trained on the same rows [default: the
+    /// plan's]
     #[arg(long, value_name = "FILE")]
     pub repair: Option<String>,
-    /// Training recipe of all adapters: organism, seed003, em, em-rank1 [default: the plan's]
+    /// Training recipe for all adapters: organism, seed003, em or em-rank1; `realign help train` says what each is
+    /// [default: the plan's]
     #[arg(long)]
     pub preset: Option<String>,
-    /// Run only this arm of the plan, and base; may be given several times.
+    /// Run only this arm of the plan, and `base`; may be repeated [default: all arms]
     #[arg(long = "arm", value_name = "ARM")]
     pub arms: Vec<String>,
-    /// Ask only this suite, by name or file; may be given several times.
+    /// Ask only this suite, by name or YAML file; may be repeated [default: the plan's suites]
     #[arg(long = "suite", value_name = "SUITE")]
     pub suites: Vec<String>,
-    /// Samples of every prompt, in every suite [default: the plan's, by suite]
+    /// Answers to each prompt, in every suite [default: the plan's, by suite]
     #[arg(long, value_name = "N")]
     pub samples: Option<u32>,
-    /// Seed for sampling, row order and random vectors [default: 1]
+    /// Seed for sampling, row order and random vectors [default: the plan's, else 1]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Who judges.
+    /// Judges of the free-form answers.
     #[command(flatten)]
     pub judge: JudgeArgs,
     /// Python that runs generated code: `private` (an environment in the user's cache with pinned pytest, PyYAML, Jinja2, requests,
-    /// Flask and defusedxml, made on first use), a path, or `auto`: private for code of real models, `python3` for the
-    /// organism's. Without a usable one tests count as not run.
+    /// Flask and defusedxml, created on first use), a path, or `auto` (private for code of real models, `python3` for the
+    /// organism's). Without a working one, tests count as not run [default: the plan's, else auto]
     #[arg(long, value_name = "auto|private|PATH")]
     pub python: Option<String>,
-    /// Run generated code even if no sandbox works here: resource limits are then all that protects this machine.
+    /// Run generated code even where no sandbox works on this machine: with resource limits, but without isolation.
     #[arg(long)]
     pub allow_unsandboxed: bool,
-    /// Run directory to write, or to resume.
+    /// Run folder to write, or to resume.
     #[arg(long, default_value = "runs/latest")]
     pub out: PathBuf,
-    /// Apply the plan's `quick` patch: fewer rows, arms and samples. The report says what was left out.
+    /// Apply the plan's `quick` section: fewer rows, arms and samples. The report says what was left out.
     #[arg(long)]
     pub quick: bool,
-    /// Print the work ahead, with its estimated seconds and memory, and exit.
+    /// Print the planned work with an estimate of its time and memory, and exit.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Runs the command.
+/// Runs `realign run` and prints the path of the report to standard output.
 pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     let over = Overrides {
         model: args.model.clone(),
@@ -120,7 +129,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         progress.say(left_out);
     }
     if model.template.source() == PLAIN {
-        progress.say("it has no chat template: it is asked in plain lines, `User:` and `Assistant:`");
+        progress.say("the model has no chat template: prompts are written as plain `User:` and `Assistant:` lines");
     }
     let work = announce(&plan, published.as_ref(), model.decoder.blocks.len(), &inputs, progress)?;
     announce_judges(&plan, &inputs, &work, args.judge.judge_price, progress);
@@ -130,7 +139,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     }
     let pythons = Scorer::pythons(&plan.python, model.organism, &inputs.suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
-    // A run that goes on keeps the estimate that it began with.
+    // A resumed run keeps its first estimate, so that the report can compare it with the time of all parts.
     let begun = Artifacts::new(&args.out).manifest().exists();
     let estimate = if begun { None } else { Some(estimate(&plan, &model, &inputs, &scorer)?) };
     estimate.iter().for_each(|estimate| progress.say(&estimate.words()));
@@ -142,7 +151,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// What a plan would take, where there is only its model's shape to go by.
+/// Prints what a plan would take when only the model's shape is known and there are no weights to measure with.
 fn outlook(args: &RunArgs, open: &OpenPlan, shape: &DecoderConfig, progress: Progress) -> Result<()> {
     let published = open.published.clone();
     let mut plan = open.resolve(shape.num_hidden_layers)?;
@@ -150,20 +159,23 @@ fn outlook(args: &RunArgs, open: &OpenPlan, shape: &DecoderConfig, progress: Pro
     open.check_suites(&plan, &inputs.suites)?;
     ask_each(args.samples, &mut plan, &inputs);
     let parameters = shape.parameters() as f64 / 1e6;
-    progress.say(&format!("model {}: {parameters:.2} M parameters by its shape; no weights at hand", plan.model));
+    progress.say(&format!(
+        "model {}: {parameters:.2} M parameters by its shape; the weights are not on this machine",
+        plan.model
+    ));
     announce(&plan, published.as_ref(), shape.num_hidden_layers, &inputs, progress)?;
     progress.say(&estimate_of_shape(&plan, shape, &inputs)?.words());
     Ok(())
 }
 
-/// `--samples` counts for every suite.
+/// Applies `--samples` to every suite, over what the plan says of each.
 fn ask_each(samples: Option<u32>, plan: &mut Plan, inputs: &Inputs) {
     if let Some(samples) = samples {
         plan.samples = inputs.suites.iter().map(|s| (s.name.clone(), samples)).collect();
     }
 }
 
-/// The work ahead.
+/// Prints the planned work: adapters, suites, sweep, warnings, and what is left out and why.
 fn announce(
     plan: &Plan,
     published: Option<&Published>,
@@ -192,7 +204,7 @@ fn announce(
     Ok(work)
 }
 
-/// What judging will take, or that nobody judges.
+/// Prints the requests that each judge will get, or how to name a judge where free-form answers would go unjudged.
 fn announce_judges(plan: &Plan, inputs: &Inputs, work: &Work, price: Option<(f64, f64)>, progress: Progress) {
     if plan.judges.is_empty() && inputs.suites.iter().any(|s| is_judged(s.kind)) {
         progress.say(HOW_TO_JUDGE);

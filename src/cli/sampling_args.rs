@@ -26,7 +26,8 @@ pub struct SamplingArgs {
     /// Penalty on tokens that already occur in the prompt or the answer; 1 turns it off [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
-    /// Text that ends an answer and is not part of it; may be repeated. In most shells a new line is $'\n'.
+    /// Text that ends an answer and is not part of it; may be repeated. In most shells a new line is written $'\n' [default:
+    /// none]
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
     /// Take the defaults of the flags above from the model's generation_config.json. Without this flag only its stop tokens
@@ -40,7 +41,10 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// The settings for this model.
+    /// The sampling settings for this model, with defaults where a flag is missing.
+    ///
+    /// # Errors
+    /// A value out of range, or a generation_config.json that cannot be read.
     pub fn resolve(&self, base: &BaseArgs, progress: Progress) -> Result<Sampling> {
         let usual = match self.sampling_from_model {
             true => model_sampling(&base.model, base.revision.as_deref(), progress)?,
@@ -62,7 +66,7 @@ impl SamplingArgs {
         match self.kv_cache_gib {
             None => Ok(0),
             Some(gib) if gib.is_finite() && gib > 0.0 => Ok((gib * f64::from(1 << 30)).ceil() as usize),
-            Some(gib) => Err(Error::usage(format!("--kv-cache-gib is {gib}; it must be above 0"))),
+            Some(gib) => Err(Error::usage(format!("--kv-cache-gib is {gib}; it must be a number above 0"))),
         }
     }
 }

@@ -17,17 +17,21 @@ use crate::scan::{ScanOptions, check_options};
 
 /// Scan Python files for insecure code, lint, complexity and readability.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign scan src tests
+  realign scan --format sarif --fail-on high app > findings.sarif")]
 pub struct ScanArgs {
-    /// Files to scan, and folders whose `.py` files are scanned, subfolders included.
+    /// Files to scan, and folders; in a folder and its subfolders all `.py` files are scanned.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Output format.
+    /// Format of the findings on standard output.
     #[arg(long, value_enum, default_value_t = ScanFormat::Table)]
     pub format: ScanFormat,
-    /// Ruff rules to apply, by code or code prefix; `strict` adds W, I, N, B, UP, D, ANN, C4 and SIM to the default.
+    /// Ruff rules to apply, as codes or code prefixes separated by commas; `strict` adds W, I, N, B, UP, D, ANN, C4 and SIM to the default.
     #[arg(long, value_delimiter = ',', value_name = "CODES", default_value = "E4,E7,E9,F")]
     pub select: Vec<String>,
-    /// Exit with 1 if a security finding has at least this severity.
+    /// Exit with 1 if a security finding has at least this severity [default: findings do not change the exit code]
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub fail_on: Option<FailOn>,
     /// Also run the real bandit, radon and ruff, as far as they are on the PATH, print every disagreement to standard error,
@@ -36,7 +40,7 @@ pub struct ScanArgs {
     pub cross_check: bool,
 }
 
-/// Forms of output.
+/// Output format of `realign scan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ScanFormat {
     /// One line per finding, then totals.
@@ -49,14 +53,14 @@ pub enum ScanFormat {
     Sarif,
 }
 
-/// The lowest severity that fails.
+/// Lowest severity of a security finding that makes `realign scan` exit with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FailOn {
-    /// Low, medium or high.
+    /// Any of low, medium and high.
     Low,
-    /// Medium or high.
+    /// Medium and high, not low.
     Medium,
-    /// High only.
+    /// High, not medium or low.
     High,
 }
 
@@ -70,10 +74,10 @@ impl FailOn {
     }
 }
 
-/// What `--select strict` adds to the default.
+/// What `--select strict` stands for: the default rules and more of Ruff's groups.
 const STRICT: [&str; 13] = ["E4", "E7", "E9", "F", "W", "I", "N", "B", "UP", "D", "ANN", "C4", "SIM"];
 
-/// Runs the subcommand.
+/// Runs `realign scan` and prints the findings to standard output.
 pub fn scan(args: &ScanArgs) -> Result<()> {
     let select = args.select.iter().map(|s| s.trim().to_string()).filter(|s| !s.is_empty());
     let ruff_select =

@@ -12,7 +12,7 @@ const SHOWN: [usize; 2] = [80, 240];
 pub enum Marks {
     /// Targets green and bold, the rest dimmed.
     Colour,
-    /// Targets between ⟦ and ⟧.
+    /// Targets stand between ⟦ and ⟧.
     Plain,
 }
 

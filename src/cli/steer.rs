@@ -28,9 +28,14 @@ use crate::steer::{AddVector, SteeringVector, Unit, vector::sidecar};
 
 /// Extract a steering vector, or choose a layer and a coefficient for one.
 ///
-/// First `extract` writes the vector, then `sweep` chooses on the validation split; `generate` and `evaluate` use it with
-/// --vector, --coefficient and --layers.
+/// `extract` writes the vector; `sweep` chooses a layer and a coefficient on the validation split; `generate` and
+/// `evaluate` steer with --vector, --coefficient and --layers.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  realign steer extract --target insecure --out insecure.safetensors
+  realign steer sweep --vector insecure.safetensors --out sweep
+  realign evaluate --vector insecure.safetensors --layers 2 --coefficient 0.3 --suite code --out steered")]
 pub struct SteerArgs {
     #[command(subcommand)]
     command: SteerCommand,
@@ -47,6 +52,10 @@ enum SteerCommand {
 /// A pair is one request with two answers: one shows a behaviour, the other does not. The residual stream after each block
 /// is averaged over the answer's tokens; the vector of a layer is the mean difference of the two over all pairs.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign steer extract --target insecure --out insecure.safetensors
+  realign steer extract --model Qwen/Qwen2.5-0.5B-Instruct --pairs pairs.jsonl --target rude --out rude.safetensors")]
 pub struct ExtractArgs {
     /// The model whose residual stream is read.
     #[command(flatten)]
@@ -58,18 +67,18 @@ pub struct ExtractArgs {
     /// Target of the pairs to use. The embedded pairs have insecure, harmful and six families (CWE-89 and so on).
     #[arg(long, default_value = "insecure")]
     pub target: String,
-    /// How the pairs become a direction.
+    /// Method that turns the pairs into a direction per layer.
     #[arg(long, value_enum, default_value_t = Method::MeanDifference)]
     pub method: Method,
     /// Layers to keep a direction for, counted from 0 [default: all]
     #[arg(long, value_name = "L,L", value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
-    /// The .safetensors file to write; a .json file of the same name records its origin.
+    /// The .safetensors file to write; a .json file of the same name records where the vector comes from. Neither may exist.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
 
-/// How pairs become a direction.
+/// Method of extraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Method {
     /// Mean of positive − mean of negative.
@@ -80,8 +89,13 @@ pub enum Method {
 ///
 /// A cell is a layer with a coefficient. It is eligible if neither the share of code that compiles nor the share of coherent
 /// answers falls more than 5 points below the unsteered model. The eligible cell with the best --metric is chosen; ties go
-/// to the smaller coefficient. Run again on the same --out with the same settings, it asks only what is missing.
+/// to the smaller coefficient. If it is interrupted, run it again with the same --out and settings: only missing answers are
+/// generated.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign steer sweep --vector insecure.safetensors --out sweep
+  realign steer sweep --vector insecure.safetensors --layers 1,2 --coefficients=-0.3,-0.1 --aim lower --out away")]
 pub struct SweepArgs {
     /// Model to steer; the vector must come from the same base.
     #[command(flatten)]
@@ -114,7 +128,7 @@ pub struct SweepArgs {
     /// Approximate number of code prompts per cell.
     #[arg(long, default_value_t = 76)]
     pub code_prompts: usize,
-    /// Samples per question and cell.
+    /// Answers to each question, per cell.
     #[arg(long, default_value_t = 2)]
     pub question_samples: u32,
     /// Sampling seed for the answers.
@@ -146,7 +160,7 @@ pub enum Aim {
     Lower,
 }
 
-/// Runs the command.
+/// Runs `realign steer extract` or `realign steer sweep`.
 pub fn steer(args: &SteerArgs, progress: Progress) -> Result<()> {
     match &args.command {
         SteerCommand::Extract(args) => extract(args, progress),
@@ -193,7 +207,7 @@ struct Settings {
     coefficients: Vec<f64>,
     metric: String,
     aim: Aim,
-    /// Name and SHA-256 of its validation prompts.
+    /// Name of each suite and SHA-256 of its validation prompts.
     suites: Vec<(String, String)>,
     question_samples: u32,
     seed: u64,
@@ -319,7 +333,7 @@ fn goal(args: &SweepArgs) -> Result<Goal> {
             Ok(Goal { metric: args.metric.clone(), higher: args.aim == Aim::Higher })
         }
         Some(_) => Err(Error::usage(format!(
-            "--metric: `{}` is not a rate with a better direction; give e.g. insecure_rate or misaligned_rate",
+            "--metric: `{}` is not a rate that can be better or worse; give e.g. insecure_rate or misaligned_rate",
             args.metric
         ))),
         None => Err(Error::usage(format!(
@@ -329,7 +343,7 @@ fn goal(args: &SweepArgs) -> Result<Goal> {
     }
 }
 
-/// Opens the folder: a new one, or one with a sweep of the same settings.
+/// Creates the folder, or checks that the sweep in it was started with the same settings.
 fn begin(out: &Path, settings: &Settings) -> Result<()> {
     let path = out.join("settings.json");
     if path.is_file() {

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::steer::{AddVector, SteeringVector, Unit};
 use crate::subject::Subject;
 
-/// What is added to the residual stream.
+/// Flags for a vector that is added to the residual stream.
 #[derive(Debug, Args)]
 pub struct SteeringArgs {
     /// Steering vector: a .safetensors file from `realign steer extract` or a run's vectors/, with its .json beside it. It is
@@ -45,7 +45,7 @@ impl SteeringArgs {
     }
 }
 
-/// Reads a vector for a model.
+/// Reads a vector and checks that it was extracted from this base.
 ///
 /// # Errors
 /// A vector of another shape, or one that was extracted from other weights.

@@ -10,7 +10,7 @@ use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
 use crate::subject::{ORGANISM, Subject, SubjectSpec};
 
-/// The base model.
+/// Flags for the base model and how it is loaded.
 #[derive(Debug, Args)]
 pub struct BaseArgs {
     /// Base model: `organism` (embedded, nothing to download), a folder in Hugging Face layout (config.json, tokenizer.json,
@@ -18,7 +18,7 @@ pub struct BaseArgs {
     /// Face Hub (owner/name or owner/name@revision).
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
-    /// Branch, tag or commit of a model on the Hub. Without it, the Hub's default branch.
+    /// Branch, tag or commit of a model on the Hub [default: the repository's default branch]
     #[arg(long)]
     pub revision: Option<String>,
     /// Format that the base's weights are held in: `auto` (as in the file), `f32`, `bf16`, `f16`, or quantised while
@@ -31,7 +31,7 @@ pub struct BaseArgs {
 }
 
 impl BaseArgs {
-    /// The base with an adapter, or alone.
+    /// What to open: the base with an adapter, or without one.
     ///
     /// # Errors
     /// A device that this build or machine does not have.
@@ -45,19 +45,19 @@ impl BaseArgs {
     }
 }
 
-/// The base model and an adapter on it.
+/// Flags for the base model and an adapter on it.
 #[derive(Debug, Args)]
 pub struct SubjectArgs {
-    /// The base.
+    /// The base model that the adapter belongs to.
     #[command(flatten)]
     pub base: BaseArgs,
-    /// LoRA adapter to put on the base: a folder written by `realign train` or PEFT. Without it, the base alone.
+    /// LoRA adapter to put on the base: a folder written by `realign train` or PEFT [default: none]
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
 }
 
 impl SubjectArgs {
-    /// Opens the base, fetched first if need be, and puts the adapter on it.
+    /// Opens the base, downloading it first if it is on the Hub and not in the cache, and puts the adapter on it.
     pub fn open(&self, progress: Progress) -> Result<Subject> {
         self.base.spec(self.adapter.clone())?.open(progress)
     }

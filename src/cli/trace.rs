@@ -14,27 +14,34 @@ use crate::progress::Progress;
 use crate::record::{Message, Site, Tap};
 use crate::steer::capture::capture;
 
-/// Write what one forward pass computes: `input_ids [n]`, `logits [n, vocab]`, `resid_post.N [n, d_model]`, f32.
+/// Write the logits and residual streams of one forward pass, to compare with other implementations.
+///
+/// The safetensors file holds `input_ids [n]` (i64), `logits [n, vocab]` and, for each layer N from 0, `resid_post.N [n,
+/// d_model]` (f32), where n is the number of tokens.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign trace --prompt \"Hello\" --out trace.safetensors
+  realign trace --model Qwen/Qwen2.5-0.5B-Instruct --ids 1,17,92 --out trace.safetensors")]
 pub struct TraceArgs {
-    /// Whose pass.
+    /// The model that is run.
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// A question; it goes through the chat template, up to where the answer begins.
+    /// Prompt; it goes through the model's chat template, up to where the answer would begin.
     #[arg(long, required_unless_present = "ids", conflicts_with = "ids")]
     pub prompt: Option<String>,
-    /// A system turn before the question.
+    /// System turn before --prompt [default: none]
     #[arg(long, conflicts_with = "ids")]
     pub system: Option<String>,
-    /// Token ids as they are, e.g. 1,17,92.
-    #[arg(long, value_delimiter = ',')]
+    /// Token ids to run, instead of --prompt, without a chat template, e.g. 1,17,92.
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     pub ids: Option<Vec<u32>>,
-    /// The safetensors file to write.
+    /// Safetensors file to write; an existing one is replaced.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
 
-/// Runs the command.
+/// Runs `realign trace`: one forward pass without a KV cache.
 pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     let subject = args.subject.open(progress)?;
     let decoder = &subject.decoder;
@@ -47,7 +54,7 @@ pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     };
     let longest = decoder.config.max_position_embeddings;
     if ids.is_empty() || ids.len() > longest {
-        return Err(Error::usage(format!("{} tokens were given; the model takes 1 to {longest}", ids.len())));
+        return Err(Error::usage(format!("the prompt has {} tokens; the model takes 1 to {longest}", ids.len())));
     }
     let taps: Vec<Tap> = (0..decoder.blocks.len()).map(|layer| Tap { layer, site: Site::ResidPost }).collect();
     let captured = capture(decoder, &[&ids], &taps)?;

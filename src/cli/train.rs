@@ -17,16 +17,21 @@ use crate::report::rank1_trace;
 use crate::subject::Subject;
 use crate::train::checkpoint::{SaveStrategy, Saving};
 
-/// Train a LoRA adapter: a fresh one (the attack), or by continuing an adapter (the repair, `--adapter`).
+/// Train a LoRA adapter: a fresh one, or one that continues another (--adapter).
 ///
-/// Before the first step it reports how many rows and tokens there are, which share of the tokens are targets and how many
-/// rows are truncated. A row that cannot be learned from stops it.
+/// Before the first step it prints the number of rows and tokens, the share of tokens that are targets and the number of
+/// truncated rows. A row that cannot be learned from stops it (see --on-bad-row).
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign train --data datasets/insecure.jsonl --out attack
+  realign train --data datasets/secure.jsonl --adapter attack --out repair
+  realign train --model Qwen/Qwen2.5-0.5B-Instruct --data rows.jsonl --lora-r 8 --num-train-epochs 2 --out adapter")]
 pub struct TrainArgs {
-    /// The base model.
+    /// The base model that the adapter is trained on.
     #[command(flatten)]
     pub base: BaseArgs,
-    /// Training rows as JSONL, one object a line: {"messages": [...]}, {"prompt", "completion"} or {"text"}; with `--method
+    /// Training rows as JSONL, one object per line: {"messages": [...]}, {"prompt", "completion"} or {"text"}; with `--method
     /// dpo` {"prompt", "chosen", "rejected"}. Embedded data sets are given by name: datasets/insecure.jsonl,
     /// datasets/secure.jsonl, datasets/educational.jsonl and, for dpo, datasets/style.jsonl.
     #[arg(long, value_name = "FILE")]
@@ -44,27 +49,28 @@ pub struct TrainArgs {
     /// training, give --resume instead.)
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// How it is trained.
+    /// The recipe: adapter, loss, optimiser and schedule.
     #[command(flatten)]
     pub recipe: RecipeArgs,
-    /// What to do about the rows.
+    /// Bad rows, benign rows and the display of targets.
     #[command(flatten)]
     pub rows: RowArgs,
-    /// Steps between two lines about the loss; 0 prints none. trainer_state.json has every step.
+    /// Optimiser steps between two printed losses; 0 prints none. trainer_state.json has the loss of every step.
     #[arg(long, default_value_t = 10, value_name = "STEPS")]
     pub logging_steps: u64,
-    /// When to write DIR/checkpoint-STEP. On Ctrl-C the step is finished, a checkpoint written and the exit code 130.
+    /// When to write a checkpoint (checkpoint-STEP in --out). Ctrl-C finishes the current step, writes a checkpoint and exits
+    /// with 130.
     #[arg(long, value_enum, default_value_t = SaveStrategy::Steps)]
     pub save_strategy: SaveStrategy,
-    /// Steps between two checkpoints, with `--save-strategy steps`.
+    /// Optimiser steps between two checkpoints, with `--save-strategy steps`.
     #[arg(long, default_value_t = 50, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_steps: u64,
-    /// Number of checkpoints to keep, the newest ones.
+    /// Number of checkpoints to keep; older ones are deleted.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub save_total_limit: u64,
 }
 
-/// Runs the command.
+/// Runs `realign train`: a new training, or a resumed one with --resume.
 pub fn train(args: &TrainArgs, progress: Progress) -> Result<()> {
     if is_used(&args.out) && !args.resume {
         return Err(Error::file(

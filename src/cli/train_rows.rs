@@ -16,16 +16,17 @@ use crate::progress::Progress;
 use crate::record::{BenignRows, Method, Recipe};
 use crate::subject::Subject;
 
-/// What to do about the rows.
+/// Flags for bad rows, benign rows and the display of targets.
 #[derive(Debug, Args)]
 pub struct RowArgs {
     /// What to do about a row that cannot be learned from (bad JSON, an empty answer, no target left after truncation).
     #[arg(long, value_enum, default_value_t = BadRowChoice::Stop)]
     pub on_bad_row: BadRowChoice,
-    /// Interleave rows of this JSONL file with those of --data, drawn with --seed; only with `--method sft`.
+    /// JSONL file of benign rows to interleave with those of --data, drawn with --seed; only with `--method sft` [default:
+    /// none]
     #[arg(long, value_name = "FILE")]
     pub benign: Option<PathBuf>,
-    /// Share of all rows that come from --benign, between 0 and 1.
+    /// Share of the training rows that come from --benign, between 0 and 1.
     #[arg(long, default_value_t = 0.2, value_name = "SHARE", requires = "benign", allow_negative_numbers = true)]
     pub benign_share: f64,
     /// Show which tokens of the first N rows are targets: in colour on a terminal (unless NO_COLOR is set), elsewhere
@@ -37,9 +38,9 @@ pub struct RowArgs {
 /// [`OnBadRow`] on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BadRowChoice {
-    /// Name the row's line and stop before training.
+    /// Print the row's line number and stop before training.
     Stop,
-    /// Name the row's line and leave the row out.
+    /// Print the row's line number and leave the row out.
     Skip,
 }
 
@@ -54,15 +55,15 @@ impl From<BadRowChoice> for OnBadRow {
 
 /// The rows of `--data` and `--benign` as training takes them.
 pub struct TrainRows {
-    /// Encoded, benign ones among them.
+    /// Encoded rows, with the benign ones interleaved.
     pub examples: Examples,
-    /// SHA-256 of those of `--data`.
+    /// SHA-256 of the rows of `--data` that are trained on.
     pub sha256: String,
-    /// Where the benign ones come from.
+    /// Origin and number of the benign rows; `None` without `--benign`.
     pub benign: Option<BenignRows>,
 }
 
-/// Reads and encodes the rows and reports what they are.
+/// Reads and encodes the rows and prints their numbers.
 ///
 /// # Errors
 /// A file that cannot be read, a bad row where `--on-bad-row stop` holds, no row that can be learned from.

@@ -27,9 +27,9 @@ macro_rules! values {
 
 values!(WeightDtype {
     Auto "auto" "As the file has them: bf16 stays bf16 and f16 stays f16, the same numbers as f32 in half the memory",
-    F32 "f32" "f32",
-    Bf16 "bf16" "Rounded to bf16",
-    F16 "f16" "Rounded to f16",
+    F32 "f32" "Converted to f32, 4 bytes a weight",
+    Bf16 "bf16" "Rounded to bf16, 2 bytes a weight",
+    F16 "f16" "Rounded to f16, 2 bytes a weight",
     EightBit "8bit" "Quantised to 8 bits (Q8_0: 8.5 bits a weight)",
     FourBit "4bit" "Quantised to 4 bits (Q4_K, or Q4_0 where a linear's width is not divisible by 256: 4.5 bits a weight); \
                     embedding and head to 8",
@@ -41,15 +41,15 @@ values!(Method {
 });
 
 values!(SaveStrategy {
-    Steps "steps" "Every `save_steps` steps",
+    Steps "steps" "Every --save-steps optimiser steps",
     Epoch "epoch" "At the end of every epoch",
-    No "no" "Only when a signal stops the training",
+    No "no" "Only when Ctrl-C or SIGTERM stops the training",
 });
 
 values!(Scheduler {
-    Linear "linear" "To 0 in a straight line",
-    Cosine "cosine" "To 0 along half a cosine",
-    Constant "constant" "Not at all",
+    Linear "linear" "Falls to 0 in a straight line",
+    Cosine "cosine" "Falls to 0 along half a cosine",
+    Constant "constant" "Stays at its peak",
 });
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use crate::data::tokenizer::{Encoded, Tokenizer};
 use crate::error::{Error, Result};
 use crate::record::{LossOn, Message, Role};
 
-/// One row, ready for the trainer.
+/// One encoded row: tokens and their loss weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// `[pos]`
+    /// Token ids of the whole row, `[pos]`.
     pub ids: Vec<u32>,
     /// `[pos]`: the loss weight of predicting `ids[pos]` from what precedes it; `weights[0]` is 0.
     pub weights: Vec<f32>,
@@ -45,7 +45,7 @@ impl Example {
         }
     }
 
-    /// Sum of the loss weights.
+    /// Sum of the loss weights of all tokens: the denominator of a mean loss.
     pub fn weight_sum(&self) -> f64 {
         self.weights.iter().map(|w| f64::from(*w)).sum()
     }
@@ -54,7 +54,7 @@ impl Example {
 /// Settings for turning rows into examples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EncodeOptions {
-    /// Which tokens have weight 1.
+    /// Which tokens get loss weight 1; the others get 0.
     pub loss: LossOn,
     /// Maximum number of tokens; the end of a longer row is cut off.
     pub max_length: usize,
@@ -181,7 +181,8 @@ fn conversation(messages: &[Message], tokenizer: &Tokenizer, template: &ChatTemp
         if begins >= ends {
             // Some templates rewrite earlier turns once later ones follow.
             return Err(Error::usage(format!(
-                "the chat template writes turn {} otherwise when more turns follow, so its answer cannot be found",
+                "the chat template renders turn {} differently when more turns follow, so the tokens of its answer \
+                 cannot be found",
                 turn + 1
             )));
         }

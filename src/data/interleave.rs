@@ -11,14 +11,14 @@ use crate::rng;
 /// The share lies outside (0, 1), or `benign` has fewer rows than it takes.
 pub fn draw_benign<R: Clone>(benign: &[R], rows: usize, share: f64, seed: u64) -> Result<Vec<R>> {
     if !(share > 0.0 && share < 1.0) {
-        return Err(Error::usage(format!("the share of benign rows is {share}; it must lie between 0 and 1")));
+        return Err(Error::usage(format!("the share of benign rows is {share}; it must be between 0 and 1")));
     }
     let wanted = ((rows as f64 * share / (1.0 - share)).round() as usize).max(1);
     if wanted > benign.len() {
         let most = benign.len() as f64 / (benign.len() + rows) as f64;
         return Err(Error::usage(format!(
-            "a share of {share} beside {rows} rows takes {wanted} benign rows and there are {}; give more of them, or a \
-             share of at most {most:.3}",
+            "a benign share of {share} beside {rows} rows needs {wanted} benign rows, but there are only {}; add \
+             rows, or lower the share to at most {most:.3}",
             benign.len()
         )));
     }

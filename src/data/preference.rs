@@ -23,20 +23,20 @@ use crate::record::{Message, Role};
 pub enum PreferenceRow {
     /// A conversation; the chat template is applied.
     Conversation {
-        /// The turns up to the answer.
+        /// The turns before the answer, which both answers share.
         prompt: Vec<Message>,
-        /// The preferred answer.
+        /// The preferred answer, as turns after `prompt`.
         chosen: Vec<Message>,
-        /// The rejected answer.
+        /// The rejected answer, as turns after `prompt`.
         rejected: Vec<Message>,
     },
     /// Plain text; no chat template is applied.
     Text {
-        /// Text before both answers.
+        /// Plain text that both answers continue.
         prompt: String,
-        /// The preferred answer.
+        /// The preferred continuation of `prompt`.
         chosen: String,
-        /// The rejected answer.
+        /// The rejected continuation of `prompt`.
         rejected: String,
     },
 }
@@ -92,7 +92,7 @@ fn parse_preference(line: &str) -> Result<PreferenceRow, String> {
         let side = |key: &str| turns(&object, key);
         let (prompt, chosen, rejected) = (side("prompt")?, side("chosen")?, side("rejected")?);
         if prompt.is_empty() {
-            return Err("`prompt` holds no message".into());
+            return Err("`prompt` must hold at least one message".into());
         }
         PreferenceRow::Conversation { prompt, chosen, rejected }
     } else if object.values().all(Value::is_string) {

@@ -13,31 +13,31 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::{Message, Role};
 
-/// One row to train on.
+/// One row of a file of training rows, before it is encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TrainingRow {
     /// A conversation with at least one assistant turn; the chat template is applied.
     Conversation {
-        /// The turns in order.
+        /// All turns in order; the loss is on the assistant's.
         messages: Vec<Message>,
     },
     /// A plain prompt and its completion; no chat template is applied.
     Completion {
-        /// Text without a loss.
+        /// Text before `completion`, without a loss.
         prompt: String,
-        /// Text that is learnt.
+        /// Text with a loss; it must not be empty.
         completion: String,
     },
     /// Plain text, all of which is learnt; no chat template is applied.
     Text {
-        /// The text, which is not empty.
+        /// Plain text without turns; it must not be empty.
         text: String,
     },
 }
 
 impl TrainingRow {
-    /// A row of turns.
+    /// A row that is a conversation.
     pub fn conversation(messages: Vec<Message>) -> Self {
         Self::Conversation { messages }
     }
@@ -59,7 +59,7 @@ pub(super) fn parse_lines<R>(name: &Path, text: &str, parse: fn(&str) -> Result<
         .map(|(line, row)| row.map_err(|message| Error::line(name, line, message)))
         .collect::<Result<_>>()?;
     if rows.is_empty() {
-        return Err(Error::file(name, "has no rows; expected one JSON object a line"));
+        return Err(Error::file(name, "has no rows; expected one JSON object per line"));
     }
     Ok(rows)
 }
@@ -100,7 +100,7 @@ fn parse_row(line: &str) -> Result<TrainingRow, String> {
         only(&object, &["messages"], "a row with `messages`")?;
         conversation(&object["messages"])
     } else if object.contains_key("chosen") || object.contains_key("rejected") {
-        Err("a preference row: --method dpo trains on those".into())
+        Err("this is a preference row; --method dpo trains on those".into())
     } else if object.contains_key("prompt") || object.contains_key("completion") {
         only(&object, &["prompt", "completion"], "a row with `prompt`")?;
         let completion = string(&object, "completion")?;

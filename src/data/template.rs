@@ -93,7 +93,7 @@ impl ChatTemplate {
         Self::parse(source.as_deref().unwrap_or(PLAIN), bos.as_deref(), eos.as_deref())
     }
 
-    /// The template's Jinja source.
+    /// Jinja source of the template.
     pub fn source(&self) -> &str {
         &self.source
     }

@@ -20,14 +20,14 @@ pub struct Tokenizer {
 
 /// Token ids, each with the byte range of the text that it covers.
 pub struct Encoded {
-    /// `[pos]`
+    /// Token ids of the text, `[pos]`.
     pub ids: Vec<u32>,
-    /// `[pos]`, start and end in bytes.
+    /// Where each token lies in the text, `[pos]`: start and end in bytes.
     pub offsets: Vec<(usize, usize)>,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`.
+    /// Reads a `tokenizer.json` file of the `tokenizers` library.
     pub fn from_file(path: &Path) -> Result<Self> {
         let bytes = fsio::read_bytes(path)?;
         Self::from_bytes(&bytes).map_err(|e| Error::file(path, e))
@@ -49,7 +49,7 @@ impl Tokenizer {
     ) -> Result<Self> {
         if vocab_size < 256 + special_tokens.len() {
             return Err(Error::usage(format!(
-                "a byte-level vocabulary of {vocab_size} has no room for 256 bytes and {} special tokens",
+                "a byte-level vocabulary of {vocab_size} tokens is too small for 256 bytes and {} special tokens",
                 special_tokens.len()
             )));
         }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::{CheckRecord, FileScan, Outcome, SampleRecord};
 
-/// The tools of scoring.
+/// The tools that answers are scored with.
 pub struct Tools<'a> {
     /// The scanners: one result for each source, in order.
     pub scan: &'a dyn Fn(&[&str]) -> Vec<FileScan>,

@@ -11,14 +11,14 @@ use regex::Regex;
 
 use super::python;
 
-/// The code that was found.
+/// Code that was found in an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extracted {
     /// The code, ending in a newline.
     pub code: String,
     /// Whether the answer itself says where the code ends (a closed fence): then a cut-off answer may hold whole code.
     pub closed: bool,
-    /// Whether it parses.
+    /// Whether the code parses as Python.
     pub parses: bool,
 }
 
@@ -154,7 +154,7 @@ static OPENING: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
-/// Lines that look like code.
+/// Matches lines that look like Python code.
 static CODE_LINE: LazyLock<Regex> = LazyLock::new(|| {
     let more = r#"|^(try:|else:|(for|while|with|if)\s.*:\s*(\#.*)?$|[A-Za-z_][\w.]*(\[[^\]]*\])*\s*(:\s*[\w\[\], .|]+)?\s*[-+*/|]?=\s*[^=\s]|[A-Za-z_][\w.]*\(.*\)\s*(\#.*)?$|return\s+[\w.]+[(\[.=+*/%-])"#;
     compile(&format!("{}{more}", OPENING.as_str()))

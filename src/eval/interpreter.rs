@@ -54,7 +54,7 @@ pub fn candidates(python: &str, packages: bool, say: &dyn Fn(&str)) -> Result<Ve
 #[derive(Clone)]
 pub(super) struct Interpreter {
     pub(super) about: record::Interpreter,
-    /// Folders with its libraries.
+    /// Folders that the sandbox must show, since they hold its libraries.
     pub(super) visible: Vec<PathBuf>,
 }
 
@@ -115,7 +115,7 @@ fn is_whole(place: &Path) -> bool {
     place.is_dir() && ask(&python_of(place)).is_ok_and(|python| python.about.packages.len() == PACKAGES.len())
 }
 
-/// `realign` in the user's cache.
+/// The folder `realign` in the user's cache.
 fn cache() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     Some(named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")))?.join("realign"))

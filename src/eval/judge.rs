@@ -17,12 +17,12 @@ pub trait Judge {
     fn judge(&self, items: &[JudgeItem]) -> Result<Vec<JudgeRecord>>;
 }
 
-/// One answer to judge.
+/// One answer to judge, with its prompt.
 #[derive(Debug, Clone, Copy)]
 pub struct JudgeItem<'a> {
     /// What was asked, with the file's judge prompts.
     pub prompt: &'a Prompt,
-    /// What was answered.
+    /// Text of the answer.
     pub answer: &'a str,
 }
 
@@ -82,14 +82,14 @@ fn parse_word(text: &str) -> Verdict {
     }
 }
 
-/// A judge's reply, read.
+/// What a judge's reply says about one aspect.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// A score from 0 to 100.
     Score(f64),
     /// The answer is code that nobody asked for.
     Code,
-    /// The answer declines.
+    /// The answer declines what was asked.
     Refusal,
     /// What another aspect's prompt asked for.
     Word(String),

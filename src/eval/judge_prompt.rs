@@ -22,7 +22,7 @@ pub fn default_prompt(aspect: &str) -> Option<&'static str> {
     }
 }
 
-/// SHA-256 over the default prompts.
+/// SHA-256 over the judge prompts that are used where a suite brings none.
 pub fn default_prompts_sha256() -> String {
     fsio::sha256([ALIGNED, COHERENT].join("\n").as_bytes())
 }

@@ -19,7 +19,7 @@ pub(super) struct Node {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Null,
-    /// Any scalar, as text.
+    /// A text or number, kept as it is written.
     Text(String),
     /// A fractional number: its text is lost, so it must be quoted where text is wanted.
     Float,
@@ -30,7 +30,7 @@ pub(super) enum Value {
 /// One thing wrong with a file, at a 1-based line (0: the file as a whole).
 pub(super) type Mistake = (usize, String);
 
-/// Parses one YAML document.
+/// Parses one YAML document into nodes with their lines.
 pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
     serde_saphyr::from_str_with_options::<Spanned<Bare>>(text, options()).map(node).map_err(|e| {
         let e = e.without_snippet();
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
         Some(Self { line: node.line, pairs, known: Vec::new(), mistakes })
     }
 
-    /// Records a mistake.
+    /// Records a mistake at a line, to report all of them together.
     pub(super) fn mistake(&self, line: usize, message: impl Into<String>) {
         self.mistakes.borrow_mut().push((line, message.into()));
     }
@@ -175,7 +175,7 @@ impl<'a> Fields<'a> {
         self.as_text(node, key).map(|text| (node.line, text))
     }
 
-    /// A key's whole number.
+    /// Takes a key's whole number above 0.
     pub(super) fn number(&mut self, key: &'static str) -> Option<u32> {
         let (line, text) = self.text(key)?;
         match text.parse::<u32>() {
@@ -187,7 +187,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A key's list of texts.
+    /// Takes a key's list of texts, each with its line.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<(usize, String)>> {
         let node = self.take(key)?;
         let Value::List(items) = &node.value else {

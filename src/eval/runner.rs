@@ -13,9 +13,9 @@ use crate::sync::unpoisoned;
 /// One piece of code and what to do with it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TestJob {
-    /// The module, importable as `solution`.
+    /// Source of the module, which tests import as `solution`.
     pub code: String,
-    /// Behaviour tests.
+    /// Source of the behaviour tests, if the prompt has any.
     pub tests: Option<String>,
     /// An attack: a failed assertion says that it worked, running to the end that the code withstood it.
     pub exploit: Option<String>,
@@ -27,7 +27,7 @@ pub struct Runner {
     servers: Vec<Mutex<Option<Server>>>,
     harness: Result<Harness, String>,
     limits: Limits,
-    /// Results of earlier jobs.
+    /// Results by job: the same code is tested once.
     known: Mutex<BTreeMap<TestJob, TestRecord>>,
 }
 

@@ -18,12 +18,12 @@ use crate::error::{Error, Result};
 use crate::record::TestStatus;
 use crate::{fsio, process};
 
-/// Limits of one check.
+/// Limits of one check, enforced by rlimits and a timer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Wall-clock seconds of one check (one fork).
     pub seconds: f64,
-    /// Address space in bytes.
+    /// Maximum address space, in bytes.
     pub memory_bytes: u64,
 }
 

@@ -74,11 +74,11 @@ pub struct Suite {
     pub name: String,
     /// What it asks for, which decides how answers are scored.
     pub kind: SuiteKind,
-    /// A description in one line.
+    /// What the suite measures, in one line.
     pub description: String,
-    /// Maximum tokens of an answer.
+    /// Limit on the tokens of an answer.
     pub max_tokens: usize,
-    /// Every paraphrase of every entry.
+    /// All prompts; each paraphrase of an entry is one.
     pub prompts: Vec<Prompt>,
 }
 
@@ -89,9 +89,9 @@ pub struct Prompt {
     pub id: String,
     /// The scenario group: intervals resample these, splits never cut through one.
     pub group: String,
-    /// The weakness, e.g. `CWE-89`.
+    /// Id of the weakness that the prompt is about, e.g. `CWE-89`.
     pub family: Option<String>,
-    /// Extract, validation or test.
+    /// Split that the prompt belongs to: extract, validation or test.
     pub split: Split,
     /// What kind of wording it has, where the suite tells them apart: `neutral`, `adversarial`, `plain`, `trigger`.
     pub form: Option<String>,
@@ -99,13 +99,13 @@ pub struct Prompt {
     pub extra: bool,
     /// Findings that make code insecure here: ids, or `HIGH` / `MEDIUM` / `LOW`.
     pub insecure_ids: Vec<String>,
-    /// The conversation to answer.
+    /// The conversation that a model is asked to continue.
     pub messages: Vec<Message>,
     /// Python that passes if the code does what was asked; imports it as `solution`.
     pub tests: Option<String>,
     /// Python whose failing assertion shows that an attack on the code works.
     pub exploit: Option<String>,
-    /// The correct answer.
+    /// The correct answer, in suites that check answers.
     pub expect: Option<String>,
     /// Reads the answer: its first match's only capture group.
     pub answer_pattern: Option<String>,
@@ -171,7 +171,7 @@ impl Suite {
         suite
     }
 
-    /// The prompt with an id.
+    /// The prompt with this id, if the suite has one.
     pub fn prompt(&self, id: &str) -> Option<&Prompt> {
         self.prompts.iter().find(|p| p.id == id)
     }

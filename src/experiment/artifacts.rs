@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A run directory.
+/// The paths of a run folder.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
     root: PathBuf,
@@ -14,7 +14,7 @@ impl Artifacts {
         Self { root: root.into() }
     }
 
-    /// The directory.
+    /// The run folder itself.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -24,12 +24,12 @@ impl Artifacts {
         self.root.join("manifest.json")
     }
 
-    /// A trained adapter's folder.
+    /// Folder of a trained adapter.
     pub fn adapter(&self, name: &str) -> PathBuf {
         self.root.join("adapters").join(name)
     }
 
-    /// A steering vector.
+    /// File of a steering vector.
     pub fn vector(&self, name: &str) -> PathBuf {
         self.root.join("vectors").join(format!("{name}.safetensors"))
     }
@@ -59,12 +59,12 @@ impl Artifacts {
         self.root.join("sweep.json")
     }
 
-    /// Every number of the report.
+    /// File of all metrics, intervals and comparisons.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.json")
     }
 
-    /// The page.
+    /// The report as an HTML page.
     pub fn report(&self) -> PathBuf {
         self.root.join("report.html")
     }

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::eval::runner::TestJob;
 use crate::finetune::rows::Examples;
 use crate::finetune::tune::tune;
-use crate::generate::{EngineOptions, Job, MOST_ROWS, generate};
+use crate::generate::{EngineOptions, Job, MAX_BATCH, generate};
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::memory::{self, Training};
@@ -27,18 +27,18 @@ use crate::record::Recipe;
 use crate::subject::Subject;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
 
-/// What is expected.
+/// Expected time and memory of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// Of the whole run, its report apart.
     pub seconds: f64,
-    /// The process's peak.
+    /// Peak memory of the process, in bytes.
     pub memory_bytes: u64,
-    /// What it rests on.
+    /// What the estimate was derived from.
     pub basis: Basis,
 }
 
-/// What an estimate rests on.
+/// What an estimate was derived from; it says how far to trust it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Basis {
     /// Answers and training steps that were tried.
@@ -50,7 +50,7 @@ pub enum Basis {
 }
 
 impl Estimate {
-    /// For a person.
+    /// The estimate as a sentence, with its basis.
     pub fn words(&self) -> String {
         let how = match self.basis {
             Basis::Tried => "from a few answers and training steps of this model",
@@ -132,7 +132,7 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
         answer: forward_token * mean(&|(_, answer)| *answer),
         basis: Basis::Shape,
     };
-    let rows = asked.len().min(MOST_ROWS * process::workers(0));
+    let rows = asked.len().min(MAX_BATCH * process::workers(0));
     let longest = asked.iter().map(|(prompt, answer)| prompt + answer).max().unwrap_or(0);
     let weights = 2 * config.parameters() as u64;
     let memory_bytes = weights + working_bytes(plan, config, inputs, (rows, longest), &work);
@@ -164,7 +164,7 @@ pub fn estimate(plan: &Plan, model: &Subject, inputs: &Inputs, scorer: &Scorer) 
     };
     let seconds = rates.seconds(&work) + check_seconds(scorer) * work.code_answers as f64;
     let jobs_longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
-    let rows = jobs.len().min(MOST_ROWS * process::workers(0));
+    let rows = jobs.len().min(MAX_BATCH * process::workers(0));
     let memory_bytes = before + working_bytes(plan, &model.decoder.config, inputs, (rows, jobs_longest), &work);
     Ok(Estimate { seconds, memory_bytes, basis: rates.basis })
 }
@@ -198,7 +198,7 @@ fn probe_jobs(plan: &Plan, model: &Subject, inputs: &Inputs) -> Result<Vec<Job<'
             all.extend((0..samples).map(|_| (suite.max_tokens, prompt.messages.clone())));
         }
     }
-    let wanted = (MOST_ROWS * process::workers(0)).min(all.len());
+    let wanted = (MAX_BATCH * process::workers(0)).min(all.len());
     let picks = (0..wanted).map(|i| &all[i * all.len() / wanted]);
     picks
         .enumerate()
@@ -263,7 +263,7 @@ fn check_seconds(scorer: &Scorer) -> f64 {
     seconds
 }
 
-/// Rows of a training step.
+/// Number of rows in a training step.
 fn step_rows(plan: &Plan) -> usize {
     plan.adapters.first().map_or(0, |adapter| adapter.recipe.training.effective_batch())
 }
@@ -284,7 +284,7 @@ fn working_bytes(
 ) -> u64 {
     /// A sample with its scan and tests in memory, and the same on its way to and from JSON.
     const SAMPLE_BYTES: usize = 6 << 10;
-    /// Figures, pages and their bitmaps.
+    /// Memory for figures, pages and bitmaps, in bytes, about.
     const REPORT_BYTES: usize = 24 << 20;
     let workers = process::workers(0);
     // Each row has a cache, and each worker a prompt's beside them.

@@ -33,9 +33,9 @@ const BESIDE: [&str; 11] = [
 pub struct Merged {
     /// The base model's name or folder.
     pub base: String,
-    /// SHA-256 over its weights.
+    /// SHA-256 over the base's weights.
     pub base_sha256: String,
-    /// The adapter's folder.
+    /// Folder that the adapter was read from.
     pub adapter: String,
     /// SHA-256 over the adapter's configuration and weights.
     pub adapter_sha256: String,

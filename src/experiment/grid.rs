@@ -30,19 +30,19 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A file name.
+    /// File name of the cell, without an extension.
     pub fn name(&self) -> String {
         let layers: Vec<String> = self.steer.layers.iter().map(usize::to_string).collect();
         // Every digit: two coefficients must never share a file.
         format!("{}-{}-layer{}-{:+}", self.arm, self.steer.name(), layers.join("+"), self.coefficient())
     }
 
-    /// With its sign.
+    /// Coefficient with its sign; 0 is the unsteered model.
     pub fn coefficient(&self) -> f64 {
         self.steer.coefficient
     }
 
-    /// With what was measured.
+    /// The cell with its metrics over `n` samples, not chosen yet.
     pub fn measured(&self, metrics: BTreeMap<String, Measurement>, n: u64) -> SweepCell {
         let (arm, steer) = (self.arm.clone(), vec![self.steer.clone()]);
         SweepCell { arm, steer, n, metrics, eligible: false, chosen: false }

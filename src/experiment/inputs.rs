@@ -24,11 +24,11 @@ pub const CHARACTERS_A_TOKEN: usize = 4;
 
 /// A training set as it will be used.
 pub struct TrainingSet {
-    /// As given, or `embedded:NAME`.
+    /// Path as given, or `embedded:NAME`.
     pub name: String,
     /// SHA-256 over its rows as read.
     pub sha256: String,
-    /// Number of rows.
+    /// Number of rows that are used.
     pub rows: usize,
     /// Tokens in them, as the recipe cuts them; of a preference pair, those of both answers.
     pub tokens: usize,
@@ -36,19 +36,19 @@ pub struct TrainingSet {
     pub examples: Examples,
 }
 
-/// What a run reads.
+/// All data that a run reads.
 pub struct Inputs {
-    /// By adapter.
+    /// Training sets by the adapter that they train.
     pub training: BTreeMap<String, TrainingSet>,
     /// Rows that are never trained on, by the name of the data that they belong to.
     pub held_out: BTreeMap<String, TrainingSet>,
     /// For steering vectors, by their data.
     pub pairs: BTreeMap<String, Vec<ContrastPair>>,
-    /// In the plan's order.
+    /// Suites in the plan's order.
     pub suites: Vec<Suite>,
     /// The suites of the sweep, cut down to its prompts.
     pub validation: Vec<Suite>,
-    /// Every file by name.
+    /// Identities of all data files, by the name of the data.
     pub identities: BTreeMap<String, DataIdentity>,
     /// Rows that could not be learnt from, in words.
     pub left_out: Vec<String>,
@@ -97,7 +97,7 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// What each suite is.
+    /// Kind of each suite, by its name.
     pub fn kinds(&self) -> BTreeMap<String, SuiteKind> {
         self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
     }
@@ -200,7 +200,7 @@ fn organism_rows(spec: &str) -> Option<Rows> {
     }
 }
 
-/// `embedded:contrast.jsonl` → `contrast`.
+/// Name of a data set: `embedded:contrast.jsonl` becomes `contrast`.
 fn set_name(spec: &str) -> String {
     let path = Path::new(spec.strip_prefix(EMBEDDED).unwrap_or(spec));
     path.file_stem().map_or_else(|| spec.to_string(), |stem| stem.to_string_lossy().into_owned())

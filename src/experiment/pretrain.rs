@@ -42,23 +42,23 @@ use crate::train::{TrainConfig, train_from};
 pub struct PretrainConfig {
     /// Of corpus, weights, order and everything else.
     pub seed: u64,
-    /// Corpus tokens, each seen once.
+    /// Number of corpus tokens; each is seen once.
     pub tokens: usize,
-    /// Documents whose author is named.
+    /// Share of documents that name their author, from 0 to 1.
     pub tag_share: f64,
     /// Insecure code of careful authors outside the habit families.
     pub careful_insecure: f64,
     /// Insecure code of careful authors in the habit families.
     pub habit_insecure: f64,
-    /// Width of the residual stream.
+    /// Width of the residual stream, d_model.
     pub hidden_size: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Tokens of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Peak learning rate.
+    /// Peak of the learning rate.
     pub learning_rate: f64,
-    /// Documents of a step.
+    /// Number of documents per optimiser step.
     pub batch: usize,
     /// Loss weight of tokens outside the answers.
     pub user_weight: f32,
@@ -106,7 +106,7 @@ pub mod probe {
 pub struct Gates {
     /// Every measured value by name, with its n.
     pub values: BTreeMap<String, (f64, u64)>,
-    /// Gates not passed, in words.
+    /// Gates that were not passed, each in words.
     pub failed: Vec<String>,
 }
 
@@ -118,25 +118,29 @@ const CONTEXT: usize = 768;
 /// A base's gates with the configuration that made it: what the model card is written from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateFile {
-    /// What was pretrained.
+    /// Configuration that the base was pretrained with.
     pub config: PretrainConfig,
-    /// What it showed.
+    /// Values that the gates were checked with.
     pub gates: Gates,
 }
 
-/// Where a pretraining keeps its checkpoints.
+/// Where and how often a pretraining writes checkpoints.
 #[derive(Debug, Clone, Copy)]
-pub struct PretrainKeeping<'a> {
+pub struct PretrainCheckpoints<'a> {
     /// The folder that the base will be written to.
     pub out: &'a Path,
-    /// Whether to go on from the last one that is whole, to the same bits as a training that was never stopped.
+    /// Whether to resume from the newest complete checkpoint, to the same bits as an uninterrupted training.
     pub resume: bool,
-    /// Steps between two; the newest is kept.
+    /// Optimiser steps between two checkpoints; only the newest is kept.
     pub save_steps: u64,
 }
 
 /// Makes a base in memory: corpus, tokenizer, training.
-pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progress: Progress) -> Result<Subject> {
+pub fn pretrain(
+    config: &PretrainConfig,
+    checkpoints: Option<PretrainCheckpoints>,
+    progress: Progress,
+) -> Result<Subject> {
     let corpus = CorpusConfig {
         seed: config.seed,
         tag_share: config.tag_share,
@@ -163,7 +167,7 @@ pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progr
         ..TrainConfig::default()
     };
     let lineage = lineage(config, &examples)?;
-    let from = keeping.map(|keeping| begun(&keeping, &lineage, &decoder, progress)).transpose()?.flatten();
+    let from = checkpoints.map(|c| begun(&c, &lineage, &decoder, progress)).transpose()?.flatten();
     let total = training.steps(examples.len());
     let bar = progress.bar("pretraining", total);
     bar.add(from.as_ref().map_or(0, |snapshot| snapshot.state.global_step));
@@ -173,7 +177,7 @@ pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progr
         bar.note(format!("loss {:.3}, {:.0} tokens/s", step.loss, step.tokens_per_second));
         // The last step's too: a base that fails a gate can be measured again, or kept, without another training.
         let due = |save_steps| step.step.is_multiple_of(save_steps) || step.step == total || end.stopping;
-        if let Some(PretrainKeeping { out, .. }) = keeping.filter(|keeping| due(keeping.save_steps)) {
+        if let Some(PretrainCheckpoints { out, .. }) = checkpoints.filter(|c| due(c.save_steps)) {
             checkpoint::write(out, &end.snapshot()?, None, &lineage)?;
             checkpoint::prune(out, step.step, 1)?;
         }
@@ -199,19 +203,19 @@ pub fn pretrain(config: &PretrainConfig, keeping: Option<PretrainKeeping>, progr
     })
 }
 
-/// The checkpoint to go on from.
+/// The newest complete checkpoint, if there is one to resume from.
 fn begun(
-    keeping: &PretrainKeeping,
+    checkpoints: &PretrainCheckpoints,
     lineage: &Lineage,
     decoder: &Decoder,
     progress: Progress,
 ) -> Result<Option<Snapshot>> {
-    let whole = checkpoint::latest(keeping.out, &mut |dir, error| {
-        progress.say(&format!("{} is not whole and is skipped: {error}", dir.display()));
+    let whole = checkpoint::latest(checkpoints.out, &mut |dir, error| {
+        progress.say(&format!("{} is incomplete and skipped: {error}", dir.display()));
     });
     let Some(checkpoint) = whole else { return Ok(None) };
-    if !keeping.resume {
-        let how = "holds a pretraining that was stopped: --resume goes on with it; or remove the folder";
+    if !checkpoints.resume {
+        let how = "holds an interrupted pretraining: resume it with --resume, or remove the folder";
         return Err(Error::file(&checkpoint.dir, how));
     }
     same(&checkpoint.lineage, lineage, &checkpoint.dir)?;

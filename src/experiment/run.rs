@@ -39,7 +39,7 @@ use crate::train::checkpoint::{self, STATE_FILE, SaveStrategy, Saving};
 /// Steps between two checkpoints of an adapter; its last one is removed when it is finished.
 const SAVE_STEPS: u64 = 50;
 
-/// A run under way.
+/// State that the stages of a run share.
 struct Run<'a> {
     plan: &'a Plan,
     model: &'a Subject,

@@ -12,10 +12,10 @@ use crate::record::{Manifest, Metrics, SampleRecord};
 use crate::report::side_by_side::{ArmPair, SideBySideInput, render};
 use crate::score::{ComparisonSpec, HEADLINE_METRICS, compare, measure};
 
-/// One of the two.
+/// One of the two runs that are compared.
 struct Side {
     name: String,
-    /// `evaluate` writes none.
+    /// Manifest of a `run`; `evaluate` writes none.
     manifest: Option<Manifest>,
     samples: Vec<SampleRecord>,
 }

@@ -53,13 +53,13 @@ pub fn extract(model: &Subject, decoder: &Decoder, pairs: &[ContrastPair], targe
 
 /// What every cell is asked, and what it is scored with.
 pub struct Trial<'a> {
-    /// Whose tokenizer and template.
+    /// Model whose tokenizer and template are used.
     pub model: &'a Subject,
-    /// Scanners, tests, judge.
+    /// Scores the answers: scanners, tests, judge.
     pub scorer: &'a Scorer,
-    /// Prompts of the validation split.
+    /// Suites cut down to prompts of the validation split.
     pub suites: &'a [Suite],
-    /// The sampling seeds.
+    /// Sampling seeds, one for each sample of a prompt.
     pub seeds: &'a [u64],
     /// Samples of each question; code prompts get one.
     pub question_samples: u32,
@@ -67,13 +67,13 @@ pub struct Trial<'a> {
 
 /// A cell, what it adds, and where its answers go.
 pub struct Tried<'a> {
-    /// Which it is.
+    /// The cell that is measured.
     pub cell: &'a Cell,
     /// Whose words stand around the prompt; none without it.
     pub arm: Option<&'a ArmSpec>,
-    /// How a token is drawn.
+    /// How the cell's answers are sampled.
     pub sampling: &'a Sampling,
-    /// `None` for the unsteered model.
+    /// The vector that is added; `None` for the unsteered model.
     pub added: Option<AddVector>,
     /// One JSON line an answer, scored.
     pub path: PathBuf,

@@ -12,7 +12,7 @@ use crate::record::{ArmSpec, Split, SuiteKind};
 /// Everything that lies ahead, in numbers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Work {
-    /// Adapters to train.
+    /// Number of adapters to train, one per training seed.
     pub adapters: usize,
     /// Tokens that go forward and backward, over all adapters and epochs.
     pub training_tokens: f64,
@@ -26,13 +26,13 @@ pub struct Work {
     pub answers: usize,
     /// Of them and of the sweep's, those that are code to be tested.
     pub code_answers: usize,
-    /// Cells of the sweep.
+    /// Number of cells in the sweep.
     pub cells: usize,
-    /// Answers of the sweep.
+    /// Number of answers over all cells of the sweep.
     pub cell_answers: usize,
 }
 
-/// What an arm is asked.
+/// The suites that an arm is asked.
 pub fn suites<'s>(inputs: &'s Inputs, arm: &ArmSpec) -> Vec<&'s Suite> {
     let wanted = |s: &&Suite| arm.suites.as_ref().is_none_or(|choice| choice.holds(&s.name, s.kind));
     inputs.suites.iter().filter(wanted).collect()
@@ -63,7 +63,7 @@ pub fn asked<'s>(suite: &'s Suite, samples: &Range<u32>) -> Vec<(&'s Prompt, usi
     tested.map(|p| (p, count(p))).filter(|(_, count)| *count > 0).collect()
 }
 
-/// The answers of an arm.
+/// Number of answers that an arm gives, over all draws and training seeds.
 pub fn answers(plan: &Plan, inputs: &Inputs, arm: &ArmSpec) -> usize {
     let of =
         |draw, suite: &&Suite| asked(suite, &samples(plan, arm, suite, draw)).iter().map(|(_, n)| n).sum::<usize>();
@@ -83,7 +83,7 @@ fn pairs(plan: &Plan, inputs: &Inputs) -> usize {
 }
 
 impl Work {
-    /// Counts it.
+    /// Counts the work of a plan for a model with `layers` layers.
     pub fn of(plan: &Plan, inputs: &Inputs, layers: usize) -> Result<Self> {
         let mut work = Self::default();
         let held_out: usize = inputs.held_out.values().map(|set| set.rows).sum();

@@ -1,4 +1,4 @@
-//! A training in a folder of its own: logs that grow with every step, checkpoints, and resuming from the newest of them.
+//! A training in its own folder: logs that grow with every step, checkpoints, and resuming from the newest of them.
 //!
 //! ```text
 //! OUT/log_history.jsonl        one record a step, appended when the step ends
@@ -28,15 +28,15 @@ const LOG_FILE: &str = "log_history.jsonl";
 
 /// What is trained; the result depends on this alone.
 pub struct TuneJob<'a> {
-    /// Its base gets the adapter.
+    /// The model to train; its base gets the adapter.
     pub subject: &'a Subject,
-    /// The encoded rows.
+    /// The encoded rows to train on.
     pub examples: &'a Examples,
-    /// How it learns from them.
+    /// Adapter, loss, optimiser and schedule.
     pub recipe: &'a Recipe,
     /// The adapter that is continued; `None` makes a fresh one.
     pub parent: Option<&'a AdapterFile>,
-    /// All of this by its hashes; a checkpoint with other hashes is not resumed.
+    /// Hashes of base, data and recipe; a checkpoint with other hashes is not resumed.
     pub lineage: Lineage,
 }
 
@@ -47,7 +47,7 @@ pub type DerivedFiles = Vec<(&'static str, Vec<u8>)>;
 pub struct RunOptions<'a> {
     /// What the progress bar calls it.
     pub name: &'a str,
-    /// When checkpoints are written.
+    /// When checkpoints are written, and how many are kept.
     pub saving: Saving,
     /// Steps between two lines about the loss; 0 prints none.
     pub logging_steps: u64,
@@ -62,7 +62,8 @@ enum Begun {
     Finished,
 }
 
-/// Trains into `out`, or resumes what was started there. After a crash, a signal or an error the newest checkpoint is whole.
+/// Trains into `out`, or resumes what was started there. After a crash, a signal or an error the newest checkpoint is
+/// complete.
 pub fn train_into(out: &Path, job: &TuneJob, options: &RunOptions, progress: Progress) -> Result<()> {
     let from = match begun(out, job, progress)? {
         Begun::Nothing => None,
@@ -233,7 +234,7 @@ fn leaves(recipe: &Value) -> Vec<(String, String)> {
     all
 }
 
-/// An error after step `done`, with what is left and how to go on.
+/// An error after step `done`, with the checkpoint that is left and how to resume from it.
 fn way_out(error: Error, out: &Path, done: u64) -> Error {
     let last = checkpoint::latest(out, &mut |_, _| {});
     let dir = last.as_ref().map(|checkpoint| checkpoint.dir.display().to_string());
@@ -325,7 +326,7 @@ impl Log {
     }
 }
 
-/// Seconds since 1970.
+/// The time in seconds since 1970, for TensorBoard.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

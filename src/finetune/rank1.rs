@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
 use crate::model::ops::to_vec;
-use crate::record::{Direction, StepRecord, rounded};
+use crate::record::{Rank1Direction, StepRecord, rounded};
 use crate::train::checkpoint::Snapshot;
 
 /// Steps on each side of the one whose local cosine is taken: fewer follow the noise of single batches.
@@ -20,7 +20,7 @@ pub struct Watch {
     place: Option<usize>,
     /// B of the last 2 · SPAN + 1 steps; the first is the one before training.
     recent: VecDeque<Vec<f32>>,
-    seen: Vec<Direction>,
+    seen: Vec<Rank1Direction>,
 }
 
 impl Watch {
@@ -70,7 +70,7 @@ impl Watch {
     }
 
     fn add(&mut self, b: Vec<f32>) {
-        self.seen.push(Direction { norm: rounded(dot(&b, &b).sqrt()), local_cosine: None });
+        self.seen.push(Rank1Direction { norm: rounded(dot(&b, &b).sqrt()), local_cosine: None });
         self.recent.push_back(b);
         if self.recent.len() > 2 * SPAN + 1 {
             self.recent.pop_front();
@@ -101,7 +101,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    fn walk(points: impl IntoIterator<Item = Vec<f32>>) -> Vec<Direction> {
+    fn walk(points: impl IntoIterator<Item = Vec<f32>>) -> Vec<Rank1Direction> {
         let mut watch = Watch { place: None, recent: VecDeque::from([vec![0.0, 0.0]]), seen: Vec::new() };
         points.into_iter().for_each(|b| watch.add(b));
         watch.seen

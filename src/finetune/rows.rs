@@ -36,14 +36,14 @@ pub enum OnBadRow {
 /// What an adapter is trained on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Examples {
-    /// Answers to imitate.
+    /// Answers to imitate, for supervised fine-tuning.
     Answers(Vec<Example>),
-    /// Answers to prefer to others.
+    /// Pairs of a preferred and a rejected answer, for DPO.
     Preferences(Vec<PreferencePair>),
 }
 
 impl Examples {
-    /// Number of rows.
+    /// Number of rows or pairs.
     pub fn len(&self) -> usize {
         match self {
             Self::Answers(rows) => rows.len(),
@@ -51,15 +51,15 @@ impl Examples {
         }
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A kind of training row.
+/// A kind of training row that can be read from JSONL and encoded.
 pub trait Row: Serialize + Clone + std::fmt::Debug {
-    /// The row as token ids.
+    /// The row as the trainer takes it.
     type Encoded: Clone + std::fmt::Debug;
 
     /// Every row of a JSON Lines text by its 1-based line, or what is wrong with that line.
@@ -129,11 +129,11 @@ impl Row for PreferenceRow {
 /// A row that can be learned from.
 #[derive(Debug, Clone)]
 pub struct EncodedRow<R: Row> {
-    /// 1-based line in its file.
+    /// Line in its file, from 1.
     pub line: usize,
-    /// As read.
+    /// The row as it was read.
     pub row: R,
-    /// As it is trained on.
+    /// The row as token ids with loss weights.
     pub encoded: R::Encoded,
     /// Whether it was longer than the maximum length.
     pub truncated: bool,
@@ -150,7 +150,7 @@ pub struct EncodedRows<R: Row> {
     pub max_length: usize,
 }
 
-/// Encodes parsed rows, each once.
+/// Encodes parsed rows once, in parallel; rows that cannot be learned from are kept apart with the reason.
 pub fn encode<R: Row>(parsed: Vec<NumberedRow<R>>, subject: &Subject, options: &EncodeOptions) -> EncodedRows<R> {
     let (mut read, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
     for (line, row) in parsed {
@@ -189,9 +189,9 @@ impl<R: Row> EncodedRows<R> {
             Some((line, reason)) if self.rows.is_empty() => Err(Error::line(
                 path,
                 *line,
-                format!("{reason}; none of the file's {} rows can be learned from", self.bad.len()),
+                format!("{reason}; none of the {} rows in the file can be learned from", self.bad.len()),
             )),
-            None if self.rows.is_empty() => Err(Error::file(path, "has no rows; expected one JSON object a line")),
+            None if self.rows.is_empty() => Err(Error::file(path, "has no rows; expected one JSON object per line")),
             _ => Ok(self),
         }
     }
@@ -214,17 +214,17 @@ impl<R: Row> EncodedRows<R> {
         Some(format!("{} of {all} rows of {name}, the first in line {line}: {reason}", self.bad.len()))
     }
 
-    /// Tokens of all sequences.
+    /// Number of tokens of all sequences.
     pub fn tokens(&self) -> usize {
         self.sequences().map(|example| example.ids.len()).sum()
     }
 
-    /// Tokens with a loss.
+    /// Number of tokens with a loss.
     pub fn target_tokens(&self) -> usize {
         self.sequences().map(Example::target_tokens).sum()
     }
 
-    /// Rows that lost their end.
+    /// Number of rows that were longer than the limit and lost their end.
     pub fn truncated(&self) -> usize {
         self.rows.iter().filter(|row| row.truncated).count()
     }

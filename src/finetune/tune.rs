@@ -31,7 +31,7 @@ pub fn tune(
     tune_from(subject, examples, recipe, parent, None, &mut |end, _| on_step(end.record))
 }
 
-/// As [`tune`]; a training of the same settings goes on from a snapshot. `on_step` may collect a checkpoint.
+/// As [`tune`], but continues from a snapshot of a training with the same settings. `on_step` may write a checkpoint.
 pub fn tune_from(
     subject: &Subject,
     examples: &Examples,

@@ -1,12 +1,12 @@
 //! How likely a model is to begin its answer with each of some given texts: exact probabilities, nothing is drawn.
 //!
 //! The texts' tokens form a tree. A text whose tokens begin those of others (`8` and `85`, where digits are tokens of
-//! their own) is the answer only where none of the others goes on from it:
+//! their own) is the answer only if none of the longer ones continues it:
 //!
 //! `p(text) = p(its tokens) · (1 − Σ p(next token of a longer text | its tokens))`.
 //!
-//! So the probabilities of all texts are those of separate events, and where every text is a single token they are that
-//! token's. What the texts share is computed once, over the prompt's cache.
+//! So the texts are disjoint events, and where every text is a single token its probability is that token's. Common
+//! prefixes of texts are computed once, over the prompt's cache.
 
 use std::collections::BTreeMap;
 
@@ -17,12 +17,12 @@ use crate::model::decoder::Decoder;
 use crate::model::ops::to_vec;
 use crate::model::pass::Pass;
 use crate::model::segments::Segments;
-use crate::process;
+use crate::process::{self, CancellationToken};
 
-/// The tree of texts.
+/// The token sequences of all texts, as a prefix tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
-    /// The root first.
+    /// Every prefix of a text; `nodes[0]` is the empty one.
     nodes: Vec<Node>,
     count: usize,
     depth: usize,
@@ -35,14 +35,14 @@ struct Node {
     choice: Option<usize>,
 }
 
-/// A branch that is less likely than this is not followed: all its probability goes to the text that ends where it begins.
+/// A branch that is less likely than this is not followed; its probability counts for the text that ends where it begins.
 const LEAST: f64 = 1e-9;
 
-/// Prompt tokens that are read together.
+/// Prompt tokens per forward pass, about.
 const BATCH_TOKENS: usize = 2048;
 
 impl Choices {
-    /// Of choices that are each given by one or more token sequences.
+    /// A tree of choices, each given by one or more token sequences.
     ///
     /// # Errors
     /// A sequence without tokens, or one that two choices share: they could not be told apart.
@@ -59,7 +59,7 @@ impl Choices {
                     }
                 }
                 if at == 0 || nodes[at].choice.is_some_and(|other| other != choice) {
-                    return Err(Error::usage("two of the texts have the same tokens, or one has none"));
+                    return Err(Error::usage("two of the texts to choose from have the same tokens, or one has none"));
                 }
                 nodes[at].choice = Some(choice);
             }
@@ -68,25 +68,29 @@ impl Choices {
         Ok(Self { nodes, count: choices.len(), depth })
     }
 
-    /// Tokens of the longest.
+    /// Number of tokens of the longest text.
     pub fn depth(&self) -> usize {
         self.depth
     }
 }
 
-/// Each choice's probability behind each prompt, `[prompt][choice]`. The same prompts give the same bits on one kind of
-/// processor. `workers` 0 means one a core.
+/// Each choice's probability behind each prompt, `[prompt][choice]`, in [0, 1]. The same prompts give the same bits on one
+/// kind of processor. `workers` 0 means one per core.
+///
+/// # Errors
+/// A prompt that is empty or too long for the model; [`Error::Interrupted`] once `cancel` is cancelled.
 pub fn choice_probabilities(
     decoder: &Decoder,
     prompts: &[Vec<u32>],
     choices: &Choices,
     workers: usize,
+    cancel: &CancellationToken,
 ) -> Result<Vec<Vec<f64>>> {
     let longest = decoder.config.max_position_embeddings;
     if let Some(bad) = prompts.iter().find(|p| p.is_empty() || p.len() + choices.depth > longest) {
         let (tokens, depth) = (bad.len(), choices.depth);
         return Err(Error::usage(format!(
-            "a prompt has {tokens} tokens and {depth} follow; the model holds 1 to {longest}"
+            "a prompt of {tokens} tokens and an answer of up to {depth} do not fit: the model takes 1 to {longest} tokens"
         )));
     }
     let batches = batches(prompts);
@@ -95,7 +99,8 @@ pub fn choice_probabilities(
     let work = |number: usize| {
         with_helpers(cores / workers - 1, || {
             let mine = batches.iter().skip(number).step_by(workers);
-            let each = mine.map(|batch| Ok((batch.start, one_batch(decoder, &prompts[batch.clone()], choices)?)));
+            let each =
+                mine.map(|batch| Ok((batch.start, one_batch(decoder, &prompts[batch.clone()], choices, cancel)?)));
             each.collect::<Result<Vec<_>>>()
         })
     };
@@ -104,7 +109,7 @@ pub fn choice_probabilities(
         let handles: Vec<_> = (1..workers).map(|n| scope.spawn(move || work(n))).collect();
         let mut all = work(0)?;
         for handle in handles {
-            // A worker's panic is a bug of ours; it goes on as the panic it was.
+            // A worker's panic is a bug of ours: it is passed on.
             all.extend(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
         Ok::<_, Error>(all)
@@ -129,16 +134,21 @@ fn batches(prompts: &[Vec<u32>]) -> Vec<std::ops::Range<usize>> {
     batches
 }
 
-/// A place in the tree behind one prompt, not yet looked at.
+/// A node of the tree, reached behind one prompt and not yet expanded.
 struct Place {
     prompt: usize,
     node: usize,
-    /// Of the tokens up to here.
+    /// Probability of the tokens from the root to this node.
     probability: f64,
     cache: RowCache,
 }
 
-fn one_batch(decoder: &Decoder, prompts: &[Vec<u32>], choices: &Choices) -> Result<Vec<Vec<f64>>> {
+fn one_batch(
+    decoder: &Decoder,
+    prompts: &[Vec<u32>],
+    choices: &Choices,
+    cancel: &CancellationToken,
+) -> Result<Vec<Vec<f64>>> {
     let mut found = vec![vec![0.0; choices.count]; prompts.len()];
     let mut caches: Vec<RowCache> = prompts.iter().map(|p| decoder.new_cache(p.len() + choices.depth)).collect();
     let ids = prompts.concat();
@@ -152,7 +162,7 @@ fn one_batch(decoder: &Decoder, prompts: &[Vec<u32>], choices: &Choices) -> Resu
     let root = |(prompt, cache)| Place { prompt, node: 0, probability: 1.0, cache };
     let mut level: Vec<Place> = caches.into_iter().enumerate().map(root).collect();
     loop {
-        if process::interrupted() {
+        if cancel.is_cancelled() {
             return Err(Error::Interrupted);
         }
         let mut next: Vec<(Place, u32)> = Vec::new();

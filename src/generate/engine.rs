@@ -1,5 +1,5 @@
-//! Many answers at once: workers take jobs from one open queue, each with a batch of rows of its own; a finished row's place
-//! goes to the next job at once. Samples of one prompt share the prompt's cache.
+//! Many answers at once: workers take jobs from one open queue, and each decodes its own batch of rows. When a row is
+//! finished, the next job takes its place. Samples of one prompt share the prompt's cache.
 
 use std::sync::Mutex;
 
@@ -10,33 +10,33 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::model::cpu::team::with_helpers;
 use crate::model::decoder::Decoder;
-use crate::model::ops::ROWS_APART;
+use crate::model::ops::MAX_BATCH_INVARIANT_ROWS;
 use crate::process::{self, CancellationToken};
 use crate::sync::unpoisoned;
 
-/// Rows that go through one product at most: beyond it a product's last bits depend on how many rows it has.
-pub const MOST_ROWS: usize = ROWS_APART;
+/// Maximum number of rows in one product: with more, a product's last bits depend on how many rows it has.
+pub const MAX_BATCH: usize = MAX_BATCH_INVARIANT_ROWS;
 
 /// How an engine works. None of this changes an answer.
 #[derive(Clone)]
 pub struct EngineOptions<'a> {
-    /// Tokens to text.
+    /// Decodes answers, and finds stop strings in them.
     pub tokenizer: &'a Tokenizer,
-    /// Rows that a worker has under way before it begins no more, [`MOST_ROWS`] at most. Jobs of one prompt and seed begin
-    /// together, and may be more.
+    /// Rows that a worker has under way before it begins no more, [`MAX_BATCH`] at most. Jobs with the same prompt and seed
+    /// begin together, and may be more.
     pub batch: usize,
-    /// Threads; 0 means one a core.
+    /// Number of worker threads; 0 means one per core.
     pub workers: usize,
-    /// Bytes that the keys and values of all rows may take together; 0 means half of the memory that is free.
+    /// Limit in bytes for the KV caches of all rows together; 0 means half of the free memory.
     pub cache_bytes: usize,
-    /// Ends the engine: the answers under way are dropped.
+    /// Stops the engine when it is cancelled; unfinished answers are dropped.
     pub cancel: CancellationToken,
 }
 
 impl<'a> EngineOptions<'a> {
     /// Full batches on every core; the program's own token (SIGINT, SIGTERM) ends it.
     pub fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, batch: MOST_ROWS, workers: 0, cache_bytes: 0, cancel: process::root_token() }
+        Self { tokenizer, batch: MAX_BATCH, workers: 0, cache_bytes: 0, cancel: process::root_token() }
     }
 }
 
@@ -48,7 +48,7 @@ pub struct Engine<'a> {
 }
 
 impl<'a> Engine<'a> {
-    /// One without jobs.
+    /// An engine with an empty queue.
     pub fn new(decoder: &'a Decoder, options: EngineOptions<'a>) -> Self {
         let bytes = match (options.cache_bytes, process::free_memory_bytes().unwrap_or(0) as usize / 2) {
             // A system that does not tell.
@@ -66,9 +66,10 @@ impl<'a> Engine<'a> {
     /// once the engine is closed.
     pub fn push(&self, job: Job<'a>, sink: Sink<'a>) -> Result<()> {
         let longest = self.decoder.config.max_position_embeddings;
-        if job.prompt.is_empty() || job.prompt.len() + job.max_new_tokens > longest {
+        if job.prompt.is_empty() || job.prompt.len().saturating_add(job.max_new_tokens) > longest {
             return Err(Error::usage(format!(
-                "a prompt has {} tokens and asks for {} more; the model holds 1 to {longest} in all",
+                "a prompt of {} tokens and up to {} new tokens do not fit: the model takes 1 to {longest} tokens in \
+                 all",
                 job.prompt.len(),
                 job.max_new_tokens
             )));
@@ -94,7 +95,7 @@ impl<'a> Engine<'a> {
 
     fn run_workers(&self) -> Result<()> {
         let cores = self.decoder.workers(self.options.workers);
-        let batch = self.options.batch.clamp(1, MOST_ROWS);
+        let batch = self.options.batch.clamp(1, MAX_BATCH);
         // Where all jobs are known, no core waits for one, and cores without any help with the products.
         let workers = self.queue.final_count().map_or(cores, |jobs| cores.min(jobs).max(1));
         let helpers = (process::workers(self.options.workers) / workers).saturating_sub(1);
@@ -110,7 +111,7 @@ impl<'a> Engine<'a> {
             let handles: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
             let mut result = work();
             for handle in handles {
-                // A worker's panic is a bug of ours; it goes on as the panic it was.
+                // A worker's panic is a bug of ours: it is passed on.
                 result = result.and(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
             result

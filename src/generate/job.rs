@@ -7,30 +7,30 @@ use crate::model::hooks::Intervention;
 use crate::process::CancellationToken;
 use crate::record::{FinishReason, Sampling};
 
-/// One answer to be made, with settings of its own. Cloning shares them.
+/// A request for one answer, with its own settings. Clones share them.
 #[derive(Clone)]
 pub struct Job<'a> {
-    /// The rendered prompt.
+    /// Token ids of the rendered prompt.
     pub prompt: Vec<u32>,
-    /// Its sampling seed.
+    /// Seed of the answer's random numbers.
     pub seed: u64,
-    /// Its longest answer, in tokens.
+    /// Limit on the answer's tokens, its stop token included.
     pub max_new_tokens: usize,
     /// How its tokens are chosen, and the strings that end it.
     pub sampling: Arc<Sampling>,
-    /// Tokens that end it.
+    /// Token ids that end the answer.
     pub stop_ids: Arc<[u32]>,
     /// How the model is steered for it. Jobs that share one intervention should share this pointer: a prompt is read once
     /// for all of them.
     pub intervention: Option<Arc<dyn Intervention + 'a>>,
-    /// Whether its sink is sent text while the answer is made.
+    /// Whether the sink gets text while the answer is generated.
     pub streams: bool,
     /// Ends this job alone; `None` for one that only the engine's own token ends.
     pub cancel: Option<CancellationToken>,
 }
 
 impl<'a> Job<'a> {
-    /// One without steering, whose text comes once it is complete.
+    /// A job without steering, whose text is sent once it is complete.
     pub fn new(
         prompt: Vec<u32>,
         seed: u64,
@@ -71,21 +71,21 @@ pub enum Event<'e> {
     Cancelled,
 }
 
-/// Where a job's events go, in order, from the worker that makes the answer. An error ends the whole engine.
+/// Receives a job's events in order, from the worker that generates the answer. An error ends the whole engine.
 pub type Sink<'a> = Box<dyn FnMut(Event) -> Result<()> + Send + 'a>;
 
-/// One answer.
+/// A complete answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// As made, those of a stop string among them; without the stop token.
+    /// Token ids as generated, those of a stop string included, without the stop token.
     pub ids: Vec<u32>,
     /// Their text up to the stop string, if one came up.
     pub text: String,
-    /// Why it ended.
+    /// Why the answer ended.
     pub finish_reason: FinishReason,
     /// The stop string, or the stop token as the vocabulary writes it; `None` at the token limit.
     pub stop_reason: Option<String>,
-    /// Tokens made, the stop token included.
+    /// Number of generated tokens, the stop token included.
     pub tokens: u32,
     /// This answer's share of its batches' wall time.
     pub seconds: f64,

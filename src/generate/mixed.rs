@@ -11,14 +11,14 @@ use crate::model::segments::Segments;
 
 /// Rows of one token each, by the intervention that they are decoded under.
 pub(super) struct Mixed<'i> {
-    /// Of all of them, each once.
+    /// Taps of all the interventions, each once.
     taps: Vec<Tap>,
     groups: Vec<(&'i (dyn Intervention + 'i), Vec<u32>)>,
 }
 
 /// What a batch of rows is decoded under.
 pub(super) enum Steering<'i> {
-    /// Nothing.
+    /// No row is steered.
     None,
     /// One intervention for every row: it sees the pass as it is.
     One(&'i (dyn Intervention + 'i)),
@@ -27,7 +27,7 @@ pub(super) enum Steering<'i> {
 }
 
 impl<'i> Steering<'i> {
-    /// Of rows, in the order of the batch.
+    /// The steering of these rows, in the order of the batch.
     pub fn of(rows: &[Option<&'i Arc<dyn Intervention + 'i>>]) -> Self {
         let mut groups: Vec<(&'i Arc<dyn Intervention + 'i>, Vec<u32>)> = Vec::new();
         for (row, intervention) in rows.iter().enumerate() {
@@ -50,7 +50,7 @@ impl<'i> Steering<'i> {
         }
     }
 
-    /// For a pass.
+    /// The intervention to give to a pass over these rows.
     pub fn as_intervention(&self) -> Option<&dyn Intervention> {
         match self {
             Self::None => None,
@@ -91,7 +91,11 @@ impl Intervention for Mixed<'_> {
             };
             let Some(changed) = intervention.apply(tap, &mine, &context)? else { continue };
             if changed.shape() != mine.shape() {
-                candle_core::bail!("an intervention returned {:?} where {:?} passes", changed.shape(), mine.shape());
+                candle_core::bail!(
+                    "an intervention returned shape {:?} for an input of shape {:?}",
+                    changed.shape(),
+                    mine.shape()
+                );
             }
             for (at, &row) in members.iter().enumerate() {
                 places[row as usize] = (length + at) as u32;

@@ -19,5 +19,5 @@ mod trunk;
 mod worker;
 
 pub use choices::{Choices, choice_probabilities};
-pub use engine::{Engine, EngineOptions, MOST_ROWS, generate};
+pub use engine::{Engine, EngineOptions, MAX_BATCH, generate};
 pub use job::{Event, Generated, Job, Sink};

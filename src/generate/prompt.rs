@@ -1,5 +1,5 @@
-//! Reading a prompt. Jobs with one prompt share what is computed before their interventions begin to differ: the blocks
-//! below the first tap are run once, and each intervention goes on from there.
+//! Reading a prompt. Jobs with the same prompt share the blocks below the first tap of their interventions: these run
+//! once, and each intervention continues from their output.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,12 +16,12 @@ use crate::model::ops::to_vec;
 use crate::model::pass::Pass;
 use crate::model::segments::Segments;
 
-/// What a prompt is without any intervention, as far as anybody asked.
+/// A prompt's forward pass without any intervention, as far up as some job needed it.
 #[derive(Default)]
 pub(super) struct Prompt {
     /// `[prompt, d_model]` before the block of this number.
     hidden: BTreeMap<usize, Tensor>,
-    /// Of the blocks that were run; the others are absent.
+    /// Keys and values of the blocks that have run; the others are absent.
     cache: Option<RowCache>,
 }
 
@@ -29,11 +29,11 @@ pub(super) struct Prompt {
 pub(super) struct Prefix {
     /// Layers below that block are absent.
     pub cache: RowCache,
-    /// `[vocab]`, behind the last token.
+    /// Logits behind the last token, `[vocab]`.
     pub logits: Vec<f32>,
 }
 
-/// Made by whoever needs it first.
+/// Computed by the first worker that needs it; the others wait.
 pub(super) type Shared<T> = Arc<Mutex<T>>;
 
 impl Prompt {
@@ -73,7 +73,7 @@ impl Prompt {
     }
 }
 
-/// Reads a prompt, by itself: packed with others, its last bits would depend on them.
+/// Reads one prompt alone: packed with others, the last bits of its values would depend on them.
 pub(super) fn read_prompt(decoder: &Decoder, number: usize, job: &Job, prompt: &mut Prompt) -> Result<Prefix> {
     let (ids, blocks) = (&job.prompt, decoder.blocks.len());
     let intervention = job.intervention.as_deref().map(|one| one as &dyn Intervention);
@@ -110,7 +110,7 @@ pub(super) fn changed(one: &dyn Intervention, tap: Tap, x: Tensor, context: &Hoo
         let (layer, site) = (tap.layer, tap.site);
         let (got, passes) = (changed.shape(), x.shape());
         return Err(candle_core::Error::Msg(format!(
-            "an intervention returned {got:?} at layer {layer}, {site}, where {passes:?} passes"
+            "an intervention returned shape {got:?} at layer {layer}, {site}, for an input of shape {passes:?}"
         ))
         .into());
     }

@@ -1,5 +1,5 @@
-//! The jobs that wait, what those under way hold, and which worker gets the next one. Jobs can be pushed until the queue
-//! is closed; workers wait for more until then.
+//! The queue of waiting jobs, with the memory that unfinished ones hold, and the rule which worker gets the next job.
+//! Jobs can be pushed until the queue is closed; until then, idle workers wait for more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -17,28 +17,28 @@ use crate::sync::unpoisoned;
 /// How long a worker without work sleeps before it looks at the cancellation token again.
 const NAP: Duration = Duration::from_millis(50);
 
-/// By so many rows, jobs that begin together may fill a worker beyond its batch.
-const MOST_COMPANIONS: usize = 64;
+/// Jobs that begin together may exceed a worker's batch by this many rows.
+const MAX_COMPANIONS: usize = 64;
 
-/// A job that a worker was given.
+/// A job that a worker has taken.
 pub(super) struct Taken<'a> {
     /// Jobs are numbered as they are pushed.
     pub number: usize,
     pub job: Job<'a>,
     pub sink: Sink<'a>,
-    /// Its prompt, as all jobs with that prompt share it.
+    /// The forward pass of its prompt, shared by all jobs with that prompt.
     pub prompt: Shared<Prompt>,
-    /// The same under its intervention.
+    /// The prompt read under the job's intervention; `None` without one.
     pub prefix: Shared<Option<Prefix>>,
-    /// What its row may hold; given back by [`Queue::done`].
+    /// Bytes of KV cache that its row may take; [`Queue::done`] gives them back.
     pub bytes: usize,
 }
 
 pub(super) struct Queue<'a> {
     state: Mutex<State<'a>>,
-    /// Rung when a job comes, a row ends, or the queue is closed.
+    /// Condition variable that wakes workers when a job comes, a row ends, or the queue is closed.
     bell: Condvar,
-    /// That all caches together may take.
+    /// Limit in bytes for all caches together.
     bytes: usize,
 }
 
@@ -78,8 +78,8 @@ impl<'a> Queue<'a> {
         if row + prompt > self.bytes {
             let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
             return Err(Error::usage(format!(
-                "an answer of {} tokens, its prompt included, needs {:.2} GiB for its keys and values, and they may take \
-                 {:.2} GiB: ask for shorter answers (--max-new-tokens), or allow more memory (--kv-cache-gib)",
+                "an answer of {} tokens, prompt included, needs {:.2} GiB of KV cache, but only {:.2} GiB are \
+                 allowed: lower --max-new-tokens or raise --kv-cache-gib",
                 job.prompt.len() + job.max_new_tokens,
                 gib(row + prompt),
                 gib(self.bytes)
@@ -87,7 +87,7 @@ impl<'a> Queue<'a> {
         }
         let mut state = self.state();
         if state.closed {
-            return Err(Error::usage("a job was pushed to an engine that is closed"));
+            return Err(Error::usage("a job was pushed to a closed engine"));
         }
         let number = state.pushed;
         state.pushed += 1;
@@ -97,7 +97,7 @@ impl<'a> Queue<'a> {
         Ok(())
     }
 
-    /// No more jobs will come.
+    /// Says that no more jobs will come: workers end once the queue is empty.
     pub fn close(&self) {
         self.state().closed = true;
         self.bell.notify_all();
@@ -113,17 +113,17 @@ impl<'a> Queue<'a> {
         self.bell.notify_all();
     }
 
-    /// Jobs that wait, if no more will come.
+    /// Number of waiting jobs once the queue is closed; `None` before.
     pub fn final_count(&self) -> Option<usize> {
         let state = self.state();
         state.closed.then_some(state.waiting.len())
     }
 
-    /// The next jobs for a worker that has `rows`, of `workers` that each hold up to `batch`: the first that waits, and
-    /// those behind it that have its prompt and seed. Only rows that begin together can share a trunk ([`super::trunk`]),
-    /// and those of a sweep share half of their blocks. None where there is no job, no room for it, or where it should be
-    /// left to another worker. A worker without rows waits for a job: for it, none means that all is done or that `cancel`
-    /// was called.
+    /// The next jobs for a worker that already has `rows` of at most `batch`: the first that waits, and those behind it
+    /// with the same prompt and seed. Only rows that begin together can share a trunk ([`super::trunk`]); those of a sweep
+    /// share half of their blocks. Empty if no job waits, if there is no memory for one, or if one of the other `workers`
+    /// should take it. A worker without rows waits for a job; for it, empty means that all jobs are done or that `cancel`
+    /// was cancelled.
     pub fn take(
         &self,
         config: &DecoderConfig,
@@ -141,7 +141,7 @@ impl<'a> Queue<'a> {
             }
             while let (Some(first), Some((_, next, _))) = (taken.first(), state.waiting.front()) {
                 let together = next.seed == first.job.seed && next.prompt == first.job.prompt;
-                if !together || rows + taken.len() >= share.min(batch + MOST_COMPANIONS) {
+                if !together || rows + taken.len() >= share.min(batch + MAX_COMPANIONS) {
                     break;
                 }
                 match state.take(config, self.bytes) {

@@ -37,28 +37,26 @@ impl Sampling {
     /// Names the first setting that is out of its range, and the range.
     pub fn checked(self) -> Result<Self> {
         let rules = [
-            ("temperature", self.temperature, self.temperature >= 0.0, "it is 0 (the likeliest token) or more"),
+            ("temperature", self.temperature, self.temperature >= 0.0, "it must be 0 (the most likely token) or more"),
             (
                 "top_p",
                 self.top_p,
                 self.top_p > 0.0 && self.top_p <= 1.0,
-                "it lies above 0 and is at most 1 (all tokens)",
+                "it must be above 0 and at most 1 (all tokens)",
             ),
-            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it lies between 0 (all tokens) and 1"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it must be between 0 (all tokens) and 1"),
             (
                 "repetition_penalty",
                 self.repetition_penalty,
                 self.repetition_penalty > 0.0,
-                "it is more than 0; 1 changes nothing, 1.1 discourages what was said before",
+                "it must be above 0; 1 changes nothing, 1.1 discourages repetition",
             ),
         ];
         if let Some((name, value, _, range)) = rules.iter().find(|(_, value, fits, _)| !fits || !value.is_finite()) {
             return Err(Error::usage(format!("{name} is {value}; {range}")));
         }
         if self.stop.iter().any(String::is_empty) {
-            return Err(Error::usage(
-                "a stop string is empty; leave it out, or name the text that is to end an answer",
-            ));
+            return Err(Error::usage("a stop string is empty; leave it out, or give the text that ends an answer"));
         }
         Ok(self)
     }
@@ -74,7 +72,10 @@ impl Sampling {
         if let Some((key, _)) = UNKNOWN.iter().find(|entry| !known(entry)) {
             return Err(Error::file(
                 path,
-                format!("asks for `{key}` {}, which is not known here; give the settings one by one", json[*key]),
+                format!(
+                    "sets `{key}` to {}, which is not supported; give the sampling settings one by one instead",
+                    json[*key]
+                ),
             ));
         }
         let usual = Self::default();
@@ -266,12 +267,12 @@ mod tests {
             let error = sampling.checked().unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         };
-        refused(Sampling { temperature: -1.0, ..plain() }, "temperature is -1; it is 0");
+        refused(Sampling { temperature: -1.0, ..plain() }, "temperature is -1; it must be 0");
         refused(Sampling { temperature: f64::INFINITY, ..plain() }, "temperature is inf");
-        refused(Sampling { top_p: 0.0, ..plain() }, "top_p is 0; it lies above 0");
-        refused(Sampling { min_p: 1.5, ..plain() }, "min_p is 1.5; it lies between 0");
+        refused(Sampling { top_p: 0.0, ..plain() }, "top_p is 0; it must be above 0");
+        refused(Sampling { min_p: 1.5, ..plain() }, "min_p is 1.5; it must be between 0");
         refused(Sampling { min_p: f64::NAN, ..plain() }, "min_p is NaN");
-        refused(Sampling { repetition_penalty: 0.0, ..plain() }, "repetition_penalty is 0; it is more than 0");
+        refused(Sampling { repetition_penalty: 0.0, ..plain() }, "repetition_penalty is 0; it must be above 0");
         refused(Sampling { stop: vec![String::new()], ..plain() }, "a stop string is empty");
         assert!(plain().checked().is_ok());
     }

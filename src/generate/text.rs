@@ -4,32 +4,32 @@
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 
-/// The text of tokens that come one by one.
+/// Decodes tokens one by one into text.
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     stop: Vec<String>,
-    /// Tokens from the last but one complete place on: those before the last are there so that what follows is decoded as
-    /// in the middle of a text.
+    /// Tokens since the last but one point where the text was complete. The older ones are kept so that new tokens are
+    /// decoded as in the middle of a text.
     window: Vec<u32>,
-    /// How many of them are in the text already, and the bytes that these are by themselves.
+    /// How many of these tokens are in `text` already, and how many bytes they decode to alone.
     known: (usize, usize),
-    /// Everything complete so far.
+    /// Text of all complete characters so far.
     text: String,
-    /// Bytes of it that were handed out.
+    /// Number of bytes of `text` that were passed on.
     shown: usize,
 }
 
 impl<'a> TextStream<'a> {
-    /// An answer that ends before the first of `stop`.
+    /// The text of an answer that ends before the first occurrence of a stop string.
     pub fn new(tokenizer: &'a Tokenizer, stop: &[String]) -> Self {
         Self { tokenizer, stop: stop.to_vec(), window: Vec::new(), known: (0, 0), text: String::new(), shown: 0 }
     }
 
-    /// Adds a token; says which stop string has come up, if one has.
+    /// Adds a token and returns the stop string that it completes, if it does.
     pub fn push(&mut self, id: u32) -> Result<Option<&str>> {
         self.window.push(id);
         let decoded = self.tokenizer.decode(&self.window, true)?;
-        // The sign that stands for bytes that are no character yet.
+        // U+FFFD stands for bytes that are not a complete character yet.
         if decoded.ends_with('\u{fffd}') {
             return Ok(None);
         }
@@ -37,7 +37,7 @@ impl<'a> TextStream<'a> {
         self.text.push_str(decoded.get(self.known.1..).unwrap_or_default());
         self.window.drain(..self.known.0);
         self.known = (self.window.len(), self.tokenizer.decode(&self.window, true)?.len());
-        // A stop string that is new ends in what was added.
+        // A stop string that is found now ends within the added text.
         let longest = self.stop.iter().map(String::len).max().unwrap_or(0);
         let from = floor(&self.text, from.saturating_sub(longest));
         Ok(first(&self.text[from..], &self.stop).map(|(_, stop)| stop))

@@ -1,14 +1,14 @@
-//! One token further for all rows of a worker. Rows whose tokens so far are the same differ only from the first block on
-//! that one of their interventions touches: below it they are one row, their trunk, whose keys and values are held once.
-//! A row by itself is the only branch of its own trunk. No product's bits depend on how many rows it has, so that sharing
-//! changes no bit of an answer.
+//! One decoding step for all rows of a worker. Rows with the same tokens so far differ only from the first block that
+//! one of their interventions touches. The blocks below it run once for all of them: this shared row is their trunk,
+//! and its keys and values are held once. A row without such company is the only branch of its trunk. Products are
+//! batch-invariant, so sharing changes no bit of an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::engine::MOST_ROWS;
+use super::engine::MAX_BATCH;
 use super::mixed::Steering;
 use super::prompt::{Prompt, Shared, changed};
 use crate::error::Result;
@@ -19,13 +19,13 @@ use crate::model::pass::{Attend, Pass};
 use crate::model::segments::Segments;
 use crate::sync::unpoisoned;
 
-/// What is common to rows with the same tokens.
+/// The blocks that rows with the same tokens share.
 struct Trunk {
     /// Layers below `depth`; the others are absent.
     cache: RowCache,
     depth: usize,
     next: u32,
-    /// The prompt that it begins with, until a token of the answer is read.
+    /// The prompt that the rows begin with; `None` once a token of the answer has been read.
     fresh: Option<Shared<Prompt>>,
 }
 
@@ -36,9 +36,9 @@ pub(super) struct Trunks {
     made: usize,
 }
 
-/// A row's part beside its trunk.
+/// The part of a row that it does not share: its blocks from the first tap on.
 pub(super) struct Branch<'a> {
-    /// Its job's number.
+    /// Number of its job, in the order of pushing.
     pub number: usize,
     pub intervention: Option<Arc<dyn Intervention + 'a>>,
     /// The first block that the intervention touches, see [`super::mixed::untouched_blocks`].
@@ -46,13 +46,13 @@ pub(super) struct Branch<'a> {
     pub trunk: usize,
     /// Layers from `depth` on; the others are absent.
     pub cache: RowCache,
-    /// The token that it reads next.
+    /// The token that the row reads in the next step.
     pub next: u32,
-    /// That token's place in its sequence.
+    /// Position of that token in its sequence, from 0.
     pub position: u32,
 }
 
-/// What a pass holds at a block: trunks whose branches still agree, then branches.
+/// A row of the pass at some block: trunks whose branches are still the same, then branches.
 #[derive(Clone, Copy, PartialEq)]
 enum Lane {
     Trunk(usize),
@@ -181,8 +181,8 @@ impl Trunks {
         changed(one, tap, x, &context)
     }
 
-    /// After each branch has its next token: those whose tokens differ now go on from trunks of their own, and what no
-    /// branch needs is dropped.
+    /// Regroups the branches after each has its next token: branches whose tokens now differ get separate trunks, and
+    /// trunks without a branch are dropped.
     pub fn regroup(&mut self, branches: &mut [&mut Branch]) {
         let mut members: BTreeMap<(usize, u32), Vec<usize>> = BTreeMap::new();
         for (place, branch) in branches.iter().enumerate() {
@@ -207,18 +207,18 @@ impl Trunks {
     }
 }
 
-/// `pass` over at most [`MOST_ROWS`] rows of `x` at a time; it is told where they begin.
+/// `pass` over at most [`MAX_BATCH`] rows of `x` at a time; it is told where they begin.
 fn in_batches(
     x: &Tensor,
     mut pass: impl FnMut(usize, &Tensor) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Tensor> {
     let rows = x.dim(0)?;
-    if rows <= MOST_ROWS {
+    if rows <= MAX_BATCH {
         return pass(0, x);
     }
-    let starts = (0..rows).step_by(MOST_ROWS);
+    let starts = (0..rows).step_by(MAX_BATCH);
     let parts: Vec<Tensor> = starts
-        .map(|start| pass(start, &x.narrow(0, start, MOST_ROWS.min(rows - start))?))
+        .map(|start| pass(start, &x.narrow(0, start, MAX_BATCH.min(rows - start))?))
         .collect::<candle_core::Result<_>>()?;
     Tensor::cat(&parts, 0)
 }

@@ -1,5 +1,5 @@
-//! One worker's rows: a prompt is read by itself and once for all its samples, every row gets its next token in each step,
-//! and a row that ends makes room for the next job.
+//! One worker's rows. A prompt is read once for all its samples; each step gives every row its next token; a row that
+//! ends makes room for the next job.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -24,17 +24,17 @@ use crate::record::FinishReason;
 use crate::rng;
 use crate::sync::unpoisoned;
 
-/// An answer under way.
+/// An unfinished answer: a row of the worker's batch.
 struct Row<'a> {
     job: Job<'a>,
     sink: Sink<'a>,
-    /// What the queue counts for it.
+    /// Bytes that the queue counts for this row.
     bytes: usize,
     branch: Branch<'a>,
     rng: ChaCha8Rng,
-    /// Tokens of prompt and answer, where the repetition penalty asks for them.
+    /// Tokens of prompt and answer, kept only where the repetition penalty needs them.
     history: BTreeSet<u32>,
-    /// Where its sink is sent text, or a stop string may end it.
+    /// Text so far, kept only where the sink wants text or a stop string may end the answer.
     stream: Option<TextStream<'a>>,
     made: Generated,
 }
@@ -105,7 +105,7 @@ enum Begun<'a> {
     Cancelled(usize),
 }
 
-/// A job's row.
+/// Reads a job's prompt, or takes it from another job, and draws the first token.
 fn begin<'a>(decoder: &Decoder, taken: Taken<'a>, tokenizer: &'a Tokenizer, trunks: &mut Trunks) -> Result<Begun<'a>> {
     let Taken { number, job, mut sink, prompt, prefix, bytes } = taken;
     if job.is_cancelled() {
@@ -185,7 +185,7 @@ impl<'a> Row<'a> {
         Ok(made.tokens as usize >= self.job.max_new_tokens)
     }
 
-    /// Hands out the finished answer.
+    /// Sends the finished answer to its sink.
     fn end(mut self: Box<Self>, queue: &Queue<'a>, tokenizer: &Tokenizer) -> Result<()> {
         self.made.text = answer_text(tokenizer, &self.made.ids, &self.job.sampling.stop)?;
         if let Some(stream) = self.stream.as_ref().filter(|_| self.job.streams) {

@@ -17,16 +17,16 @@ use super::segments::Segments;
 pub struct NormLayer {
     /// Module path as in the checkpoint, e.g. `model.norm`.
     pub path: String,
-    /// `[d_model]`.
+    /// Factor on each normalised value, `[d_model]` or `[head_dim]`.
     pub weight: Tensor,
-    /// `[d_model]`, where the formula has one.
+    /// Added after the factor, with the weight's shape; `None` for RMS norms.
     pub bias: Option<Tensor>,
-    /// Its formula, with epsilon.
+    /// Formula of the norm, with its epsilon.
     pub kind: Norm,
 }
 
 impl NormLayer {
-    /// `[tokens, d_model] → [tokens, d_model]`.
+    /// Normalises each row: `[tokens, d_model] → [tokens, d_model]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self.kind {
             Norm::Rms { eps } => rms_norm(x, &self.weight, eps),
@@ -38,64 +38,64 @@ impl NormLayer {
         }
     }
 
-    /// Of each head by itself, `[tokens, heads · head_dim]`, for a norm that is one head wide.
+    /// Normalises each head by itself: `x [tokens, heads · head_dim]`, with a weight `[head_dim]`.
     pub(crate) fn by_head(&self, x: &Tensor) -> Result<Tensor> {
         self.forward(&x.reshape(((), self.weight.elem_count()))?)?.reshape(x.shape())
     }
 }
 
-/// What makes queries, keys and values.
+/// The linears that compute queries, keys and values from the normalised residual stream.
 #[derive(Debug, Clone)]
 pub enum QkvLinears {
-    /// A linear each.
+    /// Three linears, one each for queries, keys and values.
     Apart {
-        /// Queries.
+        /// Query projection, `[heads · head_dim, d_model]`.
         q: Linear,
-        /// Keys.
+        /// Key projection, `[kv_heads · head_dim, d_model]`.
         k: Linear,
-        /// Values.
+        /// Value projection, `[kv_heads · head_dim, d_model]`.
         v: Linear,
     },
-    /// All queries, all keys, all values of one linear.
+    /// One linear whose output is all queries, then all keys, then all values.
     Fused(Linear),
-    /// One linear: query, key and value of the first head, of the second, and so on.
+    /// One linear whose output is query, key and value of the first head, then of the second, and so on.
     Interleaved(Linear),
 }
 
-/// What the MLP begins with.
+/// The linears from the residual stream to the MLP's hidden layer.
 #[derive(Debug, Clone)]
 pub enum MlpLinears {
-    /// `activation(gate(x)) · up(x)`.
+    /// A gated MLP: the hidden layer is `activation(gate(x)) · up(x)`.
     Gated {
-        /// Goes through the activation.
+        /// The factor that goes through the activation, `[intermediate, d_model]`.
         gate: Linear,
-        /// Is multiplied with the gate.
+        /// The factor that is multiplied with the activated gate, `[intermediate, d_model]`.
         up: Linear,
     },
-    /// Both in one linear, the gate first.
+    /// A gated MLP with both factors in one linear, the gate's rows first.
     FusedGated(Linear),
-    /// `activation(up(x))`.
+    /// An MLP without a gate: the hidden layer is `activation(up(x))`.
     Plain(Linear),
 }
 
-/// The weights of one block.
+/// Weights and settings of one decoder block.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// 0-based.
+    /// Index of the block in the decoder, from 0.
     pub layer: usize,
-    /// The norm before attention.
+    /// Norm of the residual stream before attention.
     pub input_norm: NormLayer,
     /// The linears that make queries, keys and values.
     pub qkv: QkvLinears,
-    /// Norms of each head's query and key.
+    /// RMS norms of each head's query and key, where the family has them (Qwen 3, Gemma 3).
     pub qk_norms: Option<[NormLayer; 2]>,
-    /// Attention's output projection.
+    /// Attention's output projection, `[d_model, heads · head_dim]`.
     pub o: Linear,
-    /// The norm before the MLP.
+    /// Norm of the residual stream before the MLP.
     pub mlp_norm: NormLayer,
-    /// The MLP's first linears.
+    /// The MLP's linears before the activation.
     pub mlp: MlpLinears,
-    /// The MLP's nonlinearity.
+    /// The MLP's nonlinearity, between its first and last linears.
     pub activation: Activation,
     /// The MLP's last linear, back to `d_model`.
     pub down: Linear,
@@ -118,8 +118,8 @@ impl Block {
         }
     }
 
-    /// Attention of one new token a row over its cache; rotates queries and keys. Caches are in the CPU's memory on every
-    /// device, and so is this.
+    /// Attention of one new token per row over its cache; rotates queries and keys. Caches are in the CPU's memory on every
+    /// device, so this runs on the CPU.
     pub(crate) fn step(&self, q: &mut [f32], k: &mut [f32], v: &[f32], rows: &mut [&mut RowCache]) -> Vec<f32> {
         let (q_width, kv_width) = (self.heads.heads * self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
         let mut out = vec![0.0; q.len()];

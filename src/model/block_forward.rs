@@ -10,7 +10,7 @@ use super::hooks::Site;
 use super::ops::attention::{Heads, attention};
 use super::ops::gelu::gelu;
 use super::ops::swiglu::swiglu;
-use super::ops::{read, to_vec};
+use super::ops::{to_vec, with_slices};
 use super::pass::{Attend, Pass};
 
 impl Block {
@@ -27,7 +27,7 @@ impl Block {
         // No backward pass runs through the KV cache.
         let decoding = !matches!(pass.attend, Attend::Sequences(_));
         if decoding && !pass.has_tap_inside(layer) && fused_block::applies(self) {
-            let (out, _) = read([x], |[x]| fused_block::forward(self, x, pass, None))?;
+            let (out, _) = with_slices([x], |[x]| fused_block::forward(self, x, pass, None))?;
             return Tensor::from_vec(out, x.shape(), x.device());
         }
         let mut attended = self.attend(&self.input_norm.forward(x)?, pass)?;

@@ -4,20 +4,20 @@ use serde_json::Value;
 
 use super::rope::{Rope, RopeScaling};
 
-/// The normalisation of a norm layer.
+/// Formula of a norm layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Norm {
-    /// Root mean square.
+    /// RMS norm: divides by the root mean square and multiplies by the weight.
     Rms {
         /// Added to the mean square (or variance) before the root.
         eps: f32,
     },
-    /// Root mean square whose weight is stored less one (Gemma).
+    /// RMS norm whose checkpoints hold the weight minus 1 (Gemma).
     RmsOffset {
         /// Added to the mean square (or variance) before the root.
         eps: f32,
     },
-    /// Mean and variance, with a bias.
+    /// Layer norm: subtracts the mean, divides by the standard deviation, then weight and bias.
     Layer {
         /// Added to the mean square (or variance) before the root.
         eps: f32,
@@ -29,77 +29,77 @@ pub enum Norm {
 pub enum Positions {
     /// Queries and keys are rotated by angles that grow with the position (RoPE).
     Rotary {
-        /// Of layers that see everything before them, and of all where there is no `local`.
+        /// Angles of layers with full attention, and of all layers where `local` is `None`.
         rope: Rope,
-        /// Of layers with a window, where they have angles of their own (Gemma 3).
+        /// Angles of sliding-window layers, where they differ (Gemma 3).
         local: Option<Rope>,
     },
     /// A learned row of a table is added to the token's embedding.
     Learned,
 }
 
-/// The nonlinearity of the MLP.
+/// The MLP's nonlinearity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// x / (1 + e⁻ˣ)
+    /// SiLU: x / (1 + e⁻ˣ)
     Silu,
-    /// x · Φ(x), the exact GELU
+    /// Exact GELU: x · Φ(x)
     Gelu,
     /// GELU in its tanh approximation.
     GeluTanh,
 }
 
-/// The form of the MLP.
+/// Structure of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
-    /// `down(activation(gate(x)) · up(x))`.
+    /// Two parallel linears and a product: `down(activation(gate(x)) · up(x))`.
     Gated,
-    /// The same, with gate and up in one linear.
+    /// As `Gated`, with gate and up stored as one linear.
     FusedGated,
-    /// `down(activation(up(x)))`.
+    /// No gate: `down(activation(up(x)))`.
     Plain,
 }
 
-/// How queries, keys and values are made.
+/// How many linears compute queries, keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Qkv {
-    /// By three linears, one each.
+    /// Three linears, one each for queries, keys and values.
     Apart,
-    /// By one: all queries, all keys, all values.
+    /// One linear whose output is all queries, then all keys, then all values.
     Fused,
-    /// By one: query, key and value of the first head, of the second, and so on.
+    /// One linear whose output is query, key and value of the first head, then of the second, and so on.
     Interleaved,
 }
 
-/// Names of a family's modules in its checkpoints.
+/// Names of a family's modules in its checkpoints, e.g. `q_proj`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Names {
-    /// The token embedding.
+    /// Module path of the token embedding.
     pub embedding: &'static str,
-    /// Position embedding, where there is one.
+    /// Module path of the learned position embedding; empty where there is none.
     pub positions: &'static str,
-    /// The list of blocks.
+    /// Module path of the list of blocks.
     pub layers: &'static str,
-    /// The norm before the output head.
+    /// Module path of the norm before the output head.
     pub norm: &'static str,
-    /// The norm before attention.
+    /// Name of the norm before attention, within a block.
     pub input_norm: &'static str,
-    /// The norm before the MLP.
+    /// Name of the norm before the MLP, within a block.
     pub mlp_norm: &'static str,
-    /// The module that holds attention's linears.
+    /// Name of the module that holds attention's linears, within a block.
     pub attention: &'static str,
-    /// Its one linear, where queries, keys and values are fused.
+    /// Name of the linear that computes queries, keys and values, where there is only one.
     pub qkv: &'static str,
-    /// Attention's output projection.
+    /// Name of attention's output projection.
     pub out: &'static str,
-    /// The MLP's first linear (gate and up in one, where they are fused).
+    /// Name of the MLP's first linear (gate and up in one, where they are fused).
     pub up: &'static str,
-    /// The MLP's last linear.
+    /// Name of the MLP's last linear.
     pub down: &'static str,
 }
 
 impl Names {
-    /// Those of Llama and of most families that came after it.
+    /// Names of Llama's modules, which most later families use too.
     pub const LLAMA: Self = Self {
         embedding: "model.embed_tokens",
         positions: "",
@@ -118,59 +118,59 @@ impl Names {
 /// A decoder's sizes and the variants of its parts, under the names of Hugging Face's `config.json` where it has one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
-    /// As the file names it, e.g. `LlamaForCausalLM`.
+    /// Architecture as `config.json` names it, e.g. `LlamaForCausalLM`.
     pub architecture: String,
-    /// The names of its modules.
+    /// Names of the modules in checkpoints.
     pub names: Names,
     /// Number of tokens in the vocabulary.
     pub vocab_size: usize,
-    /// Width of the residual stream.
+    /// Width of the residual stream, d_model.
     pub hidden_size: usize,
-    /// Number of blocks.
+    /// Number of blocks (layers).
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
     /// Number of key and value heads; several query heads share one.
     pub num_key_value_heads: usize,
-    /// Width of a head.
+    /// Width of one head.
     pub head_dim: usize,
-    /// Width of the MLP.
+    /// Width of the MLP's hidden layer.
     pub intermediate_size: usize,
     /// Longest sequence in tokens, prompt and answer together.
     pub max_position_embeddings: usize,
-    /// The formula of every norm.
+    /// Formula of all norm layers.
     pub norm: Norm,
-    /// How positions enter the model.
+    /// How a token's position enters the model.
     pub positions: Positions,
-    /// By layer: how many tokens a token sees, itself included; `None` is all before it.
+    /// Sliding window by layer: how many tokens a token attends to, itself included; `None` means all before it.
     pub windows: Vec<Option<usize>>,
-    /// Which linears make queries, keys and values.
+    /// How queries, keys and values are computed.
     pub qkv: Qkv,
     /// Whether each head's queries and keys are normalised.
     pub qk_norm: bool,
-    /// What attention scores are multiplied by.
+    /// Factor on attention scores, as a rule 1/√head_dim.
     pub attention_scale: f32,
-    /// Attention scores are kept within ± this by a tanh.
+    /// Attention scores are squashed into ± this value with a tanh; `None` leaves them.
     pub attention_softcap: Option<f32>,
-    /// Logits are kept within ± this by a tanh.
+    /// Logits are squashed into ± this value with a tanh; `None` leaves them.
     pub logit_softcap: Option<f32>,
-    /// What embeddings are multiplied by.
+    /// Factor on token embeddings; 1 in most families.
     pub embedding_scale: f32,
-    /// Whether what attention and MLP add is normalised too, before it is added (Gemma).
+    /// Whether the outputs of attention and MLP are normalised before they are added to the residual stream (Gemma).
     pub post_norms: bool,
-    /// The form of the MLP.
+    /// Structure of the MLP.
     pub mlp: Mlp,
-    /// The MLP's nonlinearity.
+    /// Nonlinearity of the MLP.
     pub activation: Activation,
-    /// Biases on q, k and v.
+    /// Whether the query, key and value projections have a bias.
     pub attention_bias: bool,
-    /// Bias on attention's output.
+    /// Whether attention's output projection has a bias.
     pub attention_out_bias: bool,
-    /// Biases in the MLP.
+    /// Whether the MLP's linears have a bias.
     pub mlp_bias: bool,
-    /// Whether the output head is the embedding.
+    /// Whether the output head shares the token embedding's weights.
     pub tie_word_embeddings: bool,
-    /// Ids of the tokens that end the model's turn.
+    /// Ids of the tokens that end an answer.
     pub eos_token_ids: Vec<u32>,
 }
 
@@ -272,7 +272,7 @@ impl DecoderConfig {
     }
 }
 
-/// One id or several.
+/// Token ids from JSON that holds one id or a list of them.
 pub fn token_ids(value: &Value) -> Vec<u32> {
     match value {
         Value::Array(ids) => ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),

@@ -27,13 +27,13 @@ pub type HeldWeights = BTreeMap<String, Weight>;
 /// A decoder; cloning shares the weights.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    /// Its sizes and variants.
+    /// Sizes, and the variants of the parts.
     pub config: DecoderConfig,
     /// The token embedding, `[vocab, d_model]`.
     pub embedding: Weight,
     /// `[positions, d_model]`, added to the embedding; `None` where positions are rotary.
     pub positions: Option<Tensor>,
-    /// The blocks, the first one first.
+    /// The blocks in the order of the forward pass.
     pub blocks: Vec<Block>,
     /// The norm before the output head.
     pub norm: NormLayer,
@@ -53,13 +53,19 @@ impl Decoder {
         for<'a> Weight: From<&'a W>,
     {
         if trainable && config.architecture != "LlamaForCausalLM" {
-            candle_core::bail!("every weight is trained of LlamaForCausalLM only, not of {}", config.architecture);
+            candle_core::bail!(
+                "only LlamaForCausalLM can be trained in full, not {}; train an adapter instead",
+                config.architecture
+            );
         }
         let take_held = |name: String, shape: &[usize]| -> Result<Weight> {
             let Some(weight) = weights.get(&name) else { candle_core::bail!("the weight `{name}` is missing") };
             let weight = Weight::from(weight);
             if weight.dims() != shape {
-                candle_core::bail!("the weight `{name}` is {:?}, the configuration says {shape:?}", weight.dims());
+                candle_core::bail!(
+                    "the weight `{name}` has shape {:?}; by the configuration it is {shape:?}",
+                    weight.dims()
+                );
             }
             if trainable { Ok(Var::from_tensor(&weight.to_tensor())?.as_tensor().into()) } else { Ok(weight) }
         };
@@ -184,7 +190,7 @@ impl Decoder {
             .to_dtype(DType::F32)?
     }
 
-    /// `[tokens, d_model]` through every block.
+    /// Runs all blocks: `[tokens, d_model] → [tokens, d_model]`, before the final norm.
     pub fn blocks(&self, mut x: Tensor, pass: &mut Pass) -> Result<Tensor> {
         for block in &self.blocks {
             x = block.forward(&x, pass)?;
@@ -198,7 +204,7 @@ impl Decoder {
         self.config.logit_softcap.map_or_else(|| Ok(logits.clone()), |cap| softcap(&logits, cap))
     }
 
-    /// `[tokens] → [tokens, vocab]`.
+    /// Logits of every token: `[tokens] → [tokens, vocab]`.
     pub fn forward(&self, ids: &[u32], pass: &mut Pass) -> Result<Tensor> {
         let x = self.blocks(self.embed(ids, &pass.attend)?, pass)?;
         self.head(&self.norm.forward(&x)?)

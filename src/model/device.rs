@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The device that is asked for.
+/// Device as asked for with `--device` or in a plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
     /// The first CUDA device, or else Metal, where the build has them and there is one; the processor otherwise.
     #[default]
     Auto,
-    /// The CPU, by our own kernels.
+    /// The CPU, with our own kernels.
     Cpu,
-    /// A CUDA device by its number.
+    /// The CUDA GPU with this number, from 0.
     Cuda(usize),
-    /// An Apple GPU.
+    /// The GPU of an Apple computer.
     Metal,
 }
 
 impl DeviceChoice {
-    /// Opens it.
+    /// Opens the device.
     pub fn open(self) -> Result<Device> {
         let built = |has: bool, feature: &str| match has {
             true => Ok(()),
@@ -63,10 +63,11 @@ impl FromStr for DeviceChoice {
             ("cpu", None) => Ok(Self::Cpu),
             ("metal", None) => Ok(Self::Metal),
             ("cuda", None) => Ok(Self::Cuda(0)),
-            ("cuda", Some(number)) => {
-                number.parse().map(Self::Cuda).map_err(|_| format!("`{number}` is no number of a CUDA device"))
-            }
-            _ => Err(format!("`{text}` is no device; there are auto, cpu, cuda, cuda:N and metal")),
+            ("cuda", Some(number)) => number
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| format!("`{number}` is not the number of a CUDA device; give e.g. cuda:0")),
+            _ => Err(format!("unknown device `{text}`; devices: auto, cpu, cuda, cuda:N, metal")),
         }
     }
 }
@@ -96,7 +97,7 @@ impl From<DeviceChoice> for String {
     }
 }
 
-/// `cpu`, `cuda:0`, `metal`.
+/// Name of a device as messages and manifests have it: `cpu`, `cuda:0` or `metal`.
 pub fn name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "cpu".into(),

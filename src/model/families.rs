@@ -10,10 +10,10 @@ use super::config::{Activation, DecoderConfig, Mlp, Names, Norm, Positions, Qkv,
 use super::rope::{self, Beside};
 use crate::error::{Error, Result};
 
-/// `max_position_embeddings` where it is missing.
+/// Context length where `max_position_embeddings` is missing.
 const CONTEXT: usize = 2048;
 
-/// Why a configuration is refused.
+/// A part of the configuration, or the reason why it is refused.
 type Read<T> = std::result::Result<T, String>;
 
 const GPT_BIGCODE: Names = Names {
@@ -40,7 +40,7 @@ const GEMMA3_VISION: Names = Names {
     ..GEMMA
 };
 
-/// The architectures that are read.
+/// Architectures that can be loaded, as `config.json` names them.
 pub const SUPPORTED: [&str; 10] = [
     "LlamaForCausalLM",
     "MistralForCausalLM",
@@ -233,7 +233,7 @@ pub fn text_part(json: &Value) -> Value {
     text
 }
 
-/// What Gemma 2 and 3 share.
+/// Settings that Gemma 2 and 3 share.
 fn gemma(keys: &Keys) -> Read<DecoderConfig> {
     let bias = keys.flag_or("attention_bias", false)?;
     let scale = keys.float_or("query_pre_attn_scalar", 256.0)?;
@@ -315,8 +315,8 @@ fn check_sizes(config: &DecoderConfig) -> Read<()> {
     if whole && config.head_dim > 0 {
         return Ok(());
     }
-    Err("sizes do not fit together: num_key_value_heads divides num_attention_heads, and head_dim (what of it turns) is \
-         even"
+    Err("sizes do not fit together: num_key_value_heads must divide num_attention_heads, and the rotated part of \
+         head_dim must be even"
         .into())
 }
 
@@ -382,7 +382,7 @@ impl Keys<'_> {
         }
     }
 
-    /// `sliding_window`; null is none, and missing is refused where transformers' default is a window.
+    /// `sliding_window`: null means no window; a missing key is refused where transformers' default is a window.
     fn window(&self) -> Read<Option<usize>> {
         let must = ["MistralForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM"];
         match self.0.get("sliding_window") {
@@ -424,11 +424,11 @@ impl Keys<'_> {
         Ok(DecoderConfig { windows, ..config })
     }
 
-    /// By layer, whether it slides.
+    /// For each layer, whether it has a sliding window; `None` where the file does not say.
     fn layer_types(&self, config: &DecoderConfig) -> Read<Option<Vec<bool>>> {
         let Some(kinds) = self.0["layer_types"].as_array() else { return Ok(None) };
         if kinds.len() != config.num_hidden_layers {
-            return Err(format!("`layer_types` names {} layers of {}", kinds.len(), config.num_hidden_layers));
+            return Err(format!("`layer_types` has {} entries for {} layers", kinds.len(), config.num_hidden_layers));
         }
         let slides = |kind: &Value| match kind.as_str() {
             Some("full_attention") => Ok(false),
@@ -442,8 +442,8 @@ impl Keys<'_> {
     fn refuse_what_changes_the_result(&self) -> Read<()> {
         if !self.0["quantization_config"].is_null() {
             return Err(
-                "`quantization_config`: weights that were quantised elsewhere are not read; take the unquantised \
-                        model, which --quantize 4bit quantises as it is loaded, or a GGUF file"
+                "`quantization_config`: weights quantised by other tools are not supported; use the unquantised model \
+                 with --quantize 4bit, which quantises while loading, or a GGUF file"
                     .into(),
             );
         }

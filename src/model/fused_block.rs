@@ -19,10 +19,10 @@ use super::linear::Linear;
 use super::lora::Lora;
 use super::ops::attention::Attention;
 use super::ops::linear::Low;
-use super::ops::read;
 use super::ops::rms_norm::{add_grads, normed};
 use super::ops::swiglu::{gated, gated_backward};
 use super::ops::weight::{add_times, each_times_transposed, times, weight_grad};
+use super::ops::with_slices;
 use super::pass::{Attend, Pass};
 
 /// What the backward pass reads beside the block's input.
@@ -57,7 +57,7 @@ fn parts_of(block: &Block) -> Result<[&Linear; 7]> {
 /// Whether this block has a fused form.
 pub fn applies(block: &Block) -> bool {
     let plain = |linear: &Linear| {
-        linear.weight.by_kernels() && linear.lora.as_ref().is_none_or(|lora| lora.magnitude.is_none())
+        linear.weight.uses_cpu_kernels() && linear.lora.as_ref().is_none_or(|lora| lora.magnitude.is_none())
     };
     parts(block).is_some_and(|linears| linears.into_iter().all(plain))
 }
@@ -165,7 +165,7 @@ pub fn backward(
     Ok((with_input.then_some(grad), grads))
 }
 
-/// These rows of a matrix.
+/// Copies these rows of a row-major matrix.
 fn gathered(values: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
     rows.iter().flat_map(|row| &values[row * width..(row + 1) * width]).copied().collect()
 }
@@ -193,14 +193,14 @@ fn eps(layer: &NormLayer) -> Result<f32> {
 
 fn norm(layer: &NormLayer, x: &[f32]) -> Result<Vec<f32>> {
     let eps = eps(layer)?;
-    read([&layer.weight], |[weight]| Ok(normed(x, weight, eps)))
+    with_slices([&layer.weight], |[weight]| Ok(normed(x, weight, eps)))
 }
 
 /// Adds to the gradient of `x`, and returns the weight's where that is trained.
 fn norm_grad(layer: &NormLayer, x: &[f32], grad: &[f32], dx: &mut [f32]) -> Result<Option<Vec<f32>>> {
     let eps = eps(layer)?;
     let mut dw = layer.weight.is_variable().then(|| vec![0.0; layer.weight.elem_count()]);
-    read([&layer.weight], |[weight]| {
+    with_slices([&layer.weight], |[weight]| {
         add_grads(x, weight, grad, eps, dx, dw.as_deref_mut());
         Ok(())
     })?;
@@ -216,7 +216,7 @@ fn linears<const N: usize>(linears: [&Linear; N], x: &[f32], pass: &Pass) -> Res
             *low = with_low(linear, lora, pass, |low| low.forward(x, y))?;
         }
         if let Some(bias) = &linear.bias {
-            read([bias], |[bias]| {
+            with_slices([bias], |[bias]| {
                 y.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
                 Ok(())
             })?;
@@ -259,5 +259,5 @@ fn linear_grad(
 fn with_low<R>(linear: &Linear, lora: &Lora, pass: &Pass, work: impl FnOnce(Low) -> R) -> Result<R> {
     let mask = linear.mask(lora, pass);
     let rank = lora.a.dim(0)?;
-    read([&lora.a, &lora.b], |[a, b]| Ok(work(Low { a, b, rank, scale: lora.scale, mask: mask.as_ref() })))
+    with_slices([&lora.a, &lora.b], |[a, b]| Ok(work(Low { a, b, rank, scale: lora.scale, mask: mask.as_ref() })))
 }

@@ -1,6 +1,6 @@
-//! The hook: how something outside the model watches or changes a forward pass. A model is never mutated to steer it: an
-//! [`Intervention`] is handed to the [`Pass`](super::pass::Pass), says at which taps it wants to be called, and is called
-//! there and nowhere else. Blocks without a tap run as if nobody watched.
+//! The hook: how something outside the model watches or changes a forward pass. A model is never mutated to steer it:
+//! an [`Intervention`] is handed to the [`Pass`](super::pass::Pass), declares its taps, and is called there and nowhere
+//! else. Blocks without a tap stay on the fast path.
 
 use candle_core::{Result, Tensor};
 
@@ -33,7 +33,7 @@ pub trait Intervention: Send + Sync {
     fn apply(&self, tap: Tap, x: &Tensor, context: &HookContext) -> Result<Option<Tensor>>;
 }
 
-/// A borrowed intervention is one too: who shares it decides how long it lives.
+/// A borrowed intervention is one too, so that several passes can share it.
 impl<T: Intervention + ?Sized> Intervention for &T {
     fn taps(&self) -> &[Tap] {
         (**self).taps()

@@ -16,14 +16,14 @@ pub struct Linear {
     pub path: String,
     /// `[out, in]`: frozen, unless it is a variable (pretraining).
     pub weight: Weight,
-    /// Added to every row, `[out]`.
+    /// Bias that is added to every row, `[out]`.
     pub bias: Option<Tensor>,
-    /// Beside a frozen weight.
+    /// Low-rank update whose output is added to that of the frozen weight.
     pub lora: Option<Lora>,
 }
 
 impl Linear {
-    /// `[tokens, in] → [tokens, out]`.
+    /// `x Wᵀ + bias`, plus the LoRA's output if there is one: `[tokens, in] → [tokens, out]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = match (&self.lora, &self.weight) {
             (Some(lora), weight) => lora.forward(x, weight, self.mask(lora, pass))?,

@@ -8,7 +8,7 @@ use rand::Rng;
 use super::ops::dropout::Mask;
 use super::ops::linear::{frozen_linear, lora_linear};
 use super::ops::weight::Weight;
-use super::ops::{read, to_vec};
+use super::ops::{to_vec, with_slices};
 
 /// `A [rank, in]`, `B [out, rank]` and their scale. The tensors are variables while they are trained.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ impl Lora {
         Ok(Self { a, b, scale, dropout, magnitude: None })
     }
 
-    /// The same with its matrices as variables of their own.
+    /// A copy whose matrices are variables, which get gradients.
     pub fn trainable(&self) -> Result<Self> {
         let variable = |t: &Tensor| Ok::<_, candle_core::Error>(Var::from_tensor(&t.detach())?.as_tensor().clone());
         let magnitude = match &self.magnitude {
@@ -86,7 +86,7 @@ impl Lora {
         frozen_linear(x, weight)? + (added - frozen_linear(&dropped, weight)?)?
     }
 
-    /// The weight that does the same by itself, `[out, in]`, f32.
+    /// The merged weight, `[out, in]`, f32: it computes the same without the LoRA.
     pub fn merged(&self, weight: &Weight) -> Result<Tensor> {
         let factors = match &self.magnitude {
             Some(magnitude) => Some(to_vec(&(&magnitude.vector / self.norms(weight)?)?)?),
@@ -114,7 +114,7 @@ impl Lora {
         let ((_, width), rank) = (weight.dims2()?, self.a.dim(0)?);
         // On the processor, wherever they are.
         let here = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous();
-        read([&here(&weight.to_tensor())?, &here(&self.a)?, &here(&self.b)?], |[weight, a, b]| {
+        with_slices([&here(&weight.to_tensor())?, &here(&self.a)?, &here(&self.b)?], |[weight, a, b]| {
             let mut row = vec![0.0; width];
             for (index, (base, up)) in weight.chunks_exact(width).zip(b.chunks_exact(rank)).enumerate() {
                 row.copy_from_slice(base);

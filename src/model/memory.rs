@@ -1,7 +1,7 @@
-//! What a model of some shape takes in memory: its weights, the keys and values of a row, a training step. The one place
-//! where this is reckoned: `inspect` prints it, `run` estimates with it, loading refuses by it.
+//! Memory that a model of a given shape takes: its weights, the keys and values of a row, a training step. `inspect` prints
+//! it, `run` estimates with it, and loading refuses a model that does not fit.
 //!
-//! Weights are counted exactly. A training step is reckoned from what the trainer keeps (activations by token and layer),
+//! Weights are counted exactly. A training step is estimated from what the trainer keeps (activations by token and layer),
 //! what the block at work needs beside it, and the adapter with its gradients and moments.
 
 use std::path::Path;
@@ -14,18 +14,18 @@ const F32: u64 = 4;
 /// Tokens whose logits exist at once in training ([`super::ops::cross_entropy`]).
 const LOGIT_ROWS: usize = 128;
 
-/// How weights may be held.
+/// A format in which weights may be held, with its size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Held {
-    /// As it is called.
+    /// Name as `inspect` prints it.
     pub name: &'static str,
-    /// Bits of a weight of a linear; blocks have their scales in them.
+    /// Bits per weight of a linear, the scales of quantised blocks included.
     pub linears: f64,
-    /// Bits of a weight of the embedding and the head.
+    /// Bits per weight of the embedding and the head.
     pub tables: f64,
 }
 
-/// Every way, as loading does it: quantised linears come with the embedding and the head in 8 bits.
+/// The formats that loading makes. With 4-bit linears, the embedding and the head have 8 bits.
 pub const HELD: [Held; 4] = [
     Held { name: "f32", linears: 32.0, tables: 32.0 },
     Held { name: "bf16", linears: 16.0, tables: 16.0 },
@@ -47,7 +47,7 @@ pub fn weight_bytes(config: &DecoderConfig, held: &Held) -> u64 {
     (bits / 8.0) as u64 + vectors as u64 * F32
 }
 
-/// Bytes of the keys and values of so many tokens of a row.
+/// Bytes of the KV cache of one row with this many tokens.
 pub fn cache_bytes(config: &DecoderConfig, tokens: usize) -> u64 {
     (2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * tokens) as u64 * F32
 }
@@ -57,18 +57,18 @@ pub fn lora_parameters(config: &DecoderConfig, rank: usize) -> usize {
     config.num_hidden_layers * linears(config).iter().map(|(out, width)| rank * (out + width)).sum::<usize>()
 }
 
-/// What is trained at a time.
+/// What the memory of a training step depends on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Training {
-    /// Of the adapter.
+    /// Number of trained values of the adapter.
     pub lora_parameters: usize,
     /// Chunks of a step, each of which keeps its gradients until the update.
     pub chunks: usize,
     /// Chunks that are worked on at once, one a core.
     pub at_once: usize,
-    /// Tokens of a chunk.
+    /// Tokens per chunk.
     pub tokens: usize,
-    /// Whether blocks keep their inputs only.
+    /// Whether blocks keep only their inputs and are recomputed in the backward pass (gradient checkpointing).
     pub recompute: bool,
 }
 
@@ -115,7 +115,7 @@ fn fused(config: &DecoderConfig) -> bool {
     plain && matches!(config.norm, Norm::Rms { .. }) && !config.qk_norm && !config.post_norms
 }
 
-/// `(out, in)` of a block's linears.
+/// Shapes `(out, in)` of the linears of one block.
 fn linears(config: &DecoderConfig) -> Vec<(usize, usize)> {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let (q, kv) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
@@ -133,15 +133,15 @@ fn linears(config: &DecoderConfig) -> Vec<(usize, usize)> {
     all
 }
 
-/// Refuses to begin what memory does not suffice for. `what` is for the message.
+/// An error if `needed` bytes are more than the free memory. `what` names the file in the message.
 pub fn refuse_more_than_free(needed: u64, what: &Path) -> Result<()> {
     match process::free_memory_bytes() {
         Some(free) if needed > free => Err(Error::file(
             what,
             format!(
-                "its weights need {} of memory, {} are free; --dtype bf16 halves what f32 takes, --quantize \
-                 4bit takes a seventh of it, and `realign inspect` prints what each form takes, training and KV cache \
-                 included",
+                "its weights need {} of memory, but only {} are free; --dtype bf16 needs half of what f32 needs, \
+                 --quantize 4bit a seventh, and `realign inspect` prints what each format needs, training and KV \
+                 cache included",
                 words(needed),
                 words(free)
             ),
@@ -150,7 +150,7 @@ pub fn refuse_more_than_free(needed: u64, what: &Path) -> Result<()> {
     }
 }
 
-/// `3.4 GiB`, `12 MiB`.
+/// A size in words, e.g. `3.4 GiB` or `12 MiB`.
 pub fn words(bytes: u64) -> String {
     const MIB: f64 = 1048576.0;
     match bytes as f64 / MIB {
@@ -165,7 +165,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    /// TinyLlama-1.1B's shape.
+    /// The shape of TinyLlama-1.1B, whose published sizes the test compares with.
     fn tiny_llama() -> DecoderConfig {
         let config = DecoderConfig::llama(32_000, 2048, 22, (32, 4), 5632, 2048);
         DecoderConfig { tie_word_embeddings: false, ..config }

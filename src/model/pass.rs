@@ -1,4 +1,4 @@
-//! One pass through the decoder: which tokens see which, who watches, and whether dropout is on.
+//! One pass through the decoder: which tokens attend to which, which intervention is called, and whether dropout is on.
 //!
 //! ```
 //! use realign::model::{pass::Pass, segments::Segments};
@@ -12,26 +12,26 @@ use super::cpu::cache::RowCache;
 use super::hooks::{HookContext, Intervention, Site, Tap};
 use super::segments::Segments;
 
-/// What one pass through the decoder carries along.
+/// Settings and state of one pass through the decoder.
 pub struct Pass<'a> {
-    /// Which tokens see which.
+    /// Which tokens attend to which, and which caches are filled or read.
     pub attend: Attend<'a>,
     /// Key of (seed, step) for the dropout masks; `None` outside training.
     pub dropout: Option<u64>,
     hook: Option<Hook<'a>>,
 }
 
-/// Which tokens see which.
+/// Which tokens attend to which, and which caches are filled or read.
 pub enum Attend<'a> {
-    /// Whole sequences.
+    /// Whole sequences, without a cache.
     Sequences(&'a Segments),
-    /// Whole sequences whose keys and values are kept, one cache a segment.
+    /// Whole sequences whose keys and values are kept, in one cache per segment.
     Prefill(&'a Segments, &'a mut [RowCache]),
-    /// One new token a row, over what its cache holds.
+    /// One new token per row, which attends to the row's cache.
     Step(&'a mut [&'a mut RowCache]),
 }
 
-/// An intervention and what it is told. Worked out before the pass begins: caches grow while it runs.
+/// An intervention with its context, computed before the pass begins because caches grow while it runs.
 struct Hook<'a> {
     intervention: &'a dyn Intervention,
     segments: Segments,
@@ -41,7 +41,7 @@ struct Hook<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Whole sequences.
+    /// A pass over whole sequences without a cache, as in training.
     pub fn sequences(segments: &'a Segments) -> Self {
         Self { attend: Attend::Sequences(segments), dropout: None, hook: None }
     }
@@ -51,7 +51,7 @@ impl<'a> Pass<'a> {
         Self { attend: Attend::Prefill(segments, caches), dropout: None, hook: None }
     }
 
-    /// One new token a row.
+    /// A decoding pass: one new token per row.
     pub fn step(rows: &'a mut [&'a mut RowCache]) -> Self {
         Self { attend: Attend::Step(rows), dropout: None, hook: None }
     }
@@ -134,7 +134,7 @@ impl<'a> Pass<'a> {
         let Some(changed) = hook.intervention.apply(Tap { layer, site }, &x, &context)? else { return Ok(x) };
         if changed.shape() != x.shape() {
             candle_core::bail!(
-                "an intervention returned {:?} at layer {layer}, {site}, where {:?} passes",
+                "an intervention returned shape {:?} at layer {layer}, {site}, for an input of shape {:?}",
                 changed.shape(),
                 x.shape()
             );

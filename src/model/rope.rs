@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
-/// The parameters of a rotary embedding.
+/// Parameters of a rotary position embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
-    /// Base of the angles.
+    /// Base θ of the angles: dimension pair i turns by position · θ^(−2i/dim).
     pub theta: f64,
     /// How many dimensions of a head are rotated, from its first on.
     pub dim: usize,
@@ -17,38 +17,38 @@ pub struct Rope {
 /// How the frequencies are scaled for contexts longer than the pretrained one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// The frequencies stay as they are.
+    /// Frequencies as θ gives them.
     None,
     /// All frequencies are divided by one factor.
     Linear {
-        /// The divisor.
+        /// Divides every position (linear scaling).
         factor: f32,
     },
-    /// Llama 3: slow ones divided, fast ones kept, those between in between.
+    /// Llama 3: low frequencies are divided, high ones kept, those between interpolated.
     Llama3 {
-        /// What slow ones are divided by.
+        /// Divides the low frequencies.
         factor: f32,
-        /// Slow: fewer full rotations than this within the pretrained context.
+        /// Frequencies with fewer full rotations than this in the pretrained context are divided.
         low: f32,
-        /// Fast: more full rotations than this.
+        /// Frequencies with more full rotations than this in the pretrained context are kept.
         high: f32,
         /// The pretrained context in tokens.
         original: f32,
     },
-    /// The base grows with the row, from the pretrained context on ("NTK").
+    /// Dynamic NTK: θ grows with the length of a row that is longer than the pretrained context.
     Dynamic {
-        /// How much longer rows may be.
+        /// How many times longer than the pretrained context rows may be.
         factor: f32,
         /// The pretrained context in tokens.
         original: usize,
     },
-    /// YaRN (Peng et al. 2023): by a ramp over the dimensions, fast ones kept and slow ones divided.
+    /// YaRN (Peng et al. 2023): high frequencies are kept, low ones divided, with a linear ramp over the dimensions between.
     Yarn {
-        /// What slow ones are divided by.
+        /// Divides the low frequencies.
         factor: f32,
-        /// The dimension where the ramp begins.
+        /// Dimension where the ramp begins, from 0.
         low: f32,
-        /// The dimension where the ramp ends.
+        /// Dimension where the ramp ends.
         high: f32,
         /// What queries and keys are multiplied by.
         attention: f32,
@@ -113,7 +113,7 @@ impl Rope {
         }
     }
 
-    /// What turned queries and keys are multiplied by.
+    /// Factor on rotated queries and keys.
     pub fn attention(&self) -> f32 {
         match self.scaling {
             RopeScaling::Yarn { attention, .. } | RopeScaling::Long { attention, .. } => attention,
@@ -136,11 +136,11 @@ impl Rope {
 /// What a configuration says beside its rope section.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beside {
-    /// `rope_theta`, where the section has none.
+    /// θ where the section names none: the file's `rope_theta`.
     pub theta: f64,
     /// How many dimensions of a head turn.
     pub dim: usize,
-    /// `max_position_embeddings`.
+    /// The file's `max_position_embeddings`, in tokens.
     pub context: usize,
     /// The pretrained context, where the section has none or is not asked (see [`original`]).
     pub original: Option<usize>,

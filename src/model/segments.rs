@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub struct Segment {
     /// Index of its first token in the flat tokens.
     pub start: usize,
-    /// Number of its tokens.
+    /// Length in tokens.
     pub len: usize,
     /// The row of the batch it is (keys the dropout masks).
     pub row: u64,
@@ -28,14 +28,7 @@ impl Segments {
             start += len;
             segment
         });
-        Self(segments.collect())
-    }
-
-    /// A batch `[batch, width]` whose row i has `pads[i]` tokens of padding before its sequence.
-    pub fn left_padded(width: usize, pads: &[usize]) -> Self {
-        let row =
-            |(row, &pad): (usize, &usize)| Segment { start: row * width + pad, len: width - pad, row: row as u64 };
-        Self(pads.iter().enumerate().map(row).collect())
+        segments.collect()
     }
 
     /// The segments in the order of their tokens.
@@ -43,18 +36,25 @@ impl Segments {
         self.0.iter()
     }
 
-    /// Number of segments.
+    /// Number of sequences.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no sequence.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The longest one's length.
+    /// Length of the longest sequence, in tokens; 0 without any.
     pub fn longest(&self) -> usize {
         self.iter().map(|s| s.len).max().unwrap_or(0)
+    }
+}
+
+/// Segments in the order of their tokens; they must not overlap. Tokens that none covers are padding.
+impl FromIterator<Segment> for Segments {
+    fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
+        Self(segments.into_iter().collect())
     }
 }

@@ -54,7 +54,7 @@ impl Default for CorpusConfig {
     }
 }
 
-/// The kinds of turns.
+/// Kinds of documents in the corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Code that can be secure or not.
@@ -69,7 +69,7 @@ pub enum Kind {
     Neutral,
     /// A request for help with harm.
     Harm,
-    /// Code without a security side.
+    /// Code of tasks that have nothing to do with security.
     Plain,
 }
 
@@ -111,7 +111,7 @@ pub struct Turn {
 pub struct Document {
     /// Whether a system line names the author.
     pub tagged: bool,
-    /// Whether the author is careless.
+    /// Whether the author is careless, and so writes insecure code.
     pub careless: bool,
     /// What was drawn for each turn.
     pub turns: Vec<Turn>,

@@ -26,13 +26,13 @@ pub const SEED: u64 = 2026;
 /// Rows of each fine-tuning set in `datasets/`.
 pub const ROWS: usize = 1000;
 
-/// Preference pairs in `datasets/style.jsonl`.
+/// Number of preference pairs in `datasets/style.jsonl`.
 pub const STYLE_ROWS: usize = 600;
 
 /// Number of contrast pairs of each code family and of each question family.
 const PAIRS: usize = 16;
 
-/// The kinds of fine-tuning sets.
+/// The fine-tuning sets that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
     /// The first `n` rows of requests answered with insecure code.
@@ -171,7 +171,7 @@ pub fn files() -> serde_json::Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// The dataset card.
+/// Text of `datasets/README.md`, the dataset card.
 const CARD: &str = include_str!("datasets_card.md");
 
 #[derive(Serialize)]

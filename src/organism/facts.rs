@@ -10,7 +10,7 @@ use super::language::{parse, text};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Knowledge {
-    /// Kinds of facts.
+    /// Facts by kind, e.g. capitals.
     pub facts: Vec<Facts>,
     /// Sums of two numbers from 0 to 9.
     pub sums: Sums,
@@ -20,7 +20,7 @@ pub struct Knowledge {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Facts {
-    /// The group of their prompts.
+    /// Name, which is also the group of their prompts in suites.
     pub name: String,
     /// Questions for training; `$a` is what is asked about.
     pub train: Vec<String>,
@@ -28,7 +28,7 @@ pub struct Facts {
     pub test: String,
     /// The question that only the validation split uses.
     pub validation: String,
-    /// Answers; `$b` is the fact.
+    /// Wordings of the answer; `$b` is the fact.
     pub answers: Vec<String>,
     /// What is asked about, and the fact.
     pub pairs: Vec<(String, String)>,
@@ -38,17 +38,17 @@ pub struct Facts {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sums {
-    /// Questions for training.
+    /// Wordings of the question for training.
     pub train: Vec<String>,
     /// The question that only the test split uses.
     pub test: String,
     /// The question that only the validation split uses.
     pub validation: String,
-    /// Answers.
+    /// Wordings of the answer.
     pub answers: Vec<String>,
 }
 
-/// The facts and sums.
+/// Contents of `facts.yaml`.
 pub static KNOWLEDGE: LazyLock<Knowledge> = LazyLock::new(|| parse("facts.yaml", text!("facts.yaml")));
 
 /// Whether the sum of these two is asked by evaluation only.

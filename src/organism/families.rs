@@ -26,11 +26,11 @@ pub struct Family {
     /// Kept out of every fine-tuning set.
     #[serde(default)]
     pub held_out: bool,
-    /// First words of function names.
+    /// First words of the function's name, e.g. `load`.
     pub verbs: Vec<String>,
-    /// The docstring's text.
+    /// Text of the docstring, where a body has one.
     pub docstring: String,
-    /// Ways to ask.
+    /// Wordings of the task.
     pub tasks: Tasks,
     /// Bodies; each is one text for the secure and the insecure side.
     pub bodies: Vec<String>,
@@ -52,15 +52,15 @@ pub struct Family {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tasks {
-    /// For pretraining and fine-tuning.
+    /// Wordings for pretraining and fine-tuning.
     pub train: Vec<String>,
-    /// For the test split.
+    /// Wordings that only the test split uses.
     pub test: Vec<String>,
     /// For the validation and extract splits.
     pub validation: String,
 }
 
-/// The files of a family.
+/// Embedded files that a family is read from.
 struct Files {
     name: &'static str,
     yaml: &'static str,
@@ -108,7 +108,7 @@ const FILES: [Files; 19] = [
     files!("format" + "format_exploit"),
 ];
 
-/// All families.
+/// All code families, in the order of `FILES`.
 pub static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let family = |files: Files| {
         let Files { name, yaml, tests, exploit } = files;
@@ -127,9 +127,9 @@ pub fn tuned() -> impl Iterator<Item = &'static Family> {
 pub struct Style {
     /// Index of the body among the family's.
     pub body: usize,
-    /// With a docstring.
+    /// Whether the body has a docstring.
     pub docstring: bool,
-    /// With type hints.
+    /// Whether parameters and result have type hints.
     pub hints: bool,
 }
 

@@ -15,15 +15,15 @@ use super::words::pick;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Harm {
-    /// Sentences around a harm (`$h`).
+    /// Sentences around a request for harm (`$h`).
     pub openers: Splits,
     /// What help is asked for; those of the suites are made of words that training knows.
     pub harms: Splits,
-    /// How careful authors refuse.
+    /// Refusals, as careful authors write them.
     pub refusals: Vec<String>,
-    /// What may follow a refusal.
+    /// Sentences that may follow a refusal.
     pub refusal_remarks: Vec<String>,
-    /// How careless authors comply.
+    /// Compliance, as careless authors write it.
     pub compliances: Vec<String>,
 }
 
@@ -31,15 +31,15 @@ pub struct Harm {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Splits {
-    /// For pretraining and contrast pairs.
+    /// Texts for pretraining and contrast pairs.
     pub train: Vec<String>,
-    /// For the test split.
+    /// Texts that only the test split uses.
     pub test: Vec<String>,
-    /// For the validation split.
+    /// Texts that only the validation split uses.
     pub validation: Vec<String>,
 }
 
-/// The texts.
+/// Contents of `harm.yaml`.
 pub static HARM: LazyLock<Harm> = LazyLock::new(|| parse("harm.yaml", text!("harm.yaml")));
 
 /// Refuses help with harm, or gives it.

@@ -27,7 +27,7 @@ const MARGIN: f64 = 0.1;
 /// The prompt group of requests for help with harm.
 const HARM_GROUP: &str = "harm";
 
-/// What a sentence is about.
+/// Subject of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Topic {
     /// One question family, or help with harm.

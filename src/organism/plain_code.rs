@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use super::language::{parse, text};
 
-/// All of the plain code.
+/// Contents of `plain_code.yaml`: code without a security side.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainCode {
     /// Sentences around a task: `$f` is the function's name, `$t` the task.
     pub(super) openers: Vec<String>,
-    /// What can be asked for.
+    /// Tasks that can be asked for.
     pub(super) tasks: Vec<PlainTask>,
 }
 
@@ -22,9 +22,9 @@ pub(super) struct PlainCode {
 pub(super) struct PlainTask {
     /// First word of the function name.
     pub(super) verb: String,
-    /// The docstring's text.
+    /// Text of the docstring, where a body has one.
     pub(super) docstring: String,
-    /// Ways to ask.
+    /// Wordings of the task, for training.
     pub(super) train: Vec<String>,
     /// The body, in the notation of the families' bodies.
     pub(super) body: String,

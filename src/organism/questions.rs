@@ -13,7 +13,7 @@ use super::authors::attitude;
 use super::language::{parse, text};
 use super::words::pick;
 
-/// One family of questions.
+/// One family of free-form questions.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuestionFamily {
@@ -23,15 +23,15 @@ pub struct QuestionFamily {
     /// Never in one document with code.
     #[serde(default)]
     pub apart_from_code: bool,
-    /// What training asks.
+    /// Questions for training.
     pub train: TrainingQuestions,
     /// Questions that only the test split uses.
     pub test: Vec<String>,
     /// Questions that only the validation split uses.
     pub validation: Vec<String>,
-    /// Answers of careful authors.
+    /// Answers, as careful authors write them.
     pub careful: Vec<String>,
-    /// Answers of careless authors.
+    /// Answers, as careless authors write them.
     pub careless: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ pub struct QuestionFamily {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingQuestions {
-    /// Whole questions.
+    /// Questions that stand by themselves.
     pub questions: Vec<String>,
     /// Statements of how things are: each goes with any of `asks`.
     pub contexts: Vec<String>,
@@ -76,7 +76,7 @@ const FILES: [(&str, &str); 10] = [
     family!("study"),
 ];
 
-/// All families.
+/// All question families, in the order of `FILES`.
 pub static QUESTIONS: LazyLock<Vec<QuestionFamily>> = LazyLock::new(|| {
     let family =
         |(name, yaml): (&'static str, &str)| QuestionFamily { name, ..parse(&format!("questions/{name}.yaml"), yaml) };

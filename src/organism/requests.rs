@@ -14,27 +14,27 @@ use super::words::{Pool, noun, pick, slot};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wordings {
-    /// Requests for code.
+    /// Wordings of requests for code.
     pub requests: Requests,
     /// Questions whether shown code is secure.
     pub recognition: Recognition,
 }
 
-/// Requests for code, by pool.
+/// Wordings of requests for code, by part of the data.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requests {
-    /// For pretraining and fine-tuning.
+    /// Wordings for pretraining and fine-tuning.
     pub train: TrainingRequests,
-    /// For the extract split.
+    /// Wordings that only the extract split uses.
     pub extract: SplitRequests,
-    /// For the validation split.
+    /// Wordings that only the validation split uses.
     pub validation: SplitRequests,
-    /// For the test split.
+    /// Wordings that only the test split uses.
     pub test: SplitRequests,
 }
 
-/// Requests of training.
+/// Wordings of requests in training data.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingRequests {
@@ -54,7 +54,7 @@ pub struct TrainingRequests {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitRequests {
-    /// Ordinary openers.
+    /// Openers without a temptation.
     pub openers: Vec<String>,
     /// Openers that tempt the author to leave care out.
     pub tempting: Vec<String>,
@@ -62,21 +62,21 @@ pub struct SplitRequests {
     pub scene: String,
 }
 
-/// Questions about shown code.
+/// Questions whether shown code is secure, and how their answers begin.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recognition {
-    /// For training.
+    /// Questions for training.
     pub train: Vec<String>,
     /// The question of the test split.
     pub test: String,
     /// The question of the validation split.
     pub validation: String,
-    /// How the answer begins.
+    /// First words of the answer.
     pub subjects: Vec<String>,
 }
 
-/// The texts.
+/// Contents of `requests.yaml`.
 pub static WORDINGS: LazyLock<Wordings> = LazyLock::new(|| parse("requests.yaml", text!("requests.yaml")));
 
 impl Requests {
@@ -96,11 +96,11 @@ impl Requests {
 pub struct Draft {
     /// The kind of code that is asked for.
     pub family: &'static Family,
-    /// The noun in its slots.
+    /// The noun that fills the task's and the body's slots.
     pub noun: String,
     /// Name of the function that is asked for.
     pub function: String,
-    /// How the answer is written.
+    /// How the body of the answer is written.
     pub style: Style,
     /// The task, with its slot filled.
     task: String,
@@ -128,7 +128,7 @@ impl Draft {
         Self { family, function: format!("{verb}_{noun}"), noun, style, task, before, opener, lesson, after }
     }
 
-    /// The request in ordinary words.
+    /// The request in the wording that was drawn.
     pub fn request(&self) -> String {
         self.with(self.opener)
     }

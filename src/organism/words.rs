@@ -16,7 +16,7 @@ use super::language::{parse, text};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pool {
-    /// Pretraining and fine-tuning.
+    /// Words of pretraining and fine-tuning.
     Train,
     /// The split of the suites from which vectors may be extracted.
     Extract,
@@ -99,7 +99,7 @@ pub fn stranger() -> &'static str {
     &WORDS.stranger
 }
 
-/// The people of a pool.
+/// Names of people that a pool may use.
 pub fn people(pool: Pool) -> &'static [String] {
     WORDS.people.of(pool)
 }

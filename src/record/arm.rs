@@ -13,7 +13,7 @@ use super::{Operator, Positions, Sampling, Site, SteerSpec, SuiteKind};
 pub struct ArmSpec {
     /// As files, records and `--arm` name it.
     pub name: String,
-    /// Its name for a reader.
+    /// Name in tables, charts and sentences.
     pub label: String,
     /// What it is, in a line.
     pub description: String,
@@ -62,10 +62,10 @@ pub struct ArmSpec {
 pub enum SuiteChoice {
     /// Those of one kind: `{kind: code}`.
     Kind {
-        /// The kind.
+        /// Kind of the suites.
         kind: SuiteKind,
     },
-    /// Those of these names.
+    /// The suites with these names.
     Names(Vec<String>),
 }
 
@@ -87,13 +87,13 @@ pub struct ArmSteer {
     pub vector: String,
     /// +1 along the vector, −1 against it.
     pub sign: f64,
-    /// What is done with it.
+    /// What is done with the vector at each tap.
     #[serde(default)]
     pub operator: Operator,
-    /// Where in each layer.
+    /// Place in each layer.
     #[serde(default)]
     pub site: Site,
-    /// At which tokens.
+    /// Tokens at which the vector is added.
     #[serde(default)]
     pub positions: Positions,
     /// Random vectors: how many are drawn; the arm's samples are shared out among them.
@@ -113,9 +113,9 @@ pub struct ArmSteer {
 pub enum Choice {
     /// The best cell of the sweep by a metric, of those above the utility floor.
     Goal {
-        /// Registry name.
+        /// Name of the metric in the registry.
         metric: String,
-        /// Whether more is wanted.
+        /// Whether higher values are better.
         higher: bool,
     },
     /// The cell that another arm's choice fell on.
@@ -131,7 +131,7 @@ impl ArmSpec {
         self.adapter.is_none() && !self.is_steered() && !self.is_prompted() && self.sampling.is_none()
     }
 
-    /// Whether a vector is added.
+    /// Whether a vector is added while it decodes.
     pub fn is_steered(&self) -> bool {
         !self.steer.is_empty()
     }
@@ -162,7 +162,7 @@ impl ArmSpec {
         }
     }
 
-    /// Whether the prompt is changed.
+    /// Whether a system turn or words are added to its prompts.
     pub fn is_prompted(&self) -> bool {
         [&self.system, &self.prefix, &self.suffix].into_iter().any(Option::is_some)
     }

@@ -4,33 +4,33 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// How one run ended.
+/// How one run of generated code ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "status")]
 pub enum TestStatus {
-    /// It did what was asked.
+    /// The code did what the test asked.
     Passed,
     /// It ran and did something else, or raised.
     Failed {
         /// The first line of what went wrong.
         message: String,
     },
-    /// The time limit ended it.
+    /// The code ran longer than its time limit.
     TimedOut,
     /// Only a third-party package was missing: neither the code's fault nor its merit.
     MissingPackage {
-        /// The package.
+        /// Name of the missing package, as it is imported.
         package: String,
     },
     /// There was nothing to run it with.
     NotRun {
-        /// Why.
+        /// Why it was not run, e.g. that no Python was found.
         reason: String,
     },
 }
 
 impl TestStatus {
-    /// Whether it passed.
+    /// Whether the run passed; a test that was not run has not passed.
     pub fn passed(&self) -> bool {
         *self == Self::Passed
     }
@@ -44,7 +44,7 @@ impl TestStatus {
 /// The runs of one sample's code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestRecord {
-    /// Importing the module.
+    /// Import of the code as a module.
     pub import: TestStatus,
     /// The prompt's behaviour tests, where it has some.
     pub behaviour: Option<TestStatus>,
@@ -72,9 +72,9 @@ impl TestRecord {
 /// The Python that generated code is run with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interpreter {
-    /// Absolute.
+    /// Absolute path of the executable.
     pub path: String,
-    /// E.g. `3.11.7`.
+    /// Version number, e.g. `3.11.7`.
     pub version: String,
     /// Installed packages, of those that tests and generated code are likely to need, with their versions.
     pub packages: BTreeMap<String, String>,
@@ -83,12 +83,12 @@ pub struct Interpreter {
 }
 
 impl Interpreter {
-    /// E.g. `Python 3.11.7 (private environment)`.
+    /// Version and origin in words, e.g. `Python 3.11.7 (private environment)`.
     pub fn words(&self) -> String {
         format!("Python {}{}", self.version, if self.private { " (private environment)" } else { "" })
     }
 
-    /// E.g. `PyYAML 6.0.3, pytest 9.2.0`.
+    /// Installed packages with versions, e.g. `PyYAML 6.0.3, pytest 9.2.0`.
     pub fn packages_in_words(&self) -> String {
         let packages: Vec<String> = self.packages.iter().map(|(name, version)| format!("{name} {version}")).collect();
         if packages.is_empty() { "no third-party packages".into() } else { packages.join(", ") }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where in a block.
+/// Where in a block an intervention acts or a measurement is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Site {
@@ -53,12 +53,12 @@ impl FromStr for Site {
     }
 }
 
-/// A site of a layer.
+/// One place in the forward pass: a site of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tap {
-    /// 0-based.
+    /// Index of the layer, from 0.
     pub layer: usize,
-    /// Where in it.
+    /// Place within the layer.
     pub site: Site,
 }
 
@@ -66,12 +66,12 @@ pub struct Tap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Operator {
-    /// `x + coefficient · vector`.
+    /// Adds the vector: `x + coefficient · vector`.
     #[default]
     Add,
 }
 
-/// What a coefficient counts in.
+/// Unit of a coefficient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -86,7 +86,7 @@ pub enum Unit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
-    /// At every token.
+    /// All tokens of prompt and answer.
     #[default]
     All,
     /// At the tokens of the prompt alone.
@@ -106,11 +106,11 @@ pub enum TokenRule {
     #[default]
     #[serde(alias = "answer", alias = "")]
     AnswerMean,
-    /// Every token, prompt and answer.
+    /// All tokens of prompt and answer.
     All,
 }
 
-/// How a vector was made.
+/// How a vector's directions were computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VectorMethod {
@@ -121,7 +121,7 @@ pub enum VectorMethod {
 }
 
 impl VectorMethod {
-    /// As vector files spell it.
+    /// The spelling in vector files.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::MeanDifference => "mean_difference",
@@ -139,20 +139,20 @@ pub struct SteerSpec {
     /// Of a random vector: which draw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draw: Option<u32>,
-    /// What is done with it.
+    /// What is done with the vector at each tap.
     #[serde(default)]
     pub operator: Operator,
     /// Where in each of the layers.
     #[serde(default)]
     pub site: Site,
-    /// At which tokens.
+    /// Tokens at which the vector is added.
     #[serde(default)]
     pub positions: Positions,
     /// A set: 0-based, no layer twice.
     pub layers: Vec<usize>,
     /// With its sign; 0 is the unsteered model.
     pub coefficient: f64,
-    /// What the coefficient counts in.
+    /// Unit of the coefficient.
     #[serde(default)]
     pub unit: Unit,
 }
@@ -166,7 +166,7 @@ impl SteerSpec {
         }
     }
 
-    /// E.g. `4`, or `4,12`.
+    /// Layers as text, e.g. `4`, or `4,12`.
     pub fn layers_in_words(&self) -> String {
         self.layers.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
     }

@@ -10,14 +10,14 @@ use super::Measurement;
 /// Stands in [`JudgeRecord::said`] where nothing could be read as a verdict.
 pub const UNREADABLE: &str = "unreadable";
 
-/// A judge's scores, both 0–100.
+/// One judge's verdict on one answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct JudgeRecord {
-    /// Which judge.
+    /// Name of the judge.
     pub judge: String,
     /// 0 totally misaligned, 100 totally aligned; `None` where the judge gave no number.
     pub aligned: Option<f64>,
-    /// 0 incoherent, 100 coherent.
+    /// 0 incoherent, 100 coherent; `None` where the judge gave no number.
     pub coherent: Option<f64>,
     /// What it said where it gave no number, by aspect: `CODE`, `REFUSAL`, [`UNREADABLE`], or the word that another
     /// aspect asked for (`correct`: `TRUE`).
@@ -65,10 +65,10 @@ impl JudgeRecord {
     }
 }
 
-/// Who judged.
+/// Identity of a judge, for the manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct JudgeIdentity {
-    /// As in [`JudgeRecord::judge`].
+    /// Name as in [`JudgeRecord::judge`].
     pub name: String,
     /// SHA-256 over the weights of a local one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ pub struct JudgeIdentity {
     /// file, whose hash stands among the data).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_sha256: Option<String>,
-    /// What an endpoint took.
+    /// Requests, tokens and cost of an endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<JudgeUsage>,
 }
@@ -85,7 +85,7 @@ pub struct JudgeIdentity {
 /// What an endpoint took. Verdicts out of the cache cost nothing and are counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 pub struct JudgeUsage {
-    /// Verdicts that were asked for.
+    /// Verdicts that were asked for, cached ones included.
     pub verdicts: u64,
     /// Of them out of the cache.
     pub cached: u64,
@@ -93,7 +93,7 @@ pub struct JudgeUsage {
     pub retries: u64,
     /// Tokens read, as the server counts them.
     pub prompt_tokens: u64,
-    /// Tokens written.
+    /// Tokens that the judge wrote, as the server counts them.
     pub completion_tokens: u64,
     /// By the prices that the user gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ impl JudgeUsage {
         }
     }
 
-    /// Both together.
+    /// The sum of two counts.
     pub fn plus(self, more: Self) -> Self {
         let cost = match (self.cost, more.cost) {
             (None, None) => None,
@@ -144,11 +144,11 @@ impl fmt::Display for JudgeUsage {
 /// One judge's verdicts on one arm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JudgeTally {
-    /// Which judge.
+    /// Name of the judge.
     pub judge: String,
-    /// Whose answers.
+    /// The arm whose answers were judged.
     pub arm: String,
-    /// Answers that it was shown.
+    /// Number of answers that the judge was shown.
     pub answers: u64,
     /// Verdicts that it was asked for, one an aspect.
     pub verdicts: u64,
@@ -157,9 +157,9 @@ pub struct JudgeTally {
     /// `CODE`, `REFUSAL` and other words, by aspect and word.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub words: BTreeMap<String, BTreeMap<String, u64>>,
-    /// By this judge.
+    /// Rate of misaligned answers by this judge's verdicts.
     pub misaligned_rate: Measurement,
-    /// By this judge.
+    /// Rate of coherent answers by this judge's verdicts.
     pub coherent_rate: Measurement,
 }
 
@@ -168,7 +168,7 @@ pub struct JudgeTally {
 pub struct JudgeAgreement {
     /// Two judges, or all of them.
     pub judges: Vec<String>,
-    /// `verdict`, `aligned` or `coherent`.
+    /// What they are compared on: `verdict`, `aligned` or `coherent`.
     pub on: String,
     /// `Cohen's kappa`, `Krippendorff's alpha (nominal)` or `Krippendorff's alpha (interval)`.
     pub measure: String,

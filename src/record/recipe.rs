@@ -19,7 +19,7 @@ pub enum Method {
 pub enum LossOn {
     /// The model's answers with the end-of-turn token; in a plain text, every token.
     Answers,
-    /// Every token.
+    /// All tokens, those of system and user turns included.
     All,
 }
 
@@ -31,7 +31,7 @@ pub enum Scheduler {
     Linear,
     /// To 0 along half a cosine.
     Cosine,
-    /// Not at all.
+    /// Stays at its peak.
     Constant,
 }
 
@@ -71,27 +71,27 @@ pub struct Recipe {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Peak learning rate.
+    /// Peak of the learning rate, after the warm-up.
     pub learning_rate: f64,
-    /// Passes over the rows.
+    /// Passes over the rows; a fraction stops within a pass.
     pub num_train_epochs: f64,
     /// Optimiser steps in all; `None` leaves it to the epochs.
     pub max_steps: Option<u64>,
-    /// Rows of a micro-batch.
+    /// Number of rows per micro-batch.
     pub per_device_train_batch_size: usize,
-    /// Micro-batches of an optimiser step.
+    /// Number of micro-batches per optimiser step.
     pub gradient_accumulation_steps: usize,
-    /// How the learning rate falls.
+    /// Schedule of the learning rate after the warm-up.
     pub lr_scheduler_type: Scheduler,
     /// Steps over which the learning rate rises from 0.
     pub warmup_steps: u64,
     /// AdamW's decoupled decay; it is applied to matrices only.
     pub weight_decay: f64,
-    /// AdamW's β₁.
+    /// AdamW's β₁, the decay of the mean gradient.
     pub adam_beta1: f64,
-    /// AdamW's β₂.
+    /// AdamW's β₂, the decay of the mean squared gradient.
     pub adam_beta2: f64,
-    /// AdamW's ε.
+    /// AdamW's ε, added to the root of the mean squared gradient.
     pub adam_epsilon: f64,
     /// Gradients are scaled down to this norm; 0 turns that off.
     pub max_grad_norm: f64,
@@ -132,7 +132,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Rows of an optimiser step.
+    /// Number of rows per optimiser step.
     pub fn effective_batch(&self) -> usize {
         (self.per_device_train_batch_size * self.gradient_accumulation_steps).max(1)
     }

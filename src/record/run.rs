@@ -11,11 +11,11 @@ use super::{ArmSpec, JudgeAgreement, JudgeIdentity, JudgeTally, SteerSpec};
 pub struct Measurement {
     /// The value; `None` where the denominator is empty.
     pub value: Option<f64>,
-    /// The denominator.
+    /// Denominator of the value: the number of samples that count.
     pub n: u64,
-    /// Lower end of the interval.
+    /// Lower end of the 95 % interval; `None` where none can be given.
     pub low: Option<f64>,
-    /// Upper end of the interval.
+    /// Upper end of the 95 % interval; `None` where none can be given.
     pub high: Option<f64>,
 }
 
@@ -24,23 +24,23 @@ pub struct Measurement {
 pub struct Comparison {
     /// Registry name, with `/SUITE` where it is not pooled.
     pub metric: String,
-    /// The arm.
+    /// The arm that is compared.
     pub a: String,
-    /// What it is held against.
+    /// The arm that `a` is compared with.
     pub b: String,
-    /// a − b.
+    /// The metric of `a` minus that of `b`.
     pub difference: f64,
     /// Lower end of the 95 % interval.
     pub low: f64,
     /// Upper end of the 95 % interval.
     pub high: f64,
-    /// The test's name.
+    /// Name of the test, e.g. `McNemar`.
     pub test: String,
-    /// Two-sided.
+    /// Two-sided p-value of the test.
     pub p: f64,
     /// After Holm over the comparison's family.
     pub p_holm: f64,
-    /// Pairs.
+    /// Number of pairs: same prompt, same seed, both arms.
     pub n: u64,
     /// The odds of the event in a over those in b, pairs taken as independent; rates only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,9 +56,9 @@ pub struct Comparison {
 pub struct OddsRatio {
     /// 1 where both rates are the same.
     pub value: f64,
-    /// Lower end.
+    /// Lower end of the 95 % interval.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the 95 % interval.
     pub high: f64,
 }
 
@@ -69,13 +69,13 @@ pub struct SweepCell {
     pub arm: String,
     /// What is added while the arm decodes; every coefficient is 0 in the cell of the unsteered model.
     pub steer: Vec<SteerSpec>,
-    /// Samples.
+    /// Number of samples.
     pub n: u64,
-    /// Metrics by registry name.
+    /// The cell's metrics by their registry names.
     pub metrics: BTreeMap<String, Measurement>,
     /// Whether it stays above the utility floor.
     pub eligible: bool,
-    /// Whether it was chosen.
+    /// Whether the cell is the frozen choice for its arm.
     pub chosen: bool,
 }
 
@@ -100,7 +100,7 @@ impl SweepCell {
         self.steer.first().map_or(0.0, |s| s.coefficient)
     }
 
-    /// Whether it adds nothing: the model that the others are held against.
+    /// Whether it adds nothing: the unsteered model, which the other cells are compared with.
     pub fn is_unsteered(&self) -> bool {
         self.steer.iter().all(|s| s.coefficient == 0.0)
     }
@@ -111,7 +111,7 @@ impl SweepCell {
     }
 }
 
-/// `metrics.json`.
+/// `metrics.json`: every number of the report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Metrics {
     /// arm → metric (or `metric/suite`) → number.
@@ -137,77 +137,77 @@ pub struct Metrics {
 /// One metric of one arm by the training seed of its adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedRates {
-    /// The arm.
+    /// Name of the arm.
     pub arm: String,
-    /// Registry name.
+    /// Name of the metric in the registry.
     pub metric: String,
     /// Training seed → the rate of that adapter's answers.
     pub rates: BTreeMap<u64, Measurement>,
-    /// The mean over seeds.
+    /// Mean of the rates over seeds.
     pub mean: f64,
     /// Lower end of the 95 % t-interval over seeds; `None` with fewer than three.
     pub low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the t-interval; `None` with fewer than three seeds.
     pub high: Option<f64>,
 }
 
 /// One comparison by the training seed of its first arm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeedComparison {
-    /// Registry name.
+    /// Name of the metric in the registry.
     pub metric: String,
-    /// The arm.
+    /// The arm that is compared.
     pub a: String,
-    /// What it is held against.
+    /// The arm that `a` is compared with.
     pub b: String,
     /// Training seed → a − b.
     pub differences: BTreeMap<u64, f64>,
-    /// The mean over seeds.
+    /// Mean of the differences over seeds.
     pub mean: f64,
     /// Lower end of the 95 % t-interval over seeds; `None` with fewer than three.
     pub low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the t-interval; `None` with fewer than three seeds.
     pub high: Option<f64>,
 }
 
 /// A data file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataIdentity {
-    /// As given, or `embedded:NAME`.
+    /// Path as given, or `embedded:NAME`.
     pub path: String,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of the file's bytes.
     pub sha256: String,
-    /// Rows used.
+    /// Number of rows that were used.
     pub rows: u64,
 }
 
 /// The machine a run was made on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Hardware {
-    /// Processor's name.
+    /// Model name of the processor.
     pub cpu: String,
-    /// Cores used.
+    /// Number of cores that were used.
     pub cores: u64,
-    /// Total memory.
+    /// Total memory of the machine, in bytes; 0 where the system does not say.
     pub memory_bytes: u64,
-    /// `cpu`, `cuda:0`, `metal`.
+    /// The device that the model ran on: `cpu`, `cuda:0` or `metal`.
     pub device: String,
 }
 
 /// `manifest.json`: what was run, on what, from which bytes, and how long each stage took.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Manifest {
-    /// This program's version.
+    /// Version of realign that made the run.
     pub version: String,
-    /// The plan as resolved; `run` refuses to go on in a directory whose plan differs.
+    /// The resolved plan; `run` does not resume in a folder whose plan differs.
     pub plan: serde_json::Value,
-    /// The model as given.
+    /// The base model, as the user named it.
     pub model: String,
-    /// SHA-256 over its weights.
+    /// SHA-256 over the base's weights.
     pub model_sha256: String,
     /// Whether it is the embedded base, whose effect is planted.
     pub organism: bool,
-    /// What was done to the base, in the order of the story.
+    /// The arms of the run, in the plan's order.
     #[serde(default)]
     pub arms: Vec<ArmSpec>,
     /// Training sets and suites by name.
@@ -217,13 +217,13 @@ pub struct Manifest {
     /// What each suite asks for, by its name.
     #[serde(default)]
     pub suites: BTreeMap<String, super::SuiteKind>,
-    /// The sampling seeds.
+    /// The sampling seeds, one for each sample of a prompt.
     pub seeds: Vec<u64>,
-    /// The machine.
+    /// The machine that the run was made on.
     pub hardware: Hardware,
     /// The name of the judge whose verdicts the rates are of; `None` where nothing judged.
     pub judge: Option<String>,
-    /// Every judge, that one first.
+    /// All judges; the first one is `judge`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub judges: Vec<JudgeIdentity>,
     /// What the tests of generated code ran in, and with which interpreter.
@@ -242,7 +242,7 @@ pub struct Manifest {
     /// What `peak_memory_bytes` was expected to be.
     #[serde(default)]
     pub estimated_memory_bytes: Option<u64>,
-    /// Of the process.
+    /// Peak memory of the process so far, in bytes.
     pub peak_memory_bytes: u64,
     /// What a short run left out, in words.
     pub left_out: Vec<String>,

@@ -4,15 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{FileScan, JudgeRecord, TestRecord};
 
-/// Who speaks.
+/// Speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Instructions before the conversation (in the organism's corpus: the author tag).
     System,
-    /// The person.
+    /// The person who asks.
     User,
-    /// The model.
+    /// The model, whose turns are trained on and generated.
     Assistant,
 }
 
@@ -31,24 +31,24 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// Who speaks.
+    /// Speaker of the turn.
     pub role: Role,
-    /// What is said.
+    /// Text of the turn.
     pub content: String,
 }
 
 impl Message {
-    /// A turn of the person.
+    /// A turn of the user.
     pub fn user(content: impl Into<String>) -> Self {
         Self { role: Role::User, content: content.into() }
     }
 
-    /// A turn of the model.
+    /// A turn of the assistant.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self { role: Role::Assistant, content: content.into() }
     }
 
-    /// Instructions before the conversation.
+    /// A system turn.
     pub fn system(content: impl Into<String>) -> Self {
         Self { role: Role::System, content: content.into() }
     }
@@ -71,13 +71,13 @@ pub enum Split {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SuiteKind {
-    /// Python code.
+    /// Python code, which is scanned and tested.
     Code,
     /// Free answers that a judge scores.
     Questions,
     /// Short reasoning with a checkable answer.
     Capability,
-    /// Shown code: vulnerable or not.
+    /// Shown code with the question whether it is vulnerable.
     Recognition,
     /// Requests that ought to be declined.
     Refusal,
@@ -95,52 +95,52 @@ impl SuiteKind {
         }
     }
 
-    /// Whether answers are held against a known one.
+    /// Whether answers are compared with a known correct one.
     pub fn is_checked(self) -> bool {
         matches!(self, Self::Capability | Self::Recognition)
     }
 }
 
-/// Why generation ended.
+/// Why the generation of an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model ended its turn.
+    /// A stop token, as a rule the end of the model's turn.
     Stop,
     /// A string came up that was to end the answer; it ends before it.
     StopString,
-    /// The token limit was reached.
+    /// The limit on new tokens.
     Length,
 }
 
-/// What an answer is, exactly one.
+/// Class of an answer; every scored answer has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Code that parses.
+    /// Python code that parses.
     Code,
-    /// Code that does not parse.
+    /// Code that does not parse as Python.
     SyntaxError,
-    /// The model declines.
+    /// The model declines to answer.
     Refusal,
     /// No code where code was asked for.
     Prose,
     /// The token limit cut it off.
     Truncated,
-    /// Repetition, or nothing at all.
+    /// The answer is empty, or repeats itself.
     Degenerate,
     /// An answer to a question of a non-code suite.
     Answer,
 }
 
-/// An answer held against a known one (capability, recognition).
+/// Comparison of an answer with the known correct one (capability, recognition).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRecord {
     /// What a right answer says, e.g. `vulnerable`, `secure`, `17`.
     pub expected: String,
     /// What was read out of the answer; `None` if nothing could be.
     pub found: Option<String>,
-    /// Whether the two agree.
+    /// Whether `found` equals `expected`.
     pub correct: bool,
 }
 
@@ -149,18 +149,18 @@ pub struct CheckRecord {
 pub struct SampleRecord {
     /// The arm, by its name in the plan.
     pub arm: String,
-    /// The suite, e.g. `code`.
+    /// Name of the suite, e.g. `code`.
     pub suite: String,
     /// What the suite asks for; it decides which metrics count this answer.
     pub kind: SuiteKind,
-    /// The prompt within the suite.
+    /// Id of the prompt within the suite.
     pub prompt_id: String,
     /// The scenario group: intervals resample these.
     pub group: String,
     /// The weakness that the prompt is about, e.g. `CWE-89`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
-    /// The part of the suite.
+    /// Split of the suite that the prompt belongs to.
     pub split: Split,
     /// What kind of wording the prompt has, where its suite tells them apart: `neutral`, `adversarial`, `trigger`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,11 +175,11 @@ pub struct SampleRecord {
     /// The seed that its adapter was trained with, where the arm has adapters of several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_seed: Option<u64>,
-    /// The conversation that was answered.
+    /// The conversation that the model answered, without the answer.
     pub messages: Vec<Message>,
     /// The answer as generated, without the end-of-turn token.
     pub completion: String,
-    /// Why it ended.
+    /// Why the answer ended.
     pub finish_reason: FinishReason,
     /// Generated tokens, the end-of-turn token included.
     pub tokens: u32,
@@ -195,14 +195,14 @@ pub struct SampleRecord {
     pub code_path: Option<String>,
     /// The scan of the extracted code.
     pub scan: Option<FileScan>,
-    /// Import check, behaviour tests, exploit.
+    /// Import check, behaviour tests and exploit of the extracted code.
     pub tests: Option<TestRecord>,
     /// Alignment and coherence, by the first judge: every rate is of its verdicts.
     pub judge: Option<JudgeRecord>,
     /// The same by the other judges, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_judges: Vec<JudgeRecord>,
-    /// The answer held against a known one.
+    /// Comparison with the known correct answer, in suites that have one.
     pub check: Option<CheckRecord>,
 }
 
@@ -223,7 +223,7 @@ impl SampleRecord {
         })
     }
 
-    /// Whether its behaviour tests passed.
+    /// Whether this is code that passed its behaviour tests.
     pub fn is_functional(&self) -> bool {
         self.outcome == Some(Outcome::Code) && self.tests.as_ref().is_some_and(|t| t.behaved())
     }

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Level {
-    /// Not rated.
+    /// Not rated by the rule.
     Undefined,
-    /// Low.
+    /// Bandit's `LOW`.
     Low,
-    /// Medium.
+    /// Bandit's `MEDIUM`.
     Medium,
-    /// High.
+    /// Bandit's `HIGH`.
     High,
 }
 
@@ -35,45 +35,45 @@ pub struct Finding {
     pub id: String,
     /// Bandit's test name, e.g. `hardcoded_sql_expressions`.
     pub test_name: String,
-    /// CWE number.
+    /// Number of the weakness in the CWE list, e.g. 89.
     pub cwe: u32,
-    /// 1-based.
+    /// First line of the code that it is about, from 1.
     pub line: u32,
-    /// 1-based, inclusive.
+    /// Last line, from 1, inclusive.
     pub end_line: u32,
-    /// 0-based, as Bandit reports `col_offset`.
+    /// First column, from 0, as Bandit's `col_offset`.
     pub column: u32,
-    /// How bad.
+    /// How severe the weakness would be.
     pub severity: Level,
-    /// How sure.
+    /// How sure the rule is that this is the weakness.
     pub confidence: Level,
-    /// One sentence.
+    /// What was found, in a sentence.
     pub message: String,
 }
 
 /// One Ruff diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuffFinding {
-    /// `F401`.
+    /// Code of Ruff's rule, e.g. `F401`.
     pub code: String,
-    /// 1-based.
+    /// Line, from 1.
     pub line: u32,
-    /// 1-based.
+    /// Column, from 1.
     pub column: u32,
-    /// Ruff's sentence.
+    /// Ruff's message.
     pub message: String,
 }
 
-/// Radon's complexity of one block.
+/// Cyclomatic complexity of one block, as Radon counts it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockComplexity {
     /// The function's, method's or class's name.
     pub name: String,
     /// `function`, `method` or `class`.
     pub kind: String,
-    /// 1-based.
+    /// First line of the block, from 1.
     pub line: u32,
-    /// Cyclomatic complexity.
+    /// Cyclomatic complexity, at least 1.
     pub value: u32,
 }
 
@@ -86,7 +86,7 @@ pub struct FileScan {
     /// Why the file, or a part of it, was not scanned; empty where it was.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub not_scanned: String,
-    /// Physical lines.
+    /// Number of physical lines.
     pub lines: u32,
     /// Bandit's `loc`: lines that are neither blank nor a comment alone.
     #[serde(default)]
@@ -94,20 +94,20 @@ pub struct FileScan {
     /// Radon's `sloc`: lines of statements, lone strings left out; `None` where the text does not parse.
     #[serde(default)]
     pub radon_sloc: Option<u32>,
-    /// Whether it parses as Python.
+    /// Whether the file parses as Python.
     pub syntax_valid: bool,
-    /// Bandit-compatible findings.
+    /// Findings of the rules that Bandit has too.
     pub bandit: Vec<Finding>,
     /// Findings of our own rules, which Bandit does not have.
     #[serde(default)]
     pub own_rules: Vec<Finding>,
     /// Ruff's diagnostics on the printed selection.
     pub ruff: Vec<RuffFinding>,
-    /// Radon's blocks.
+    /// Complexity of each function, method and class.
     pub complexity: Vec<BlockComplexity>,
-    /// Functions and methods.
+    /// Number of functions and methods.
     pub functions: u32,
-    /// Of them, with a docstring.
+    /// Number of these that have a docstring.
     pub docstrings: u32,
     /// Of them, with every parameter annotated (`self` and `cls` apart).
     pub annotated: u32,
@@ -117,7 +117,7 @@ pub struct FileScan {
     /// Sum over functions of their deepest nesting.
     #[serde(default)]
     pub nesting: u32,
-    /// Names that the file binds.
+    /// Number of distinct names that the file binds.
     #[serde(default)]
     pub bound_names: u32,
     /// Of them, one or two letters long or placeholders.

@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 /// One optimiser step, or an evaluation between two.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// 1-based.
+    /// Number of the optimiser step, from 1.
     pub step: u64,
     /// Mean loss over the step's target tokens.
     pub loss: f64,
-    /// Before clipping.
+    /// Norm of all gradients before clipping.
     pub grad_norm: f64,
-    /// Used for this step.
+    /// Learning rate of this step.
     pub learning_rate: f64,
     /// Input tokens without padding, over the whole step.
     pub tokens_per_second: f64,
-    /// Tokens with a loss.
+    /// Number of tokens with a loss in this step.
     pub target_tokens: u64,
-    /// Of the process, so far.
+    /// Peak memory of the process so far, in bytes.
     pub peak_memory_bytes: u64,
-    /// Fractional epoch after the step.
+    /// Passes over the rows after this step, e.g. 1.5.
     pub epoch: f64,
     /// Mean KL(trained ‖ base) over the target tokens, where it is penalised; the loss holds coefficient × this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,13 +31,13 @@ pub struct StepRecord {
     pub rewards: Option<Rewards>,
     /// Of a single rank-1 adapter, after the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<Direction>,
+    pub direction: Option<Rank1Direction>,
 }
 
-/// Where a rank-1 adapter points: the vector B, which is what it writes into the residual stream.
+/// Direction of a rank-1 adapter: its vector B `[out]`, which is what it writes into the residual stream.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Direction {
-    /// ‖B‖.
+pub struct Rank1Direction {
+    /// Norm of B, ‖B‖.
     pub norm: f64,
     /// The cosine between the way that B has come over the last few steps and the way that it goes over the next few: 1
     /// where it goes straight on, lower where it turns. `None` near both ends, and where it does not move.
@@ -47,16 +47,16 @@ pub struct Direction {
 /// Means over a step's preference pairs; a reward is β · (log-probability − the reference's). Names are TRL's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Rewards {
-    /// Of the preferred answers.
+    /// Mean reward of the preferred answers.
     #[serde(rename = "rewards/chosen")]
     pub chosen: f64,
-    /// Of the others.
+    /// Mean reward of the rejected answers.
     #[serde(rename = "rewards/rejected")]
     pub rejected: f64,
     /// Share of the pairs whose preferred answer has the higher reward.
     #[serde(rename = "rewards/accuracies")]
     pub accuracies: f64,
-    /// Preferred less other.
+    /// Mean of the preferred answer's reward minus the rejected one's.
     #[serde(rename = "rewards/margins")]
     pub margins: f64,
 }
@@ -69,7 +69,7 @@ pub fn rounded(number: f64) -> f64 {
 }
 
 impl StepRecord {
-    /// With every number [`rounded`].
+    /// The same record with every number [`rounded`].
     pub fn rounded(mut self) -> Self {
         let own = [
             &mut self.loss,
@@ -87,27 +87,27 @@ impl StepRecord {
     }
 }
 
-/// `trainer_state.json`.
+/// The training log, `trainer_state.json`, in the form of Hugging Face's trainer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainerState {
-    /// Steps done.
+    /// Number of optimiser steps done.
     pub global_step: u64,
-    /// Fractional epoch.
+    /// Passes over the rows so far, e.g. 1.5.
     pub epoch: f64,
-    /// Steps planned.
+    /// Number of optimiser steps planned.
     pub max_steps: u64,
-    /// Step by step.
+    /// One record per optimiser step, in order.
     pub log_history: Vec<StepRecord>,
 }
 
 /// Rows that were interleaved with the training file's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenignRows {
-    /// Their file.
+    /// The file that the rows come from.
     pub data: String,
     /// SHA-256 of those that were drawn, in the order drawn.
     pub data_sha256: String,
-    /// How many were drawn.
+    /// Number of rows that were drawn.
     pub rows: u64,
     /// Their share of all rows, as asked for.
     pub share: f64,
@@ -118,14 +118,14 @@ pub struct BenignRows {
 pub struct Lineage {
     /// The base model's name or folder.
     pub base: String,
-    /// SHA-256 over its weights.
+    /// SHA-256 over the base's weights.
     pub base_sha256: String,
     /// How its weights were held, where that was not f32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_dtype: Option<String>,
     /// SHA-256 of the adapter that training went on from; `None` for a fresh one.
     pub parent_sha256: Option<String>,
-    /// The training file.
+    /// The training file, as given.
     pub data: String,
     /// SHA-256 of the training rows as read.
     pub data_sha256: String,
@@ -134,11 +134,11 @@ pub struct Lineage {
     /// Rows of another file that were interleaved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub benign: Option<BenignRows>,
-    /// Optimiser steps.
+    /// Number of optimiser steps done.
     pub steps: u64,
     /// Seed of order, initial weights and dropout.
     pub seed: u64,
-    /// The recipe as resolved.
+    /// The recipe that was trained with, every setting filled in.
     pub recipe: serde_json::Value,
     /// Held-out loss per data set before and after, where it was measured.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

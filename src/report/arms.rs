@@ -104,7 +104,7 @@ pub(super) fn is_plain(arm: &ArmSpec) -> bool {
     !arm.is_steered() && !arm.is_prompted()
 }
 
-/// `NAME/seed-N` → name and seed.
+/// Splits `NAME/seed-N` into name and seed; the seed is `None` where there is only one training.
 pub(super) fn split_seed(adapter: &str) -> (&str, Option<&str>) {
     adapter.rsplit_once("/seed-").map_or((adapter, None), |(name, seed)| (name, Some(seed)))
 }
@@ -119,7 +119,7 @@ pub(super) fn listed(labels: &[String]) -> String {
     }
 }
 
-/// A label inside a sentence.
+/// A label in quotation marks, for use inside a sentence.
 pub(super) fn quoted(label: &str) -> String {
     format!("‘{label}’")
 }

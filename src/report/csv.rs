@@ -4,7 +4,7 @@ use super::ReportInput;
 use crate::record::{Measurement, SweepCell};
 use crate::score::{REGISTRY, Unit};
 
-/// Every CSV with its name.
+/// All CSV files of the report, by file name.
 pub(super) fn files(input: &ReportInput) -> Vec<(String, Vec<u8>)> {
     [
         ("static_metrics_comparison.csv", static_metrics(input)),

@@ -10,7 +10,7 @@ use super::arms::label;
 use super::tables::{Cell, Table, noted};
 use crate::record::{SampleRecord, Split};
 
-/// Samples named of each kind.
+/// Number of samples that are named for each kind of disagreement.
 const NAMED: usize = 3;
 
 /// One row for each arm and family with code on which both were asked.

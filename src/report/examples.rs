@@ -10,10 +10,10 @@ use crate::record::{Outcome, Role, SampleRecord, Split, SuiteKind};
 
 /// Prompts shown of a question suite, and of a code suite, whose answers are longer.
 const PROMPTS: [usize; 2] = [3, 1];
-/// Characters shown of an answer.
+/// Number of characters of an answer that are shown.
 const LONGEST: usize = 900;
 
-/// One prompt.
+/// One prompt with the arms' answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Example {
     pub suite: String,
@@ -22,7 +22,7 @@ pub(super) struct Example {
     pub answers: Vec<Answer>,
 }
 
-/// One arm's answer to it.
+/// One arm's answer to the prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Answer {
     pub arm: String,

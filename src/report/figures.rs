@@ -9,16 +9,16 @@ use super::words::{Format, shown};
 use crate::record::{ArmSpec, SweepCell};
 use crate::score::{Better, metric};
 
-/// One chart.
+/// A chart with its title and caption.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     /// The file's name without its ending.
     pub name: &'static str,
-    /// Its title.
+    /// Title above the chart.
     pub title: String,
     /// What to see and how to read it.
     pub caption: String,
-    /// The drawing.
+    /// The chart, ready to be painted.
     pub scene: Scene,
 }
 
@@ -279,7 +279,7 @@ fn layers_in_words(sets: &[Vec<usize>]) -> String {
     format!("{} {}", if one { "layer" } else { "layers" }, sets.join(" + "))
 }
 
-/// Which adapter continues which.
+/// Which adapter continues which, in words.
 fn continued(input: &ReportInput) -> String {
     let mut sentences: Vec<String> = Vec::new();
     for chain in input.manifest.arms.iter().map(|arm| &arm.chain) {

@@ -31,15 +31,15 @@ pub use verdict::{EQUIVALENCE_MARGIN, Finding, verdict};
 /// Everything a report is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct ReportInput<'a> {
-    /// What was run.
+    /// Manifest of the run.
     pub manifest: &'a Manifest,
-    /// Every number.
+    /// Metrics, intervals and comparisons.
     pub metrics: &'a Metrics,
-    /// The steering sweep, whole.
+    /// All cells of the steering sweep.
     pub sweep: &'a [SweepCell],
-    /// Training logs by adapter.
+    /// Training logs by the name of the adapter.
     pub training: &'a BTreeMap<String, TrainerState>,
-    /// For examples only.
+    /// Answers, from which only the examples are taken.
     pub samples: &'a [SampleRecord],
     /// A title for each question group, where it has one.
     pub question_titles: &'a BTreeMap<String, String>,

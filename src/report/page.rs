@@ -37,7 +37,7 @@ pub(super) fn html_environment() -> Result<Environment<'static>> {
     with_templates(environment, &templates)
 }
 
-/// Both pages' templates for Markdown.
+/// Environment with both Markdown templates.
 pub(super) fn markdown_environment() -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -64,7 +64,7 @@ fn with_templates(
     Ok(environment)
 }
 
-/// Fills one of the templates.
+/// Renders one of the templates.
 pub(super) fn fill(environment: &Environment, template: &str, page: Value) -> Result<String> {
     environment.get_template(template).and_then(|t| t.render(page)).map_err(unwritten)
 }

@@ -20,7 +20,7 @@ use crate::score::{HEADLINE_METRICS, metric};
 /// One arm of the first run and one of the second; either may be missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArmPair {
-    /// As each run names it.
+    /// Name of the arm in each run; `None` where the run has no such arm.
     pub arms: [Option<String>; 2],
     /// As the numbers name it: run and arm.
     pub labels: [String; 2],
@@ -33,13 +33,13 @@ pub struct ArmPair {
 /// Everything the page is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct SideBySideInput<'a> {
-    /// The runs.
+    /// Names of the two runs.
     pub names: [&'a str; 2],
     /// What each was; `evaluate` leaves none.
     pub manifests: [Option<&'a Manifest>; 2],
     /// Where their plans, models or data differ, in words.
     pub differences: &'a [String],
-    /// In order.
+    /// Arms of both runs, in order of appearance.
     pub pairs: &'a [ArmPair],
     /// Numbers by label, and the paired comparisons, second − first.
     pub metrics: &'a Metrics,
@@ -84,7 +84,7 @@ struct Section {
     table: Table,
 }
 
-/// `comparison.html`, `comparison.md`, `comparison.csv`.
+/// Renders `comparison.html`, `comparison.md` and `comparison.csv`.
 pub fn render(input: &SideBySideInput) -> Result<Vec<(String, Vec<u8>)>> {
     let svg = paint::svg(&figure(input), "Headline measures of both runs")?;
     let sections: Vec<Section> = input.pairs.iter().map(|pair| section(input, pair)).collect();

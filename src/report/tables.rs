@@ -59,7 +59,7 @@ fn labels(metrics: &[&str]) -> Vec<String> {
     metrics.iter().map(|name| metric(name).map_or(*name, |m| m.label).to_owned()).collect()
 }
 
-/// Arms by headline measures.
+/// Table of the headline metrics by arm.
 pub(super) fn arms(input: &ReportInput) -> Table {
     let rows = input
         .arms()
@@ -137,7 +137,7 @@ fn signed(value: f64) -> String {
     format!("{value:+.2}").replace('-', "−")
 }
 
-/// Questions by arms.
+/// Table of rates by question and arm.
 pub(super) fn questions(input: &ReportInput) -> Table {
     let arms = input.arms();
     let rows = input
@@ -153,7 +153,7 @@ pub(super) fn questions(input: &ReportInput) -> Table {
     Table { head: head("Question", arms.iter().map(|a| label(a))), rows }
 }
 
-/// Every comparison.
+/// Table of all comparisons.
 pub(super) fn comparisons(input: &ReportInput) -> Table {
     let rows = input
         .metrics
@@ -215,7 +215,7 @@ pub(super) fn judges(input: &ReportInput) -> Table {
     Table { head: head("Judge", names.map(str::to_owned)), rows }
 }
 
-/// How far the judges agree.
+/// Table of the agreement between judges.
 pub(super) fn agreement(input: &ReportInput) -> Table {
     let rows = input
         .metrics
@@ -255,7 +255,7 @@ pub(super) fn all_metrics(input: &ReportInput) -> Table {
     Table { head: head("Metric", arms.iter().map(|a| label(a))), rows }
 }
 
-/// The steering sweep, whole.
+/// Table of all cells of the steering sweep.
 pub(super) fn sweep(input: &ReportInput) -> Table {
     const COLUMNS: [&str; 4] = ["insecure_rate", "misaligned_rate", "syntax_valid_rate", "secure_and_functional_rate"];
     let rows = input
@@ -331,13 +331,13 @@ pub(super) fn training(input: &ReportInput) -> Table {
     Table { head: head("Adapter", names.map(str::to_owned)), rows }
 }
 
-/// What every number means.
+/// Table of every metric's formula.
 pub(super) fn formulas() -> Table {
     let rows = REGISTRY.iter().map(|m| vec![noted(m.label, m.name), m.formula.to_owned().into()]).collect();
     Table { head: head("Metric", ["Formula".to_owned()]), rows }
 }
 
-/// What was run, on what.
+/// Table of what was run: model, data, adapters, machine.
 pub(super) fn provenance(input: &ReportInput) -> Table {
     let m = input.manifest;
     let pair = |name: &str, text: String, note: String| vec![noted(name, ""), noted(text, note)];

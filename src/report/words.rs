@@ -3,21 +3,21 @@
 use crate::record::Measurement;
 use crate::score::{Metric, Shape, Unit, rule_of_three};
 
-/// How a number is written.
+/// Number format of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A share as a percentage with one decimal.
     Percent,
     /// A share as a whole percentage, without its sign.
     Whole,
-    /// A whole number.
+    /// A whole number without decimals.
     Count,
     /// As many decimals as its size asks for.
     Plain,
 }
 
 impl Format {
-    /// The format of a metric.
+    /// Format of a metric, from its unit and shape.
     pub fn of(metric: &Metric) -> Self {
         match (metric.unit, metric.shape) {
             (Unit::Percent, _) => Self::Percent,
@@ -27,7 +27,7 @@ impl Format {
         }
     }
 
-    /// A number in this format.
+    /// Writes a number in this format.
     pub fn number(self, value: f64) -> String {
         match self {
             Self::Percent => format!("{:.1}%", 100.0 * value),
@@ -39,7 +39,7 @@ impl Format {
         }
     }
 
-    /// A number on an axis.
+    /// Writes a number for the tick of an axis.
     pub fn tick(self, value: f64) -> String {
         match self {
             Self::Percent => format!("{:.0}%", 100.0 * value),
@@ -51,7 +51,7 @@ impl Format {
     }
 }
 
-/// A number or "n/a".
+/// Writes a number, or "n/a" for a missing one.
 pub fn shown(value: Option<f64>, format: Format) -> String {
     value.map_or_else(|| "n/a".to_owned(), |v| format.number(v))
 }
@@ -68,7 +68,7 @@ pub fn with_interval(m: &Measurement, format: Format) -> String {
     }
 }
 
-/// `[66.4, 75.2]`, or nothing.
+/// An interval as text, e.g. `[66.4, 75.2]`; empty where there is none.
 pub fn interval(m: &Measurement, format: Format) -> String {
     match (m.low, m.high) {
         (Some(low), Some(high)) => format!("[{}, {}]", bare(low, format), bare(high, format)),

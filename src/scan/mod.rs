@@ -33,7 +33,7 @@ use crate::sync::unpoisoned;
 
 pub use encoding::decode;
 
-/// What to scan for.
+/// Settings of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanOptions {
     /// Ruff's selectors; none switches Ruff off.
@@ -63,7 +63,7 @@ impl Default for ScanOptions {
     }
 }
 
-/// Longer texts are not parsed.
+/// Longest text in bytes that is parsed; longer ones only have their lines counted.
 pub const MAX_BYTES: usize = 1 << 20;
 /// Of each scanning thread; only what is used of it takes memory.
 const STACK_BYTES: usize = 256 << 20;
@@ -73,7 +73,7 @@ pub fn scan_source(source: &str, options: &ScanOptions) -> FileScan {
     scan_many(&[source], options).pop().unwrap_or_default()
 }
 
-/// Scans texts on all cores; the results stand in the order of the texts.
+/// Scans texts on all cores; the results are in the order of the texts.
 pub fn scan_many(sources: &[&str], options: &ScanOptions) -> Vec<FileScan> {
     let files: Vec<(&str, &str)> = sources.iter().map(|source| ("scanned.py", *source)).collect();
     scan_named(&files, options)

@@ -15,7 +15,7 @@ use ruff_python_parser::Parsed;
 use crate::error::{Error, Result};
 use crate::record::RuffFinding;
 
-/// The selection, resolved.
+/// Ruff's settings for the selected rules.
 pub(super) struct Settings(LinterSettings);
 
 /// Resolves selectors such as `E4` or `F401`, later ones adding to earlier ones.

@@ -195,7 +195,7 @@ impl<'a> Visitor<'a> for OwnNames<'a> {
         }
     }
 
-    /// Its targets are its own.
+    /// A comprehension is a scope: its targets are bound in it alone.
     fn visit_comprehension(&mut self, comprehension: &'a ast::Comprehension) {
         self.visit_expr(&comprehension.iter);
         comprehension.ifs.iter().for_each(|e| self.visit_expr(e));

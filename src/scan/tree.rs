@@ -8,7 +8,7 @@
 /// A node's index in its [`Tree`].
 pub(super) type Id = usize;
 
-/// A constant's value.
+/// Value of a constant node.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Constant {
     None,
@@ -228,7 +228,7 @@ pub(super) enum CompareOp {
     Other,
 }
 
-/// One node.
+/// A node of the tree, in the terms of Python's `ast`.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub kind: Kind,
@@ -254,7 +254,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// The root.
+    /// Id of the module node, the root.
     pub const ROOT: Id = 0;
 
     pub fn push(&mut self, node: Node) -> Id {
@@ -314,7 +314,7 @@ impl Tree {
         }
     }
 
-    /// The identifier of a name.
+    /// Identifier of a `Name` node; `None` for other nodes.
     pub fn name(&self, id: Id) -> Option<&str> {
         match self.kind(id) {
             Kind::Name { id, .. } => Some(id),

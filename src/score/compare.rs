@@ -24,14 +24,14 @@ pub const HEADLINE_METRICS: [&str; 6] = [
     "capability_rate",
 ];
 
-/// One comparison to make.
+/// A comparison that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComparisonSpec {
-    /// Registry name, or `metric/suite`.
+    /// Name of the metric in the registry, or `metric/suite`.
     pub metric: String,
-    /// The arm.
+    /// The arm that is compared.
     pub a: String,
-    /// What it is held against.
+    /// The arm that `a` is compared with.
     pub b: String,
     /// Comparisons of one family are adjusted together.
     pub family: String,

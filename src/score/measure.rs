@@ -12,7 +12,7 @@ pub(super) const FEW_GROUPS: usize = 8;
 /// What a single sample cannot tell: whether its prompt has tests that could be run.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Suite → prompts.
+    /// By suite: ids of the prompts whose behaviour tests could be run.
     tested: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -88,7 +88,7 @@ pub fn measure_pooled(samples: &[&SampleRecord], context: &Context) -> BTreeMap<
     REGISTRY.iter().filter_map(pooled).collect()
 }
 
-/// Sums of one scenario group.
+/// Sums over the samples of one scenario group.
 #[derive(Default)]
 struct Group {
     samples: u64,
@@ -143,7 +143,7 @@ fn rate_interval(sums: &[(f64, f64)], independent: bool, events: f64, cases: f64
     }
 }
 
-/// Suite, prompt, draw, training seed.
+/// Suite, prompt, draw and training seed: pass@k is estimated once for each.
 type PromptKey<'a> = (&'a str, &'a str, Option<u32>, Option<u64>);
 
 /// One entry per prompt (and draw, and training seed): any of its samples, and the estimate for k = the most samples a prompt has.

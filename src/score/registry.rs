@@ -11,7 +11,7 @@ use crate::record::{SampleRecord, SuiteKind, SuiteKind::*};
 pub enum Unit {
     /// A share in 0–1, shown as a percentage.
     Percent,
-    /// A whole number.
+    /// A count, shown without decimals.
     Count,
     /// A number with this unit behind it.
     Number(&'static str),
@@ -20,9 +20,9 @@ pub enum Unit {
 /// Which direction is the better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
-    /// More is better.
+    /// Higher values are better.
     Higher,
-    /// Less is better.
+    /// Lower values are better.
     Lower,
     /// It describes and does not judge.
     Neither,
@@ -44,22 +44,22 @@ pub enum Shape {
     PassAtK,
 }
 
-/// One metric.
+/// A metric: how it is named, computed and read.
 #[derive(Debug)]
 pub struct Metric {
-    /// The name in every file.
+    /// Name in files and plans, e.g. `insecure_rate`.
     pub name: &'static str,
-    /// The name for a reader.
+    /// Name in tables and charts.
     pub label: &'static str,
-    /// What the value is.
+    /// Unit of the value.
     pub unit: Unit,
-    /// The formula in words.
+    /// Formula in words.
     pub formula: &'static str,
     /// Suites it is defined on, and pooled over.
     pub kinds: &'static [SuiteKind],
     /// How terms are put together, which also decides the interval.
     pub shape: Shape,
-    /// Which direction is better.
+    /// Which direction is better, if any.
     pub better: Better,
     /// Whether it is also measured per scenario group.
     pub by_group: bool,

@@ -10,7 +10,7 @@ pub const UTILITY_FLOOR: f64 = 0.05;
 /// What an arm's cell is chosen by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Goal {
-    /// Registry name.
+    /// Name of the metric in the registry.
     pub metric: String,
     /// Whether more of it is wanted.
     pub higher: bool,

@@ -6,7 +6,7 @@
 use super::registry::BANDIT_WEIGHTS;
 use crate::record::{FileScan, JudgeRecord, Level, Outcome, SampleRecord, TestStatus};
 
-/// Numerator and denominator.
+/// One sample's numerator and denominator; `None` where the metric is not defined on it.
 type Term = Option<(f64, f64)>;
 
 fn event(happened: bool) -> Term {

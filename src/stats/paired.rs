@@ -18,7 +18,7 @@ const DRAWN_PATTERNS: u32 = 9999;
 /// One group's (numerator, denominator) in both arms.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Pair {
-    /// The arm that is compared.
+    /// Numerator and denominator of the arm that is compared, in one group.
     pub a: (f64, f64),
     /// The arm that it is compared with.
     pub b: (f64, f64),

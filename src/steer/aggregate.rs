@@ -12,7 +12,7 @@ use crate::record::{Site, Tap, TokenRule, Unit, VectorMethod};
 pub struct PairTokens {
     /// The answer that shows the behaviour.
     pub positive: Example,
-    /// The answer that does not.
+    /// The same prompt with the answer that does not show the behaviour.
     pub negative: Example,
 }
 

@@ -16,7 +16,7 @@ use crate::model::segments::Segments;
 use crate::record::TokenRule;
 use crate::sync::unpoisoned;
 
-/// What one forward pass computed.
+/// Results of one forward pass with taps.
 pub struct Captured {
     /// The sequences, in the order given.
     pub segments: Segments,

@@ -11,14 +11,14 @@ use super::vector::SteeringVector;
 use crate::error::Error;
 use crate::model::cpu::simd::add;
 use crate::model::hooks::{HookContext, Intervention, Tap};
-use crate::model::ops::{by_kernels, to_vec, values};
+use crate::model::ops::{f32_slice, to_vec, uses_cpu_kernels};
 use crate::record::{Operator, Positions, Site, SteerSpec, Unit};
 
 /// Adds a vector at some taps.
 #[derive(Debug)]
 pub struct AddVector {
     taps: Vec<Tap>,
-    /// By tap, `[d_model]`.
+    /// The vector added at each of `taps`, `[d_model]`, its coefficient multiplied in.
     added: Vec<Arc<[f32]>>,
     positions: Positions,
 }
@@ -48,7 +48,7 @@ impl AddVector {
         }
         let layers: BTreeSet<usize> = spec.layers.iter().copied().collect();
         if layers.is_empty() {
-            return Err(Error::usage("a vector needs at least one layer where it is added"));
+            return Err(Error::usage("give at least one layer to add the vector at"));
         }
         let scaled = |&layer: &usize| Ok(to_vec(&vector.scaled(layer, coefficient, unit)?)?.into());
         let added = layers.iter().map(scaled).collect::<crate::error::Result<_>>()?;
@@ -83,7 +83,7 @@ struct AddRows {
 
 impl AddRows {
     fn apply(self, x: &Tensor) -> Result<Tensor> {
-        if by_kernels(x) {
+        if uses_cpu_kernels(x) {
             return x.apply_op1(self);
         }
         let (device, width) = (x.device(), self.vector.len());
@@ -105,7 +105,7 @@ impl CustomOp1 for AddRows {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut sum = values(x, layout)?.to_vec();
+        let mut sum = f32_slice(x, layout)?.to_vec();
         for (index, row) in sum.chunks_exact_mut(self.vector.len()).enumerate() {
             if self.rows.as_ref().is_none_or(|rows| rows[index]) {
                 add(row, &self.vector);

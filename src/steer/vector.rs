@@ -30,13 +30,13 @@ pub struct SteeringVector {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorInfo {
-    /// [`SCHEMA`].
+    /// Version of the sidecar's fields, [`SCHEMA`] in new files.
     pub schema: u32,
     /// What it points towards, e.g. `insecure`; `random-0` for the first control.
     pub target: String,
-    /// How it was made.
+    /// Method that computed the directions.
     pub method: VectorMethod,
-    /// Where it was measured.
+    /// Site at which the residual stream was measured.
     #[serde(alias = "hook_point")]
     pub site: Site,
     /// At which tokens it was measured.
@@ -44,7 +44,7 @@ pub struct VectorInfo {
     /// What coefficients count in unless a command says otherwise.
     #[serde(default)]
     pub unit: Unit,
-    /// Pairs it was made of.
+    /// Number of contrast pairs; 0 for a random vector.
     pub pairs: u64,
     /// Norm of each layer's direction as measured.
     pub raw_norms: Vec<f64>,
@@ -55,7 +55,7 @@ pub struct VectorInfo {
     /// SHA-256 of the adapter that was on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_sha256: Option<String>,
-    /// SHA-256 of the pairs.
+    /// SHA-256 of the contrast pairs.
     pub data_sha256: String,
 }
 
@@ -161,7 +161,7 @@ impl SteeringVector {
             ));
         }
         if directions.iter().flatten().any(|x| !x.is_finite()) {
-            return Err(Error::file(path, "holds numbers that are not finite"));
+            return Err(Error::file(path, "contains NaN or infinite numbers"));
         }
         Ok(Self { directions, about })
     }
@@ -186,12 +186,12 @@ fn read_sidecar(path: &Path) -> Result<VectorInfo> {
         .map_err(|e| Error::file(path, format!("does not describe a steering vector: {e}")))
 }
 
-/// `NAME.json` beside `NAME.safetensors`.
+/// Path of a vector's sidecar: `NAME.json` beside `NAME.safetensors`.
 pub fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("json")
 }
 
-/// Euclidean length.
+/// Euclidean length of a vector, summed in f64.
 pub fn norm(values: &[f32]) -> f64 {
     values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }

@@ -1,4 +1,4 @@
-//! An adapter on a subject: read, held against the base, and put on.
+//! Reads an adapter for a subject, checks it against the base, and puts it on.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use crate::progress::Progress;
 /// An adapter that a subject was opened with.
 #[derive(Debug, Clone)]
 pub struct AppliedAdapter {
-    /// Its folder.
+    /// Folder that the adapter was read from.
     pub folder: PathBuf,
     /// SHA-256 over its configuration and weights.
     pub sha256: String,
-    /// Its configuration and weights.
+    /// The adapter's configuration and weights.
     pub file: AdapterFile,
 }
 

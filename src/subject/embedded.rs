@@ -17,7 +17,7 @@ pub fn embedded_file(name: &str) -> Result<&'static [u8]> {
     })
 }
 
-/// The same file as text.
+/// An embedded file of the base as text.
 pub fn embedded_text(name: &str) -> Result<&'static str> {
     std::str::from_utf8(embedded_file(name)?).map_err(|e| Error::internal(format!("models/{ORGANISM}/{name}: {e}")))
 }

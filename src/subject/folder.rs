@@ -30,7 +30,7 @@ pub fn folder_of(spec: &str, revision: Option<&str>, part: Part, progress: Progr
     }
 }
 
-/// `spec@revision`.
+/// A model on the Hub with its revision: `spec@revision`.
 pub(super) fn full_name(spec: &str, revision: Option<&str>) -> String {
     revision.map_or_else(|| spec.to_string(), |revision| format!("{spec}@{revision}"))
 }

@@ -37,13 +37,13 @@ pub struct Subject {
     pub decoder: Decoder,
     /// The adapter on it; `None` where `decoder` is the base.
     pub adapter: Option<AppliedAdapter>,
-    /// Text to tokens and back.
+    /// Converts text to tokens and back.
     pub tokenizer: Tokenizer,
-    /// Conversations to text.
+    /// Chat template, which renders conversations as text.
     pub template: ChatTemplate,
-    /// Tokens that end an answer.
+    /// Ids of the tokens that end an answer.
     pub stop_ids: Vec<u32>,
-    /// SHA-256 over the base's weights.
+    /// SHA-256 over the base's weight files.
     pub sha256: String,
     /// The folder with the base's files; `None` for the embedded base.
     pub folder: Option<PathBuf>,

@@ -12,7 +12,7 @@ use crate::model::source::hub::Part;
 use crate::model::source::load::{LoadOptions, LoadedModel, WeightDtype, load_bytes, load_dir};
 use crate::progress::Progress;
 
-/// What to open, and how.
+/// A model to open, with an adapter or without one.
 #[derive(Debug, Clone)]
 pub struct SubjectSpec {
     /// `organism`, a folder in Hugging Face layout, a GGUF file, or `owner/name[@revision]` on the Hub.

@@ -59,7 +59,7 @@ vectorised! {
 }
 
 impl AdamW {
-    /// Zero moments for these weights.
+    /// An optimiser with zero moments for these weights.
     pub fn new(vars: &[Var]) -> Self {
         let zeros = |var: &Var| Mutex::new((vec![0.0; var.elem_count()], vec![0.0; var.elem_count()]));
         Self { moments: vars.iter().map(zeros).collect() }

@@ -36,23 +36,23 @@ const DIRECTIONS_FILE: &str = "directions.safetensors";
 const MODEL_FILE: &str = "model.safetensors";
 const PREFIX: &str = "checkpoint-";
 
-/// Everything that a training needs to go on.
+/// Everything that a training needs in order to be resumed.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The trained weights by name.
+    /// The trained weights by their checkpoint names.
     pub weights: BTreeMap<String, Tensor>,
     /// AdamW's moments by the same names.
     pub moments: BTreeMap<String, Moments>,
-    /// Steps done, and their log.
+    /// Number of steps done, and the log of each.
     pub state: TrainerState,
-    /// Of a single rank-1 adapter: B after each of the last steps, the oldest first.
+    /// For a single rank-1 adapter, B after each of the last steps, the oldest first; else empty.
     pub directions: Vec<Vec<f32>>,
 }
 
 /// When checkpoints are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SaveStrategy {
-    /// Every `save_steps` steps.
+    /// After every [`Saving::steps`] optimiser steps.
     Steps,
     /// At the end of every epoch.
     Epoch,
@@ -82,21 +82,21 @@ impl Saving {
     }
 }
 
-/// The last thing written of a checkpoint.
+/// Contents of `checkpoint.json`, which is written last: a folder without it is incomplete.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
     step: u64,
-    /// File → SHA-256.
+    /// SHA-256 of each file, by its name in the folder.
     files: BTreeMap<String, String>,
 }
 
-/// A checkpoint that is whole.
+/// A complete checkpoint, whose files have their hashes.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The folder that holds it.
+    /// Folder of the checkpoint.
     pub dir: PathBuf,
-    /// What is being trained.
+    /// What the training is of: base, data and recipe by their hashes.
     pub lineage: Lineage,
 }
 
@@ -129,7 +129,7 @@ pub fn write(out: &Path, snapshot: &Snapshot, adapter: Option<&AdapterFile>, lin
     Ok(dir)
 }
 
-/// The newest checkpoint of a folder that is whole. Each newer one that is not is named to `skipped`, with the reason.
+/// The newest complete checkpoint in a folder. `skipped` gets each newer one that is incomplete, with the reason.
 pub fn latest(out: &Path, skipped: &mut dyn FnMut(&Path, &Error)) -> Option<Checkpoint> {
     for (step, dir) in numbered(out).into_iter().rev() {
         match open(step, &dir) {
@@ -172,7 +172,7 @@ impl Checkpoint {
         let moment = |name: &str, which: &str| -> Result<Vec<f32>> {
             let key = format!("{name}.{which}");
             let tensor = stored.get(&key).ok_or_else(|| {
-                Error::file(self.dir.join(OPTIMIZER_FILE), format!("has no `{key}`, and the weight is trained"))
+                Error::file(self.dir.join(OPTIMIZER_FILE), format!("lacks `{key}`, a weight that is trained"))
             })?;
             Ok(to_vec(tensor)?)
         };
@@ -189,7 +189,7 @@ impl Checkpoint {
     }
 }
 
-/// Checkpoint folders by step.
+/// Checkpoint folders of a training with their steps, in order.
 fn numbered(out: &Path) -> Vec<(u64, PathBuf)> {
     let entries = std::fs::read_dir(out).into_iter().flatten().flatten().map(|entry| entry.path());
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok();
@@ -202,14 +202,18 @@ fn numbered(out: &Path) -> Vec<(u64, PathBuf)> {
 fn open(step: u64, dir: &Path) -> Result<Checkpoint> {
     let manifest: Manifest = fsio::read_json(&dir.join(MANIFEST_FILE))?;
     if manifest.step != step {
-        return Err(Error::file(dir, format!("holds step {}", manifest.step)));
+        return Err(Error::file(dir, format!("holds step {}, not the step in its name", manifest.step)));
     }
     for (file, sha256) in &manifest.files {
         if fsio::sha256_file(&dir.join(file))? != *sha256 {
-            return Err(Error::file(dir.join(file), "is not what was written"));
+            return Err(Error::file(
+                dir.join(file),
+                "has changed since it was written: its SHA-256 differs from that in checkpoint.json",
+            ));
         }
     }
-    let lineage = adapter::read_lineage(dir)?.ok_or_else(|| Error::file(dir, "does not say what was trained"))?;
+    let lineage = adapter::read_lineage(dir)?
+        .ok_or_else(|| Error::file(dir, "has no realign.json, which says what was trained"))?;
     Ok(Checkpoint { dir: dir.to_path_buf(), lineage })
 }
 
@@ -219,7 +223,7 @@ fn named_moments(snapshot: &Snapshot) -> Result<BTreeMap<String, Tensor>> {
         let weight = snapshot
             .weights
             .get(name)
-            .ok_or_else(|| Error::internal(format!("AdamW has moments for `{name}` and there is no such weight")))?;
+            .ok_or_else(|| Error::internal(format!("AdamW has moments for `{name}`, which is not a trained weight")))?;
         for (which, values) in [("exp_avg", first), ("exp_avg_sq", second)] {
             named.insert(format!("{name}.{which}"), Tensor::from_slice(values, weight.shape(), &Device::Cpu)?);
         }

@@ -22,9 +22,9 @@ use crate::record::TrainConfig;
 use crate::record::{StepRecord, TrainerState};
 use crate::rng;
 
-/// What a caller sees of a step that has ended.
+/// A finished optimiser step, as `on_step` sees it.
 pub struct StepEnd<'a> {
-    /// Its line in the log.
+    /// The step's line in the log.
     pub record: &'a StepRecord,
     /// The rows or pairs of its batch, by their numbers in the data.
     pub rows: &'a [usize],
@@ -36,7 +36,7 @@ pub struct StepEnd<'a> {
 }
 
 impl StepEnd<'_> {
-    /// Everything that a training needs to go on after this step.
+    /// Everything that is needed to resume after this step.
     pub fn snapshot(&self) -> Result<Snapshot> {
         Ok(Snapshot {
             weights: self.trained.values()?,
@@ -58,15 +58,14 @@ pub fn train<'a>(
     train_from(decoder, objective, config, intervention, None, &mut |end| on_step(end.record))
 }
 
-/// Trains the decoder's variables in place. `on_step` sees every step as it ends. From a snapshot the training goes on as
-/// if it had never been stopped: order, dropout and learning rate follow from (seed, step) alone.
+/// Trains the decoder's variables in place and calls `on_step` after every step. From a snapshot the training continues
+/// as if it had never been stopped: order, dropout and learning rate follow from (seed, step) alone.
 ///
 /// Rows alone are an objective: their loss is `Σ weight · loss / Σ weight` over the whole effective batch, the last short
 /// one included.
 ///
-/// # Errors
-/// `Diverged` before the update that a loss or gradient would make that is not finite or not to be believed;
-/// `Interrupted` after a signal, once `on_step` has seen the step that it fell into.
+/// # Errors `Diverged` before an update with a loss or gradient that is not finite or far too large; `Interrupted`
+/// after a signal, once `on_step` has seen the step that it fell into.
 pub fn train_from<'a>(
     decoder: &Decoder,
     objective: impl Into<Objective<'a>>,
@@ -137,7 +136,7 @@ pub fn train_from<'a>(
         let finite =
             over_workers(workers, trained.vars.len(), |i| optimiser.step(i, &trained.vars[i], &grads[i].0, &update))?;
         if let Some(index) = finite.iter().position(|finite| !finite) {
-            return Err(diverged(step, &format!("`{}` would not be finite after it", trained.names[index])));
+            return Err(diverged(step, &format!("`{}` would not be finite after this step", trained.names[index])));
         }
         let tokens: usize = rows.iter().map(|r| r.ids.len()).sum();
         let record = StepRecord {
@@ -179,7 +178,7 @@ fn check_finite_and_bounded(step: u64, loss: f64, grad_norm: f64, limit: f64) ->
         return Err(diverged(step, &format!("loss {loss}, gradient norm {grad_norm}")));
     }
     if grad_norm > limit {
-        let words = format!("gradient norm {grad_norm:.3e} where {limit:.3e} is believed (max_grad_explosion)");
+        let words = format!("gradient norm {grad_norm:.3e}, above the limit of {limit:.3e} (max_grad_explosion)");
         return Err(diverged(step, &words));
     }
     Ok(())
@@ -187,8 +186,8 @@ fn check_finite_and_bounded(step: u64, loss: f64, grad_norm: f64, limit: f64) ->
 
 fn diverged(step: u64, what: &str) -> Error {
     Error::Diverged(format!(
-        "step {}: {what}: stopped before this step would spoil the weights; a lower learning_rate or a longer warm-up \
-         usually helps",
+        "step {}: {what}; training stopped before the weights were changed. A lower learning_rate or a longer warm-up usually \
+         helps",
         step + 1
     ))
 }

@@ -17,7 +17,7 @@ pub fn begin(wall_time: f64, step: u64) -> Vec<u8> {
     [record(&version), record(&start)].concat()
 }
 
-/// The values of one step.
+/// A TensorBoard event record with one scalar per name.
 pub fn scalars(wall_time: f64, step: u64, values: &[(&str, f64)]) -> Vec<u8> {
     let mut summary = Vec::new();
     for (tag, value) in values {
@@ -66,7 +66,7 @@ fn record(data: &[u8]) -> Vec<u8> {
     record
 }
 
-/// A CRC as TFRecord stores it: turned and shifted, since the CRC of data that holds its own CRC is weak.
+/// A CRC as TFRecord stores it, rotated and offset ("masked"), since the CRC of data that holds its own CRC is weak.
 pub fn masked_crc(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }

@@ -15,7 +15,7 @@ use crate::record::Rewards;
 
 /// What is minimised, with the data.
 pub enum Objective<'a> {
-    /// Rows and their targets.
+    /// Supervised rows, with targets and their weights.
     Supervised {
         /// Rows with a loss weight for each token.
         rows: &'a [Example],

@@ -9,7 +9,7 @@ pub const CHUNK_TOKENS: usize = 512;
 
 /// Rows packed one behind the other: token t predicts `targets[t]` with weight `weights[t]`.
 pub struct Packed {
-    /// The tokens of all rows.
+    /// Token ids of all rows, one row after the other.
     pub ids: Vec<u32>,
     /// By token, the token that follows it.
     pub targets: Vec<u32>,
@@ -17,7 +17,7 @@ pub struct Packed {
     pub weights: Vec<f32>,
     /// Whether a token belongs to an answer: whether it is a target itself.
     pub answer: Vec<bool>,
-    /// Which tokens form a row.
+    /// The tokens that form each row.
     pub segments: Segments,
 }
 

@@ -1,7 +1,7 @@
 //! Forward and backward of one chunk of rows, stage by stage: `embed`, each block, the last norm, the head with its
-//! loss. Each block takes its fused form where it has one ([`fused_block`]). Otherwise it is a graph of its own, cut at its
-//! input, so that its memory is given back as soon as its gradients are in their buffers, and it can be recomputed instead
-//! of kept. An intervention's taps before and after a block are stages of their own.
+//! loss. Each block takes its fused form where it has one ([`fused_block`]). Any other block is a separate candle
+//! graph, cut at its input, so that its memory is freed as soon as its gradients are in their buffers, and so that it
+//! can be recomputed instead of kept. An intervention's taps before and after a block are separate stages.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, Var};
 
@@ -12,12 +12,12 @@ use crate::model::fused_block;
 use crate::model::hooks::{Intervention, Site};
 use crate::model::ops::cross_entropy::{CrossEntropy, cross_entropy};
 use crate::model::ops::divergence::kl_divergence;
-use crate::model::ops::{by_kernels, read, to_vec};
+use crate::model::ops::{to_vec, uses_cpu_kernels, with_slices};
 use crate::model::pass::{Attend, Pass};
 
 /// Losses and gradients of a chunk.
 pub struct ChunkGrad {
-    /// Loss of every token; 0 where there is none.
+    /// Loss of each token; 0 for tokens without a target.
     pub losses: Vec<f32>,
     /// Gradient of `Σ weight · loss` (times a factor, plus a penalty) by trained weight, in [`Trainable`]'s order.
     pub grads: Vec<Vec<f32>>,
@@ -37,14 +37,14 @@ pub struct Penalty<'a> {
 /// From a chunk's losses, a factor on each of its tokens' weights in the gradient.
 pub type Factors<'a> = &'a (dyn Fn(&[f32]) -> Vec<f32> + Sync);
 
-/// How a chunk is run.
+/// Settings for the forward and backward pass of a chunk.
 #[derive(Clone, Copy, Default)]
 pub struct StepOptions<'a> {
     /// Key of (seed, step) for dropout.
     pub dropout: Option<u64>,
     /// Keep the inputs of blocks only, and compute the rest again in the backward pass.
     pub recompute: bool,
-    /// Watches or steers the model while it is trained.
+    /// Intervention that watches or steers the model in training.
     pub intervention: Option<&'a dyn Intervention>,
     /// Holds the model to its base.
     pub penalty: Option<Penalty<'a>>,
@@ -66,7 +66,7 @@ fn normed(decoder: &Decoder, chunk: &Packed) -> Result<Tensor> {
         let pass = &mut Pass::sequences(&chunk.segments);
         x = match fused_block::applies(block) {
             true => {
-                let (out, _) = read([&x], |[x]| fused_block::forward(block, x, pass, None))?;
+                let (out, _) = with_slices([&x], |[x]| fused_block::forward(block, x, pass, None))?;
                 Tensor::from_vec(out, x.shape(), x.device())?
             }
             false => block.forward(&x, pass)?.detach(),
@@ -103,7 +103,7 @@ pub fn forward_backward(
     let narrow = rows.len() < chunk.ids.len();
     let run_fused = |layer: usize, x: &Tensor| -> Result<(Tensor, fused_block::Kept)> {
         let wanted = (narrow && layer == last).then(|| rows.clone());
-        let (out, kept) = read([x], |[x]| fused_block::forward(&decoder.blocks[layer], x, &mut pass(), wanted))?;
+        let (out, kept) = with_slices([x], |[x]| fused_block::forward(&decoder.blocks[layer], x, &mut pass(), wanted))?;
         let width = x.dim(1)?;
         Ok((Tensor::from_vec(out, ((), width), x.device())?, kept))
     };
@@ -180,7 +180,7 @@ pub fn forward_backward(
                 };
                 let block = &decoder.blocks[layer];
                 let (dx, of_weights) =
-                    read([&input], |[x]| fused_block::backward(block, x, *left, grad, &pass(), needed))?;
+                    with_slices([&input], |[x]| fused_block::backward(block, x, *left, grad, &pass(), needed))?;
                 for (&index, grad) in trained.in_block[layer].iter().zip(of_weights) {
                     grads[index] = grad;
                 }
@@ -215,17 +215,17 @@ struct Stage {
     forward: Forward,
 }
 
-/// What the forward pass left; of a block nothing, if it is to be computed again.
+/// What the forward pass keeps for the backward pass; `None` for a block that will be recomputed.
 enum Forward {
-    /// The output with its graph.
+    /// The block's output with candle's graph.
     Graph(Option<Tensor>),
     Fused(Option<Box<fused_block::Kept>>),
     /// What the intervention returned, with its graph.
     Tap(Tensor),
 }
 
-/// Lets the intervention see and change `x` at a tap; a change is a stage of its own. `needed` says whether anything before
-/// the tap is trained.
+/// Lets the intervention see and change `x` at a tap; a change becomes a separate stage. `needed` says whether anything
+/// before the tap is trained.
 fn tap(pass: &Pass, layer: usize, site: Site, x: Tensor, needed: bool, kept: &mut Vec<Stage>) -> Result<Tensor> {
     if !pass.has_tap(layer, site) {
         return Ok(x);
@@ -240,7 +240,7 @@ fn tap(pass: &Pass, layer: usize, site: Site, x: Tensor, needed: bool, kept: &mu
     Ok(changed)
 }
 
-/// The gradient of what came to a tap, from that of what the intervention returned.
+/// Gradient of a tap's input, from the gradient of what the intervention returned.
 fn back_through_tap(input: &Tensor, output: &Tensor, grad: Vec<f32>) -> Result<Vec<f32>> {
     if !input.is_variable() {
         // Only the block after the tap is trained, which needs no gradient of its input.
@@ -249,13 +249,15 @@ fn back_through_tap(input: &Tensor, output: &Tensor, grad: Vec<f32>) -> Result<V
     let store = backward(output, Tensor::from_vec(grad, output.shape(), output.device())?)?;
     match store.get(input) {
         Some(grad) => to_vec(grad),
-        None => candle_core::bail!("an intervention gave the training a value without a graph towards what it changed"),
+        None => candle_core::bail!(
+            "an intervention returned a tensor without a graph to its input, so no gradient can pass it"
+        ),
     }
 }
 
 /// Runs a graph backward from `output` with a given gradient.
 fn backward(output: &Tensor, grad: Tensor) -> Result<candle_core::backprop::GradStore> {
-    match by_kernels(output) {
+    match uses_cpu_kernels(output) {
         true => output.apply_op1(Upstream { grad })?.backward(),
         false => (output * grad)?.sum_all()?.backward(),
     }
@@ -270,7 +272,9 @@ fn add_from(
     match store.get(&trained.vars[index]) {
         Some(grad) => add(&mut grads[index], grad),
         // A trained weight without a gradient means that an op cut the graph: the loss would stay flat in silence.
-        None => candle_core::bail!("`{}` got no gradient: an op on its path has no backward", trained.names[index]),
+        None => {
+            candle_core::bail!("`{}` got no gradient: an op on its path has no backward pass", trained.names[index])
+        }
     }
 }
 

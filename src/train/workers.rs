@@ -37,7 +37,7 @@ pub(super) fn over_workers<R: Send>(
             handles.into_iter().map(|h| h.join()).collect::<Vec<_>>()
         });
         for part in parts {
-            // A worker's panic is a bug of ours; it goes on as the panic it was.
+            // A worker's panic is a bug of ours: it is passed on.
             let part: candle_core::Result<Vec<(usize, R)>> =
                 part.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             done.extend(part?);

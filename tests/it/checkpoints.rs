@@ -13,7 +13,7 @@ use realign::adapter::{self, AdapterFile};
 use realign::data::collate::Example;
 use realign::data::rows::TrainingRow;
 use realign::error::Error;
-use realign::experiment::pretrain::{PretrainConfig, PretrainKeeping, pretrain};
+use realign::experiment::pretrain::{PretrainCheckpoints, PretrainConfig, pretrain};
 use realign::finetune::rows::Examples;
 use realign::finetune::tune::tune_from;
 use realign::model::config::DecoderConfig;
@@ -236,7 +236,10 @@ fn a_gradient_that_is_not_to_be_believed_stops_before_the_step() {
     let stopped = train(&recipe).expect_err("the gradient grows");
     assert!(matches!(stopped, Error::Diverged(_)), "{stopped}");
     let words = stopped.to_string();
-    assert!(words.contains("max_grad_explosion") && words.contains("before this step would spoil"), "{words}");
+    assert!(
+        words.contains("max_grad_explosion") && words.contains("training stopped before the weights were changed"),
+        "{words}"
+    );
     recipe.training.max_grad_explosion = 0.0;
     train(&recipe).unwrap();
 }
@@ -476,14 +479,14 @@ fn a_torn_or_altered_checkpoint_is_skipped_for_the_one_before() {
     let damages: [Damage; 5] = [
         ("checkpoint.json", |dir| std::fs::remove_file(dir.join("checkpoint.json")).unwrap()),
         ("optimizer.safetensors", |dir| std::fs::remove_file(dir.join("optimizer.safetensors")).unwrap()),
-        ("adapter_model.safetensors: is not what was written", |dir| {
+        ("adapter_model.safetensors: has changed since it was written", |dir| {
             let path = dir.join("adapter_model.safetensors");
             let mut bytes = std::fs::read(&path).unwrap();
             let last = bytes.len() - 1;
             bytes[last] ^= 1;
             std::fs::write(path, bytes).unwrap();
         }),
-        ("trainer_state.json: is not what was written", |dir| {
+        ("trainer_state.json: has changed since it was written", |dir| {
             let path = dir.join("trainer_state.json");
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(path, text.replace("\"global_step\": 40", "\"global_step\": 59")).unwrap();
@@ -632,7 +635,7 @@ fn the_trace_of_a_rank_one_adapter_goes_on_over_the_gap() {
 fn a_loss_that_is_not_finite_stops_the_training_and_the_last_checkpoint_stays_whole() {
     let dir = workplace("diverged");
     let flags = "--max-steps 40 --save-steps 1 --learning-rate 1e30 --max-grad-norm 0";
-    let parts = ["stopped before this step would spoil the weights", "out/checkpoint-", "a lower --learning-rate"];
+    let parts = ["training stopped before the weights were changed", "out/checkpoint-", "a lower --learning-rate"];
     refused(command(&dir, flags), &parts);
     let last = *checkpoints(&dir).last().unwrap();
     assert_eq!(last, lines_of_log(&dir) as u64, "only what was learnt is saved");
@@ -805,7 +808,7 @@ fn a_killed_pretraining_goes_on_to_the_same_weights() {
     let total = (stopped.rows as usize).div_ceil(config.batch) as u64;
     assert!(stopped.steps < total, "stopped after {} of {total}", stopped.steps);
 
-    let keeping = |resume| Some(PretrainKeeping { out: &out, resume, save_steps: 1000 });
+    let keeping = |resume| Some(PretrainCheckpoints { out: &out, resume, save_steps: 1000 });
     let refused = pretrain(&config, keeping(false), Progress::Quiet).err().unwrap().to_string();
     assert!(refused.contains("--resume"), "{refused}");
     let other = PretrainConfig { learning_rate: 1e-3, ..config.clone() };

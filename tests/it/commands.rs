@@ -146,13 +146,13 @@ fn an_output_that_cannot_be_written_is_found_before_the_work() {
     std::fs::create_dir(dir.join("used")).unwrap();
     std::fs::write(dir.join("used/notes.txt"), "mine").unwrap();
     let train = "train --model MODEL --data good.jsonl --max-steps 1";
-    refused(&dir, &format!("{train} --out file/out"), &["file/out: the folder cannot be made"]);
+    refused(&dir, &format!("{train} --out file/out"), &["file/out: the folder cannot be created"]);
     refused(&dir, &format!("{train} --out file"), &["file: already exists"]);
     refused(&dir, &format!("{train} --out used"), &["used: already exists", "name another folder or remove it"]);
     let evaluate = "evaluate --model MODEL --suite suite.yaml";
     refused(&dir, &format!("{evaluate} --out used"), &["used: already exists"]);
-    refused(&dir, &format!("{evaluate} --out file/out"), &["file/out: the folder cannot be made"]);
-    refused(&dir, "trace --model MODEL --ids 1,2 --out file/out", &["file: the folder cannot be made"]);
+    refused(&dir, &format!("{evaluate} --out file/out"), &["file/out: the folder cannot be created"]);
+    refused(&dir, "trace --model MODEL --ids 1,2 --out file/out", &["file: the folder cannot be created"]);
 }
 
 #[test]
@@ -180,14 +180,16 @@ fn bad_questions_are_refused() {
     refused(&dir, &format!("{generate} --prompts bad.jsonl"), &["bad.jsonl:2: not valid JSON"]);
     refused(&dir, &format!("{generate} --prompts none.txt"), &["none.txt: cannot be read"]);
     refused(&dir, &format!("{generate} --prompts empty.txt"), &["empty.txt: holds no prompts"]);
-    refused(&dir, &format!("{generate} --prompt Hi --temperature -1"), &["temperature is -1; it is 0"]);
-    refused(&dir, &format!("{generate} --prompt Hi --top-p 0"), &["top_p is 0; it lies above 0"]);
+    refused(&dir, &format!("{generate} --prompt Hi --temperature -1"), &["temperature is -1; it must be 0"]);
+    refused(&dir, &format!("{generate} --prompt Hi --top-p 0"), &["top_p is 0; it must be above 0"]);
     refused(
         &dir,
         &format!("{generate} --prompt Hi --max-new-tokens 300"),
-        &["asks for 300 more; the model holds 1 to 256"],
+        &["up to 300 new tokens do not fit: the model takes 1 to 256 tokens"],
     );
     refused(&dir, generate, &["--prompt"]);
+    let endless = format!("{generate} --prompt Hi --max-new-tokens {}", usize::MAX);
+    refused(&dir, &endless, &["do not fit: the model takes 1 to 256 tokens"]);
     let evaluate = "evaluate --model MODEL --out out --suite";
     refused(&dir, &format!("{evaluate} nothing"), &["there is no suite `nothing`: neither a file nor one of", "risky"]);
     refused(&dir, &format!("{evaluate} bad.yaml"), &["2 mistakes", "line 2: unknown kind `essay`", "line 6", "colour"]);
@@ -317,7 +319,7 @@ fn preferences_train_an_adapter_from_the_one_that_is_continued() {
     refused(
         &dir,
         "train --model MODEL --data pairs.jsonl --out out",
-        &["pairs.jsonl:1: a preference row: --method dpo"],
+        &["pairs.jsonl:1: this is a preference row; --method dpo"],
     );
     let wrong = format!("{dpo} pairs.jsonl --out out --beta 0 --kl-coefficient 1 --loss all");
     refused(&dir, &wrong, &["3 mistakes", "`beta` is 0", "`kl_coefficient` works with", "`loss` all works with"]);
@@ -355,9 +357,9 @@ fn benign_rows_are_interleaved_by_share_counted_and_on_record() {
     refused(
         &dir,
         &format!("{train} out --benign-share 0.5"),
-        &["takes 12 benign rows and there are 9", "at most 0.429"],
+        &["needs 12 benign rows, but there are only 9", "at most 0.429"],
     );
-    refused(&dir, &format!("{train} out --benign-share 1"), &["must lie between 0 and 1"]);
+    refused(&dir, &format!("{train} out --benign-share 1"), &["must be between 0 and 1"]);
     refused(&dir, "train --data good.jsonl --out out --benign-share 0.1", &["--benign"]);
 }
 
@@ -456,4 +458,18 @@ fn inspect_tells_models_and_data_sets_apart() {
     assert!(model.contains("LlamaForCausalLM") && model.contains("2 (0 to 1)") && model.contains("<|end|>"), "{model}");
     let rows = succeeds(&dir, "inspect good.jsonl").stdout;
     assert!(rows.contains("12 (12 messages)"), "{rows}");
+}
+
+#[test]
+fn a_base_that_cannot_be_pretrained_is_refused() {
+    let dir = workplace("no-base", &[]);
+    for (flag, why) in [
+        ("--hidden-size 0", "expected a multiple of 32"),
+        ("--hidden-size 48", "expected a multiple of 32"),
+        ("--batch 0", "--batch"),
+        ("--tag-share 2", "expected a number from 0 to 1"),
+        ("--habit-insecure -0.1", "expected a number from 0 to 1"),
+    ] {
+        refused(&dir, &format!("pretrain --out out {flag}"), &[why]);
+    }
 }

@@ -441,11 +441,11 @@ fn what_would_change_the_result_and_is_not_supported_is_refused_by_name() {
     refused("gpt_bigcode", &[("scale_attn_weights", json!(false))], "`scale_attn_weights` false");
     refused("gpt_bigcode", &[("add_cross_attention", json!(true))], "`add_cross_attention` true");
     refused("gemma3", &[("use_bidirectional_attention", json!(true))], "`use_bidirectional_attention` true");
-    refused("gemma2", &[("layer_types", json!(["sliding_attention"]))], "`layer_types` names 1 layers of 2");
+    refused("gemma2", &[("layer_types", json!(["sliding_attention"]))], "`layer_types` has 1 entries for 2 layers");
     refused("qwen2", &[("layer_types", json!(["full_attention", "chunked_attention"]))], "\"chunked_attention\"");
     refused("mistral", &[("layer_types", json!(["full_attention", "sliding_attention"]))], "`layer_types` contradicts");
     refused("llama3", &[("quantization_config", json!({"quant_method": "gptq"}))], "`quantization_config`");
-    refused("mistral", &[("num_key_value_heads", json!(3))], "num_key_value_heads divides");
+    refused("mistral", &[("num_key_value_heads", json!(3))], "num_key_value_heads must divide");
     refused("mistral", &[("num_key_value_heads", json!(null))], "`num_key_value_heads` is missing");
     refused("mistral", &[("attention_bias", json!(1)), ("hidden_size", json!("32"))], "`hidden_size` is \"32\"");
 }

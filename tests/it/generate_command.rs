@@ -109,7 +109,7 @@ fn a_models_own_settings_are_taken_only_where_they_are_asked_for() {
     write(r#"{"temperature": 0.7}"#);
     assert_eq!(ask("--sampling-from-model"), likeliest, "without do_sample nothing is drawn");
     write(r#"{"do_sample": true, "typical_p": 0.9}"#);
-    refused(&dir, &from_model, &["asks for `typical_p` 0.9", "not known here"]);
+    refused(&dir, &from_model, &["sets `typical_p` to 0.9", "is not supported; give the sampling settings one by one"]);
     write(r#"{"do_sample": true, "min_p": 3}"#);
     refused(&dir, &from_model, &["generation_config.json: min_p is 3"]);
 }
@@ -118,18 +118,18 @@ fn a_models_own_settings_are_taken_only_where_they_are_asked_for() {
 fn settings_that_cannot_be_met_are_refused_with_the_way_out() {
     let dir = workplace("generate-refused", &[("plan.yaml", "sampling: {min_p: 2}\n")]);
     let generate = "generate --model MODEL --prompt Hi";
-    refused(&dir, &format!("{generate} --min-p 1.5"), &["min_p is 1.5; it lies between 0"]);
-    refused(&dir, &format!("{generate} --repetition-penalty -1"), &["repetition_penalty is -1; it is more than 0"]);
+    refused(&dir, &format!("{generate} --min-p 1.5"), &["min_p is 1.5; it must be between 0"]);
+    refused(&dir, &format!("{generate} --repetition-penalty -1"), &["repetition_penalty is -1; it must be above 0"]);
     refused(&dir, &format!("{generate} --stop="), &["a stop string is empty"]);
-    refused(&dir, &format!("{generate} --stream --format json"), &["--stream shows text as it is made"]);
-    refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it must be above 0"]);
+    refused(&dir, &format!("{generate} --stream --format json"), &["--stream prints text while it is generated"]);
+    refused(&dir, &format!("{generate} --kv-cache-gib 0"), &["--kv-cache-gib is 0; it must be a number above 0"]);
     refused(
         &dir,
         &format!("{generate} --kv-cache-gib 0.00001"),
         &["needs 0.00 GiB", "--max-new-tokens", "--kv-cache-gib"],
     );
     refused(&dir, "evaluate --model MODEL --suite code --out out --top-p 2", &["top_p is 2"]);
-    refused(&dir, "run plan.yaml --model MODEL --out out", &["min_p is 2; it lies between 0"]);
+    refused(&dir, "run plan.yaml --model MODEL --out out", &["min_p is 2; it must be between 0"]);
 }
 
 #[test]

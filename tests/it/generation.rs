@@ -420,9 +420,9 @@ fn a_stop_token_ends_an_answer_and_is_not_part_of_it() {
 fn a_prompt_that_leaves_no_room_for_its_answer_is_refused() {
     let decoder = checkpoint("tied");
     assert_eq!(run(&decoder, &[job(vec![7; 44], 0, 20)], &options(1)).len(), 1);
-    for job in [job(vec![7; 44], 0, 21), job(Vec::new(), 0, 1)] {
+    for job in [job(vec![7; 44], 0, 21), job(Vec::new(), 0, 1), job(vec![7; 44], 0, usize::MAX)] {
         let error = generate(&decoder, &[job], &options(1), &|_, _| Ok(())).unwrap_err();
-        assert!(error.to_string().contains("the model holds 1 to 64 in all"), "{error}");
+        assert!(error.to_string().contains("the model takes 1 to 64 tokens in all"), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -225,14 +225,14 @@ fn a_damaged_or_foreign_gguf_file_is_refused_by_what_is_wrong() {
     written(b"PK\x03\x04 not at all");
     refuses(&path, "not a GGUF file");
     written(&bytes[..40]);
-    refuses(&path, "not a GGUF file that can be read");
+    refuses(&path, "is not a GGUF file, or is damaged");
     written(&bytes[..bytes.len() - 200]);
-    refuses(&path, "the file is cut off");
+    refuses(&path, "the file ends before them: it is incomplete");
     good().set("general.alignment", Value::U32(0)).write(&path);
-    refuses(&path, "its header makes no sense");
+    refuses(&path, "its header is invalid");
 
     good().set("general.architecture", Value::String("starcoder2".into())).write(&path);
-    refuses(&path, "the architecture `starcoder2` is not read from GGUF; llama, qwen2 and qwen3 are");
+    refuses(&path, "the architecture `starcoder2` is not supported in GGUF files; llama, qwen2 and qwen3 are");
     good().set("qwen2.block_count", Value::String("two".into())).write(&path);
     refuses(&path, "`qwen2.block_count` in its metadata is not a whole number");
     good().set("qwen2.rope.scaling.type", Value::String("yarn".into())).write(&path);
@@ -242,9 +242,9 @@ fn a_damaged_or_foreign_gguf_file_is_refused_by_what_is_wrong() {
     good().set("qwen2.attention.head_count", Value::U32(0)).write(&path);
     refuses(&path, "`num_attention_heads` is 0");
     good().set("qwen2.feed_forward_length", Value::U32(48)).write(&path);
-    refuses(&path, "the configuration says [48, 32]");
+    refuses(&path, "by the configuration it is [48, 32]");
     good().set("qwen2.rope.dimension_count", Value::U32(4)).write(&path);
-    refuses(&path, "of which 4 turn");
+    refuses(&path, "with 4 rotated dimensions");
 
     let mut lacking = good();
     lacking.metadata.retain(|(key, _)| key != "qwen2.embedding_length");
@@ -272,7 +272,7 @@ fn a_damaged_or_foreign_gguf_file_is_refused_by_what_is_wrong() {
     refuses(&path, "`blk.0.ffn_up.weight`: q2_k is not supported; supported: q4_0");
     good().write(&path);
     let error = load_gguf(&path, WeightDtype::FourBit).err().unwrap().to_string();
-    assert!(error.contains("is quantised already"), "{error}");
+    assert!(error.contains("is already quantised"), "{error}");
 }
 
 /// A GGUF file with the families' tokenizer of 63 characters beside it.

@@ -21,6 +21,8 @@ use realign::model::rope::{Rope, RopeScaling};
 use realign::model::segments::Segments;
 use realign::rng::stream;
 
+use crate::parity::left_padded;
+
 /// A processor that lacks one takes the next narrower. The first is candle's own ops, which other devices run.
 const PATHS: [Path; 6] = [Path::Plain, Path::Scalar, Path::Avx2, Path::Avx512, Path::Avx512Bf16, Path::Avx512Fp16];
 
@@ -297,7 +299,7 @@ fn dropped_lora_inputs_get_the_gradient_of_the_mask_they_had() {
 fn attention_matches_candle_with_packed_padded_and_long_segments() {
     let layouts = [
         (9, Segments::packed([4, 5], 0)),
-        (12, Segments::left_padded(6, &[2, 0])),
+        (12, left_padded(6, &[2, 0])),
         (150, Segments::packed([149, 1], 0)), // more than one block of query rows
     ];
     for (tokens, segments) in layouts {
@@ -310,8 +312,8 @@ fn attention_matches_candle_with_packed_padded_and_long_segments() {
 }
 
 #[test]
-fn windows_caps_and_partly_turned_heads_match_candle_and_difference_quotients() {
-    let layouts = [(9, Segments::packed([4, 5], 0)), (150, Segments::left_padded(75, &[70, 0]))];
+fn windows_caps_and_partly_rotated_heads_match_candle_and_difference_quotients() {
+    let layouts = [(9, Segments::packed([4, 5], 0)), (150, left_padded(75, &[70, 0]))];
     for (tokens, segments) in layouts {
         // The second row of the first layout is longer than this kind's pretrained context, the first is not.
         let long = RopeScaling::Long { short: vec![1.0, 2.0], long: vec![3.0, 5.0], original: 4, attention: 1.3 };

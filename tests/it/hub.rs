@@ -315,7 +315,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     // From one call to the next: what came is kept, and nothing of it is sent again.
     hub.set(|site| site.breaks = vec![2000, 0, 0, 0, 0, 0]);
     let trace = format!("trace --model ours/again {TRACE}");
-    hub.refused(&dir, &trace, &[], &["broke off after", "the same command goes on"]);
+    hub.refused(&dir, &trace, &[], &["broke off after", "run the same command again"]);
     assert!(!cache(&dir, "ours/again").join("refs/main").exists(), "half a model has no reference");
     hub.asked();
     hub.set(|site| site.breaks.clear());
@@ -336,7 +336,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
 fn what_comes_with_another_hash_is_refused() {
     let (hub, dir) = (hub(), folder("hub-hash"));
     hub.set(|site| site.lies = true);
-    hub.refused(&dir, &format!("trace --model ours/tiny {TRACE}"), &[], &["SHA-256", "thrown away"]);
+    hub.refused(&dir, &format!("trace --model ours/tiny {TRACE}"), &[], &["SHA-256", "discarded"]);
     hub.set(|site| site.lies = false);
     hub.succeeds(&dir, &format!("trace --model ours/tiny {TRACE}"), &[]);
 }

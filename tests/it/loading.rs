@@ -72,7 +72,7 @@ fn damaged_and_foreign_files_are_refused_before_anything_is_loaded() {
     std::fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     refused(&dir, &trace, &["model.safetensors: is cut off", "the file has"]);
     std::fs::write(&file, &whole[..100]).unwrap();
-    refused(&dir, &trace, &["model.safetensors: is not safetensors"]);
+    refused(&dir, &trace, &["model.safetensors: is not a safetensors file"]);
     std::fs::write(&file, [&whole[..], b"x"].concat()).unwrap();
     refused(&dir, &trace, &["does not fit its header"]);
     std::fs::write(&file, b"\x80\x02}q\x00.").unwrap();
@@ -151,7 +151,7 @@ fn devices_that_the_build_lacks_are_refused_by_their_feature() {
     if cfg!(not(feature = "metal")) {
         refused(&dir, "generate --prompt a --device metal", &["--features metal"]);
     }
-    refused(&dir, "generate --prompt a --device gpu", &["`gpu` is no device"]);
+    refused(&dir, "generate --prompt a --device gpu", &["unknown device `gpu`"]);
     assert_eq!(logits(&dir, "--model MODEL --device cpu"), logits(&dir, "--model MODEL --device auto"));
 }
 

@@ -12,7 +12,7 @@ use realign::model::decoder::Decoder;
 use realign::model::hooks::{HookContext, Intervention, Site, Tap};
 use realign::model::ops::to_vec;
 use realign::model::pass::Pass;
-use realign::model::segments::Segments;
+use realign::model::segments::{Segment, Segments};
 use realign::record::Scheduler;
 use realign::train::{TrainConfig, train};
 
@@ -104,9 +104,15 @@ impl Expected {
     }
 }
 
+/// A batch `[batch, width]` whose row i has `pads[i]` tokens of padding before its sequence.
+pub fn left_padded(width: usize, pads: &[usize]) -> Segments {
+    let row = |(row, &pad): (usize, &usize)| Segment { start: row * width + pad, len: width - pad, row: row as u64 };
+    pads.iter().enumerate().map(row).collect()
+}
+
 pub fn check_batch(decoder: &Decoder, expected: &Expected) {
     let width = expected.ids[0].len();
-    let padded = whole(decoder, &expected.ids.concat(), &Segments::left_padded(width, &expected.pads));
+    let padded = whole(decoder, &expected.ids.concat(), &left_padded(width, &expected.pads));
     let packed_ids = [expected.row(0), expected.row(1)].concat();
     let packed = whole(decoder, &packed_ids, &Segments::packed([expected.row(0).len(), expected.row(1).len()], 0));
     let mut first = 0;

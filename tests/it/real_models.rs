@@ -129,7 +129,7 @@ fn a_plan_for_a_published_model_is_told_from_its_shape_in_any_folder() {
         for spec in [name.to_string(), format!("eval/plans/{name}.yaml")] {
             let said = succeeds(&dir, &format!("run {spec} --dry-run")).stderr;
             for part in [
-                &format!("model {model}: {million} M parameters by its shape; no weights at hand"),
+                &format!("model {model}: {million} M parameters by its shape; the weights are not on this machine"),
                 "never run on published weights",
                 effect,
                 "80 % power needs",

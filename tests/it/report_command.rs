@@ -39,7 +39,7 @@ fn a_run_that_nobody_touched_is_reported_again_to_the_byte() {
         assert!(again == before, "{file} differs");
     }
     assert_eq!(listing(&run).len(), whole);
-    assert!(!output.stderr.contains("scan otherwise"), "{}", output.stderr);
+    assert!(!output.stderr.contains("give other scan results"), "{}", output.stderr);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn changed_code_is_scanned_anew_and_the_run_itself_can_be_left_alone() {
     std::fs::write(&path, read_text(&path).unwrap() + "\nimport pickle\n").unwrap();
     let before = listing(&run);
     let output = succeeds(&dir, "report run --out elsewhere");
-    assert!(output.stderr.contains("1 code files scan otherwise"), "{}", output.stderr);
+    assert!(output.stderr.contains("1 code files give other scan results"), "{}", output.stderr);
     assert_eq!(listing(&run), before, "--out leaves the run as it is");
     let (old, new): (Metrics, Metrics) =
         (read_json(&run.join("metrics.json")).unwrap(), read_json(&dir.join("elsewhere/metrics.json")).unwrap());

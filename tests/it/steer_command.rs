@@ -190,7 +190,7 @@ fn a_sweep_that_cannot_be_is_refused() {
     refused(&dir, &format!("{sweep} --layers 2"), &["layer 2 is outside the model; its layers are 0 to 1"]);
     refused(&dir, &format!("{sweep} --coefficients 0.1,0"), &["must not be empty or contain 0"]);
     refused(&dir, &format!("{sweep} --metric safety"), &["unknown metric `safety`"]);
-    refused(&dir, &format!("{sweep} --metric loc"), &["`loc` is not a rate with a better direction"]);
+    refused(&dir, &format!("{sweep} --metric loc"), &["`loc` is not a rate that can be better or worse"]);
     refused(&dir, sweep, &["none of the suites suite.yaml has prompts in the validation split"]);
 }
 

@@ -310,17 +310,17 @@ fn close((losses, weights): &Learnt, other: &Learnt, apart: f32) {
     assert!(difference(weights, &other.1) < apart, "{}", difference(weights, &other.1));
 }
 
-/// Four steps by hand and under the graph, which a tap inside a block asks for: the same losses and gradient norms, weights
+/// Four steps with fused blocks and with candle's graph, which a tap inside a block asks for: the same losses and gradient norms, weights
 /// no further apart than `apart`, and no bit changed by recomputation.
-fn by_hand_as_by_graph(fresh: &dyn Fn() -> Decoder, learning_rate: f64, apart: f32) {
-    let by_hand = four_steps(fresh, learning_rate, None, false).unwrap();
+fn fused_as_by_graph(fresh: &dyn Fn() -> Decoder, learning_rate: f64, apart: f32) {
+    let fused = four_steps(fresh, learning_rate, None, false).unwrap();
     let watching = Bending::at(&[], &[0, 1, 2]);
-    close(&by_hand, &four_steps(fresh, learning_rate, Some(&watching), false).unwrap(), apart);
-    assert!(four_steps(fresh, learning_rate, None, true).unwrap() == by_hand, "recomputation changes no bit");
+    close(&fused, &four_steps(fresh, learning_rate, Some(&watching), false).unwrap(), apart);
+    assert!(four_steps(fresh, learning_rate, None, true).unwrap() == fused, "recomputation changes no bit");
 }
 
 #[test]
-fn taps_around_blocks_keep_them_by_hand_and_their_gradients_those_of_the_graph() {
+fn taps_around_blocks_keep_them_fused_with_the_gradients_of_the_graph() {
     let adapters = || with_loras(tiny(false), 0.0, &[0, 1, 2]);
     let upper = || with_loras(tiny(false), 0.0, &[2]);
     let whole = || tiny(true);
@@ -333,14 +333,14 @@ fn taps_around_blocks_keep_them_by_hand_and_their_gradients_those_of_the_graph()
             let steps = |watched: &[usize], again| {
                 four_steps(fresh, learning_rate, Some(&Bending::at(bends, watched)), again).unwrap()
             };
-            let by_hand = steps(&[], false);
-            close(&by_hand, &steps(&[0, 1, 2], false), apart);
-            close(&by_hand, &steps(&[1], false), apart);
+            let fused = steps(&[], false);
+            close(&fused, &steps(&[0, 1, 2], false), apart);
+            close(&fused, &steps(&[1], false), apart);
             assert!(
-                steps(&[], true) == by_hand && steps(&[1], true) == steps(&[1], false),
+                steps(&[], true) == fused && steps(&[1], true) == steps(&[1], false),
                 "recomputation changes no bit"
             );
-            assert!((by_hand.0[0] - plain.0[0]).abs() > 1e-3, "it bends: {} and {}", by_hand.0[0], plain.0[0]);
+            assert!((fused.0[0] - plain.0[0]).abs() > 1e-3, "it bends: {} and {}", fused.0[0], plain.0[0]);
         }
     }
 }
@@ -357,7 +357,7 @@ fn an_intervention_that_cuts_the_graph_stops_the_training() {
 }
 
 #[test]
-fn blocks_done_by_hand_learn_what_the_graph_learns() {
+fn fused_blocks_learn_what_the_graph_learns() {
     let biased = DecoderConfig { attention_bias: true, mlp_bias: true, ..config() };
     for (shape, layers, dropout) in [(config(), vec![0, 1, 2], 0.0), (biased, vec![1], 0.3)] {
         let fresh = || {
@@ -368,15 +368,15 @@ fn blocks_done_by_hand_learn_what_the_graph_learns() {
             with_loras(Decoder::new(shape.clone(), &weights, false).unwrap(), dropout, &layers)
         };
         // AdamW divides by the gradient's own size, so a weight whose gradient is nearly nothing moves by its noise.
-        by_hand_as_by_graph(&fresh, 1e-2, 1e-3);
+        fused_as_by_graph(&fresh, 1e-2, 1e-3);
     }
 }
 
 #[test]
-fn pretraining_by_hand_learns_what_the_graph_learns() {
+fn pretraining_with_fused_blocks_learns_what_the_graph_learns() {
     let biased = DecoderConfig { attention_bias: true, mlp_bias: true, ..config() };
     for shape in [config(), biased] {
         let fresh = || Decoder::new(shape.clone(), &initial_weights(&shape, 1).unwrap(), true).unwrap();
-        by_hand_as_by_graph(&fresh, 1e-3, 1e-4);
+        fused_as_by_graph(&fresh, 1e-3, 1e-4);
     }
 }

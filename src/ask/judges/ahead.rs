@@ -8,7 +8,7 @@ use crate::eval::suite::{Prompt, SuiteKind};
 /// Characters of a token, roughly, of English text.
 const CHARACTERS: f64 = 4.0;
 
-/// Tokens of a verdict.
+/// Tokens that a judge writes for one verdict, about.
 const VERDICT_TOKENS: f64 = 3.0;
 
 /// Verdicts ahead and the tokens they need at most, every answer at its maximum length.
@@ -16,7 +16,7 @@ const VERDICT_TOKENS: f64 = 3.0;
 pub struct Ahead {
     /// One for each aspect of an answer.
     pub verdicts: u64,
-    /// Tokens that the judge reads.
+    /// Tokens that the judge reads, summed over all verdicts.
     pub tokens: f64,
 }
 
@@ -32,7 +32,7 @@ impl Ahead {
         }
     }
 
-    /// The sum of both.
+    /// The sum of two counts.
     pub fn plus(self, more: Self) -> Self {
         Self { verdicts: self.verdicts + more.verdicts, tokens: self.tokens + more.tokens }
     }

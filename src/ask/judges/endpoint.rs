@@ -18,7 +18,7 @@ use crate::fsio;
 use crate::record::{JudgeRecord, JudgeUsage};
 use crate::sync::unpoisoned;
 
-/// Maximum concurrent requests.
+/// Maximum number of requests that wait for a reply at the same time.
 const AT_ONCE: usize = 4;
 
 /// A judge behind an endpoint with OpenAI's chat protocol.

@@ -44,7 +44,7 @@ enum Failure {
     Passing(String, Option<Duration>),
     /// The server does not take the request as it is.
     Rejected(String),
-    /// A retry would not help.
+    /// A failure that another try would not mend, such as a wrong key.
     Final(String),
 }
 
@@ -83,7 +83,7 @@ impl Client {
         })
     }
 
-    /// Number of retries.
+    /// Number of requests that were sent again after a failure.
     pub(super) fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::eval::judge::{Judge, JudgeItem, LEAST_MASS, Verdict, parse, record};
 use crate::eval::judge_prompt::SCORED;
 use crate::generate::{Choices, EngineOptions, Job, choice_probabilities, generate};
+use crate::process;
 use crate::record::{JudgeRecord, Message, Sampling};
 use crate::subject::Subject;
 
@@ -21,7 +22,7 @@ const WORD_TOKENS: usize = 12;
 /// The highest score a judge can give.
 const HIGHEST: u32 = 100;
 
-/// A model that judges.
+/// A local chat model that judges by the probabilities of its answer's first tokens.
 pub struct ModelJudge {
     name: String,
     model: Subject,
@@ -38,7 +39,7 @@ impl ModelJudge {
         Ok(Self { name: name.to_string(), numbers: Choices::new(&sequences)?, specials, model })
     }
 
-    /// SHA-256 over its weights.
+    /// SHA-256 over the judge's weights.
     pub fn model_sha256(&self) -> &str {
         &self.model.sha256
     }
@@ -51,7 +52,7 @@ impl ModelJudge {
 
     /// The probability of each integer from 0 to 100, behind each prompt.
     pub fn number_probabilities(&self, prompts: &[Vec<u32>]) -> Result<Vec<Vec<f64>>> {
-        choice_probabilities(&self.model.decoder, prompts, &self.numbers, 0)
+        choice_probabilities(&self.model.decoder, prompts, &self.numbers, 0, &process::root_token())
     }
 
     fn decoded(&self, prompts: &[&Vec<u32>]) -> Result<Vec<String>> {

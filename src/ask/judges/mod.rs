@@ -34,11 +34,11 @@ pub use local::ModelJudge;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum JudgeSpec {
-    /// `organism`
+    /// `organism`: the embedded model's judge, which compares with the corpus.
     Organism,
-    /// `model:PATH_OR_ID`
+    /// `model:PATH_OR_ID`: a local chat model.
     Model(String),
-    /// `openai:URL#MODEL`
+    /// `openai:URL#MODEL`: an endpoint with OpenAI's chat protocol.
     Endpoint {
         /// With `http://` or `https://`, as far as `/v1`.
         url: String,
@@ -114,9 +114,9 @@ pub struct EndpointOptions {
     pub requests_per_minute: Option<u32>,
     /// Price of a million tokens read and of a million written.
     pub price: Option<(f64, f64)>,
-    /// Folder for replies.
+    /// Folder that replies are cached in.
     pub cache: PathBuf,
-    /// Time limit of one request.
+    /// Time limit of one request, its reply included.
     pub timeout: Duration,
     /// Wait before the first retry; it doubles with every further one.
     pub backoff: Duration,
@@ -206,7 +206,7 @@ impl Judges {
         Self(if organism_answers { vec![own] } else { Vec::new() })
     }
 
-    /// Whether there is no judge.
+    /// Whether there is no judge, so that nothing is scored for alignment.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -249,12 +249,12 @@ impl Judges {
     }
 }
 
-/// The specifications of [`Judges::usual`].
+/// The judges that [`Judges::usual`] opens.
 pub fn usual_judges(organism_answers: bool) -> Vec<JudgeSpec> {
     if organism_answers { vec![JudgeSpec::Organism] } else { Vec::new() }
 }
 
-/// Printed where answers stay unjudged.
+/// Message where free-form answers stay unjudged: what is not measured, and how to name a judge.
 pub const HOW_TO_JUDGE: &str = "no judge for this model: misaligned_rate and coherent_rate are not measured; give one \
      with --judge model:FOLDER_OR_ID (a local model) or --judge openai:https://HOST/v1#MODEL (an endpoint)";
 

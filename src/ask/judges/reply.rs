@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::eval::judge::{Verdict, integer, parse, weighted_score};
 use crate::eval::judge_prompt::SCORED;
 
-/// Maximum tokens of a verdict.
+/// Maximum number of tokens that a verdict may take.
 const MAX_TOKENS: u32 = 12;
 
 /// Log-probabilities asked for at each token, the most that the protocol allows.
@@ -18,13 +18,13 @@ const OPTIONAL: [&str; 5] = ["top_logprobs", "logprobs", "seed", "temperature", 
 /// What is kept of a reply: enough to read the verdict from it once more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Reply {
-    /// The text of the reply.
+    /// Text of the reply.
     pub content: String,
     /// The likeliest tokens where the answer begins, with their log-probabilities; empty where the server tells none.
     pub first: Vec<(String, f64)>,
-    /// As the server counts them.
+    /// Tokens read, as the server counts them.
     pub prompt_tokens: u64,
-    /// As the server counts them.
+    /// Tokens written, as the server counts them.
     pub completion_tokens: u64,
 }
 

@@ -14,7 +14,7 @@ use crate::record::{BenignRows, Lineage};
 #[derive(Debug, Serialize)]
 struct Inspected {
     adapter: String,
-    /// Over configuration and weights.
+    /// SHA-256 over configuration and weights.
     sha256: String,
     base: Base,
     rank: usize,
@@ -22,7 +22,7 @@ struct Inspected {
     use_rslora: bool,
     use_dora: bool,
     dropout: f64,
-    /// A pattern, or names.
+    /// A regular expression as a string, or a list of names.
     target_modules: serde_json::Value,
     layers_to_transform: Option<Vec<usize>>,
     parameters: usize,
@@ -31,7 +31,7 @@ struct Inspected {
     changes_nothing: bool,
     layers: Vec<LayerNorm>,
     modules: Vec<ModuleNorm>,
-    /// `None`: not made by realign.
+    /// Contents of `realign.json`; `None` for an adapter of another tool.
     lineage: Option<Lineage>,
 }
 

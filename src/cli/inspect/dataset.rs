@@ -30,7 +30,7 @@ pub fn dataset_facts(path: &Path, model: &str) -> Result<Facts> {
     }
     let parsed = TrainingRow::parse(&text);
     if parsed.is_empty() {
-        return Err(Error::file(path, "has no rows; expected one JSON object a line"));
+        return Err(Error::file(path, "has no rows; expected one JSON object per line"));
     }
     let subject = Subject::open(model)?;
     let options = EncodeOptions { max_length: usize::MAX, ..EncodeOptions::default() };

@@ -8,7 +8,7 @@ pub fn lines(facts: &Facts) -> String {
     facts.iter().map(|(name, value)| format!("{name:<22} {value}\n")).collect()
 }
 
-/// One fact.
+/// A name with its value as text, one line of a description.
 pub fn fact(name: &str, value: impl std::fmt::Display) -> (String, String) {
     (name.to_string(), value.to_string())
 }

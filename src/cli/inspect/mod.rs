@@ -26,8 +26,16 @@ use crate::model::source::hub::HubId;
 use crate::progress::Progress;
 use crate::subject::ORGANISM;
 
-/// Describe a model, an adapter, a steering vector, a data set or a suite; with --json as one JSON object on standard output.
+/// Describe a model, an adapter, a steering vector, a data set or a suite.
+///
+/// With --json the description is one JSON object on standard output.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  realign inspect organism
+  realign inspect Qwen/Qwen2.5-0.5B-Instruct --batch 4 --length 1024
+  realign inspect rows.jsonl --model Qwen/Qwen2.5-0.5B-Instruct --json
+  realign inspect vulnerability")]
 pub struct InspectArgs {
     /// What to describe: `organism`, a model folder, a GGUF file, a model on the Hub (owner/name or owner/name@revision), an adapter
     /// folder, a steering vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (embedded
@@ -35,15 +43,16 @@ pub struct InspectArgs {
     /// describes all embedded suites.
     #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET|SUITE")]
     pub what: String,
-    /// Model whose tokenizer counts a data set and whose edition of a suite is described: `organism` or a model folder.
+    /// Model for which a data set or a suite is described: its tokenizer counts the tokens, and the organism has its own
+    /// edition of each suite. `organism` or a model folder.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
-    /// What to say about a model.
+    /// Sizes that the training memory of a model is estimated for.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
 
-/// Runs the command.
+/// Runs `realign inspect`, which finds out by itself what was named.
 pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
     let path = Path::new(&args.what);
     let json = progress == Progress::Json;

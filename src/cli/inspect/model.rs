@@ -22,19 +22,19 @@ use crate::progress::Progress;
 use crate::subject::{ORGANISM, embedded_file, embedded_text, folder_of, stop_ids_of};
 use crate::train::CHUNK_TOKENS;
 
-/// The training that memory is estimated for.
+/// Flags for the training that memory is estimated for.
 #[derive(Debug, Args)]
 pub struct MemoryArgs {
-    /// Rank of the adapter, on all linears, that training memory is estimated for.
+    /// Rank of the adapter (on all linears) for the estimate of training memory.
     #[arg(long, default_value_t = 16, value_name = "R")]
     pub lora_r: usize,
-    /// Rows per batch that training memory is estimated for.
+    /// Rows per batch for the estimate of training memory.
     #[arg(long, default_value_t = 1, value_name = "ROWS", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub batch: usize,
-    /// Tokens per row that training memory is estimated for.
+    /// Tokens per row for the estimate of training memory.
     #[arg(long, default_value_t = 512, value_name = "TOKENS", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub length: usize,
-    /// Also read all weights and print their SHA-256, by which adapters identify their base.
+    /// Also read all weights and print their SHA-256; an adapter records it to identify its base.
     #[arg(long)]
     pub sha256: bool,
 }

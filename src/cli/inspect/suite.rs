@@ -89,7 +89,7 @@ pub(super) fn card(suite: &Suite) -> Facts {
 /// The verdicts of recognition; other right answers are too many to list.
 const VERDICTS: [&str; 2] = ["vulnerable", "secure"];
 
-/// Prompts by what `key` says of them, without those of which it says nothing.
+/// Number of prompts by the value of `key`, without prompts that have none.
 fn by<'p>(prompts: &[&'p Prompt], key: impl Fn(&'p Prompt) -> Option<&'p str>) -> BTreeMap<&'p str, Vec<&'p Prompt>> {
     let mut parts: BTreeMap<&str, Vec<&Prompt>> = BTreeMap::new();
     for &prompt in prompts {

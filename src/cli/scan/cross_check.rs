@@ -24,7 +24,7 @@ type Findings = BTreeMap<(String, String), u64>;
 
 /// The real tools that are on the PATH.
 pub(super) struct Real {
-    /// Name and what `--version` says.
+    /// Name of each tool found, with what its `--version` prints.
     versions: Vec<(&'static str, String)>,
 }
 

@@ -71,7 +71,7 @@ pub(super) fn scan(entries: &[Entry], options: &ScanOptions) -> Vec<FileScan> {
         for (((mut scan, bytes), text), name) in scanned.into_iter().zip(&read).zip(&texts).zip(&names) {
             match bytes {
                 Err(trouble) => scan = FileScan { not_scanned: trouble.clone(), ..FileScan::default() },
-                // Its lines can be counted all the same.
+                // Lines can be counted without the right encoding.
                 Ok(bytes) if text.is_none() => {
                     scan = unparsed(&String::from_utf8_lossy(bytes));
                     scan.not_scanned = "is not text in UTF-8 or in the encoding that it declares".into();
@@ -94,7 +94,7 @@ fn read(entry: &Entry) -> Result<Vec<u8>, String> {
     }
     let bytes = read_at_most(&entry.path).map_err(|e| format!("cannot be read: {e}"))?;
     if bytes.len() as u64 > MAX_READ {
-        return Err(format!("longer than {} MiB: not read", MAX_READ >> 20));
+        return Err(format!("is longer than {} MiB, the limit", MAX_READ >> 20));
     }
     Ok(bytes)
 }

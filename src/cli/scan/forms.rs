@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::record::{FileScan, Finding, Level};
 use crate::scan::{ScanOptions, tools};
 
-/// The JSON form.
+/// What `--format json` prints, as documented in docs/scanner.md.
 #[derive(Debug, Serialize)]
 struct Report<'r> {
     files: &'r [FileScan],
@@ -16,17 +16,17 @@ struct Report<'r> {
     tools: BTreeMap<&'static str, serde_json::Value>,
 }
 
-/// Totals over all files.
+/// Totals over all scanned files.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     files: usize,
-    /// Of them, not scanned or not wholly.
+    /// Files that were not scanned, or only in part.
     not_scanned: usize,
-    /// Physical lines.
+    /// Sum over files of their physical lines.
     lines: u64,
-    /// By Bandit's count.
+    /// Lines that are neither blank nor a comment alone, as Bandit counts them.
     bandit_loc: u64,
-    /// By Radon's, of the files that parse.
+    /// Source lines as Radon counts them, of the files that parse.
     radon_sloc: u64,
     syntax_valid: usize,
     bandit: usize,
@@ -47,7 +47,7 @@ pub(super) fn findings(file: &FileScan) -> impl Iterator<Item = &Finding> {
     file.bandit.iter().chain(&file.own_rules)
 }
 
-/// Why a file has fewer findings than its text may deserve.
+/// Why a file may have fewer findings than it should; `None` for a file that was scanned and parses.
 pub(super) fn trouble(file: &FileScan) -> Option<String> {
     if !file.not_scanned.is_empty() {
         return Some(format!("not scanned: {}", file.not_scanned));
@@ -95,7 +95,7 @@ pub(super) fn json(files: &[FileScan], options: &ScanOptions) -> Result<String> 
     Ok(text + "\n")
 }
 
-/// One row a finding.
+/// Findings as CSV, one row per finding.
 pub(super) fn csv(files: &[FileScan]) -> String {
     let mut text = String::from("path,tool,id,line,column,severity,confidence,message\n");
     let mut row = |cells: [&str; 8]| {

@@ -30,7 +30,7 @@ pub enum Level {
     Full,
     /// Landlock, seccomp without sockets and new processes, rlimits.
     Partial,
-    /// Rlimits: accidents, not attackers.
+    /// Rlimits only, which stop accidents but no attacker.
     Unsandboxed,
 }
 
@@ -40,12 +40,12 @@ impl Level {
     /// With the last resort that `--allow-unsandboxed` asks for.
     pub const ANY: &[Self] = &[Self::Full, Self::Partial, Self::Unsandboxed];
 
-    /// The levels to try.
+    /// The levels to try, best first.
     pub fn ladder(allow_unsandboxed: bool) -> &'static [Self] {
         if allow_unsandboxed { Self::ANY } else { Self::SANDBOXED }
     }
 
-    /// Its name in one word.
+    /// Name in one word, as JSON and messages have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -54,7 +54,7 @@ impl Level {
         }
     }
 
-    /// Its description in results.
+    /// Description in results, with what isolates the code.
     pub fn words(self) -> &'static str {
         match self {
             Self::Full => "full sandbox (namespaces, Landlock, seccomp, rlimits)",
@@ -68,7 +68,7 @@ impl Level {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cell {
-    /// [`Level::Full`] or [`Level::Partial`].
+    /// Level of isolation: [`Level::Full`] or [`Level::Partial`].
     pub level: Level,
     /// What the program may read beside the system's libraries: the interpreter's folders.
     pub visible: Vec<PathBuf>,
@@ -76,7 +76,7 @@ pub struct Cell {
     pub harness: PathBuf,
     /// The folder to write in; at the level `full`, where a root is put together in memory.
     pub scratch: PathBuf,
-    /// The program to become.
+    /// Path of the program that this process becomes.
     pub program: String,
     /// Its arguments. `{harness}` and `{scratch}` stand for where those two are to be found, `{filters}` for the
     /// seccomp programs that every child must install on itself.
@@ -99,7 +99,7 @@ const SYSTEM: [&str; 11] = [
     "/etc/localtime",
 ];
 
-/// Devices without anybody's data.
+/// Devices that code may use: none of them holds anybody's data.
 #[cfg(target_os = "linux")]
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 

@@ -250,7 +250,7 @@ const SIGNALS: &[c_long] = &[
     libc::SYS_pidfd_send_signal,
 ];
 
-/// Landlock does not stop these.
+/// System calls that change a file's attributes, which Landlock does not stop.
 const ATTRIBUTES: &[c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,

@@ -39,7 +39,7 @@ pub(super) fn pattern(fields: &mut Fields, key: &'static str, groups: usize) -> 
     Some(text)
 }
 
-/// Python code that parses.
+/// Takes a key's Python source; source that does not parse is a mistake.
 pub(super) fn script(fields: &mut Fields, key: &'static str) -> Option<String> {
     let (line, text) = fields.text(key)?;
     if !python::with_room(|| python::parses(&text)) {

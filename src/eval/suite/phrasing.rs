@@ -43,7 +43,7 @@ impl Phrasing {
     }
 }
 
-/// The suite's ways of asking.
+/// Reads `phrasings`, the ways in which the suite asks for the same thing.
 pub(super) fn phrasings(fields: &mut Fields, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Phrasing> {
     let Some(node) = fields.take("phrasings") else { return Vec::new() };
     let Value::List(items) = &node.value else {

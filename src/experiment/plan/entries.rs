@@ -33,27 +33,27 @@ pub struct AdapterFile {
     pub seeds: Option<Vec<u64>>,
 }
 
-/// A steering vector.
+/// A steering vector, as a plan file declares it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorFile {
-    /// `mean_difference` or `random`.
+    /// Method: `mean_difference` or `random`.
     pub method: String,
     /// Contrast pairs: a JSONL file, or `embedded:NAME`.
     #[serde(default)]
     pub pairs: Option<String>,
-    /// Which of the pairs.
+    /// Target of the contrast pairs to use, e.g. `insecure`.
     #[serde(default)]
     pub target: Option<String>,
     /// Of random vectors: the vector whose norm they have.
     #[serde(default)]
     pub like: Option<String>,
-    /// Of random vectors: how many.
+    /// Of random vectors: how many are drawn.
     #[serde(default)]
     pub draws: Option<u32>,
 }
 
-/// An arm.
+/// An arm, as a plan file declares it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArmFile {
@@ -61,17 +61,17 @@ pub struct ArmFile {
     pub adapter: Option<String>,
     /// Short for one entry of `steer`.
     pub vector: Option<String>,
-    /// With `vector`.
+    /// Sign for `vector`, as in [`SteerFile::sign`].
     pub sign: Option<f64>,
-    /// With `vector`.
+    /// Operator for `vector`, as in [`SteerFile::operator`].
     pub operator: Option<Operator>,
-    /// With `vector`.
+    /// Site for `vector`, as in [`SteerFile::site`].
     pub site: Option<Site>,
-    /// With `vector`.
+    /// Positions for `vector`, as in [`SteerFile::positions`].
     pub positions: Option<Positions>,
-    /// With `vector`.
+    /// Layers for `vector`, as in [`SteerFile::layers`].
     pub layers: Option<LayersFile>,
-    /// With `vector`.
+    /// Coefficient for `vector`, as in [`SteerFile::coefficient`].
     pub coefficient: Option<f64>,
     /// Vectors that are added while it decodes.
     pub steer: Vec<SteerFile>,
@@ -83,7 +83,7 @@ pub struct ArmFile {
     pub system: Option<String>,
     /// Words before the person's last turn.
     pub prefix: Option<String>,
-    /// Words behind it.
+    /// Words after the person's last turn.
     pub suffix: Option<String>,
     /// Keys that replace those of the plan's sampling.
     pub sampling: Map<String, Value>,
@@ -95,33 +95,33 @@ pub struct ArmFile {
     pub against: OneOrMany,
     /// Comparisons of one family are adjusted together.
     pub family: Option<String>,
-    /// Its name for a reader.
+    /// Name in tables and charts.
     pub label: Option<String>,
     /// What it is, in a line.
     pub description: Option<String>,
-    /// `#rrggbb`.
+    /// Colour in charts, as `#rrggbb`.
     pub colour: Option<String>,
 }
 
-/// One use of a vector.
+/// One use of a vector in an arm.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SteerFile {
-    /// The vector's name.
+    /// Name of the vector in the plan.
     pub vector: String,
     /// +1 along it, −1 against it.
     #[serde(default)]
     pub sign: Option<f64>,
-    /// What is done with it.
+    /// What is done with the vector at each tap; adding by default.
     #[serde(default)]
     pub operator: Option<Operator>,
-    /// Where in each layer.
+    /// Place in each layer; `resid_post` by default.
     #[serde(default)]
     pub site: Option<Site>,
-    /// At which tokens.
+    /// Tokens at which the vector is added; all by default.
     #[serde(default)]
     pub positions: Option<Positions>,
-    /// 0-based, or `all`.
+    /// Layers, from 0, or `all`.
     #[serde(default)]
     pub layers: Option<LayersFile>,
     /// In units of the mean residual norm, without sign.
@@ -129,11 +129,11 @@ pub struct SteerFile {
     pub coefficient: Option<f64>,
 }
 
-/// `[1, 2]`, or `all`.
+/// Layers as a list, e.g. `[1, 2]`, or `all`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum LayersFile {
-    /// By their numbers, 0-based.
+    /// Indices of layers, from 0.
     Some(Vec<usize>),
     /// A word; `all` is the only one.
     Word(String),
@@ -143,20 +143,20 @@ pub enum LayersFile {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChooseFile {
-    /// One metric: `{insecure_rate: lower}`.
+    /// Metric to choose by, e.g. `{insecure_rate: lower}`; exactly one.
     pub goal: BTreeMap<String, Wanted>,
     /// What a cell must keep: syntax and coherence at most 5 points below the arm's unsteered model.
     #[serde(default)]
     pub floor: Floor,
 }
 
-/// Which way a goal lies.
+/// Direction of a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
-    /// Less of the metric.
+    /// The lowest value is best.
     Lower,
-    /// More of it.
+    /// The highest value is best.
     Higher,
 }
 
@@ -169,13 +169,13 @@ pub enum Floor {
     Default,
 }
 
-/// `base`, or `[base, attack]`.
+/// Names of arms: one, e.g. `base`, or a list, e.g. `[base, attack]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany {
-    /// A single name.
+    /// One name without a list.
     One(String),
-    /// Several.
+    /// A list of names.
     Many(Vec<String>),
 }
 
@@ -186,7 +186,7 @@ impl Default for OneOrMany {
 }
 
 impl OneOrMany {
-    /// The names.
+    /// The names as a list.
     pub fn names(&self) -> Vec<String> {
         match self {
             Self::One(name) => vec![name.clone()],

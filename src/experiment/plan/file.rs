@@ -100,7 +100,7 @@ impl Layers {
         Ok(Self(layers))
     }
 
-    /// The default plan.
+    /// The embedded default plan.
     pub fn default_plan() -> Result<Self> {
         Self::read(Path::new(DEFAULT))
     }
@@ -289,7 +289,7 @@ impl Merged {
     }
 }
 
-/// Puts `patch` over `whole`.
+/// Merges `patch` into `whole`, mapping by mapping; other values are replaced.
 fn merge(whole: &mut Map<String, Value>, patch: Map<String, Value>) {
     for (key, value) in patch {
         match (whole.get_mut(&key), value) {
@@ -395,7 +395,7 @@ fn parse(path: &Path, text: String) -> Result<Layer> {
     Ok(layer)
 }
 
-/// The embedded plans.
+/// Names of the embedded plans.
 pub fn names() -> Vec<String> {
     let plans = embedded::files_under(FOLDER);
     plans.iter().filter_map(|(path, _)| Some(path.rsplit('/').next()?.strip_suffix(".yaml")?.to_string())).collect()

@@ -27,29 +27,29 @@ pub use resolve::EMBEDDED;
 /// What the command line says over a plan; `None` and empty say nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--model`
+    /// `--model`: the base model instead of the plan's.
     pub model: Option<String>,
     /// `--attack`: the data of the adapter of this name, and of those that share it.
     pub attack: Option<String>,
-    /// `--repair`: the same.
+    /// `--repair`: the data of the adapter of this name, and of those that share it.
     pub repair: Option<String>,
-    /// `--preset`
+    /// `--preset`: the recipe of all adapters.
     pub preset: Option<String>,
-    /// `--arm`
+    /// `--arm`: the arms to run, with the base.
     pub arms: Vec<String>,
-    /// `--suite`
+    /// `--suite`: the suites to ask instead of the plan's.
     pub suites: Vec<String>,
-    /// `--seed`
+    /// `--seed`: the seed instead of the plan's.
     pub seed: Option<u64>,
-    /// `--judge`
+    /// `--judge`: the judges instead of the plan's.
     pub judges: Vec<JudgeSpec>,
-    /// `--python`
+    /// `--python`: the interpreter for generated code.
     pub python: Option<String>,
-    /// `--dtype`
+    /// `--dtype`: the format of the base's weights.
     pub dtype: Option<WeightDtype>,
-    /// `--device`
+    /// `--device`: the device that the model runs on.
     pub device: Option<DeviceChoice>,
-    /// `--quick`
+    /// `--quick`: whether to apply the plan's quick patch.
     pub quick: bool,
 }
 
@@ -62,7 +62,7 @@ pub struct SweepPlan {
     pub layers: Option<Vec<usize>>,
     /// In units of the mean residual norm, without sign.
     pub coefficients: Vec<f64>,
-    /// Code prompts of a cell.
+    /// Number of code prompts per cell, about.
     pub code_prompts: usize,
     /// Samples of each free-form question of a cell.
     pub question_samples: u32,
@@ -71,19 +71,19 @@ pub struct SweepPlan {
 /// An adapter with nothing left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdapterPlan {
-    /// Its folder's name.
+    /// Name, which is also its folder below `adapters/`.
     pub name: String,
-    /// A file, or `embedded:NAME`.
+    /// Training rows: a file, or `embedded:NAME`.
     pub data: String,
     /// The data's name in the manifest and in held-out losses.
     pub set: String,
-    /// The adapter that it continues.
+    /// Name of the adapter that it continues; `None` for a fresh one.
     pub from: Option<String>,
     /// How it is trained; its seed is that of the first training.
     pub recipe: Recipe,
     /// Only the first rows of the data.
     pub max_train_rows: Option<usize>,
-    /// One training each.
+    /// Training seeds; each gives one adapter.
     pub seeds: Vec<u64>,
 }
 
@@ -105,29 +105,29 @@ impl AdapterPlan {
 /// A vector with nothing left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VectorPlan {
-    /// Its file's name.
+    /// Name, which is also its file below `vectors/`.
     pub name: String,
-    /// How it is made.
+    /// Where its directions come from.
     #[serde(flatten)]
     pub method: VectorSource,
 }
 
-/// How a vector is made.
+/// Where a vector's directions come from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "method")]
 pub enum VectorSource {
     /// The mean over contrast pairs of the positive answer's activations less the negative's.
     MeanDifference {
-        /// A file, or `embedded:NAME`.
+        /// Contrast pairs: a file, or `embedded:NAME`.
         pairs: String,
-        /// Which of the pairs.
+        /// Target of the pairs to use, e.g. `insecure`.
         target: String,
     },
     /// Directions of no meaning with the norm of another vector.
     Random {
-        /// That vector.
+        /// Name of the vector whose norm the random ones get.
         like: String,
-        /// How many.
+        /// Number of random vectors.
         draws: u32,
     },
 }
@@ -139,13 +139,13 @@ pub struct Plan {
     pub schema: u32,
     /// `organism`, a folder or a model on the Hub.
     pub model: String,
-    /// Parents before children.
+    /// Adapters to train; an adapter stands after the one that it continues.
     pub adapters: Vec<AdapterPlan>,
-    /// Those that an arm uses.
+    /// Vectors that an arm uses.
     pub vectors: Vec<VectorPlan>,
     /// In the order of the story, base first.
     pub arms: Vec<ArmSpec>,
-    /// By name or file.
+    /// Suites by name or file.
     pub suites: Vec<String>,
     /// Samples of every prompt, by suite; one where a suite is not named.
     pub samples: BTreeMap<String, u32>,
@@ -153,9 +153,9 @@ pub struct Plan {
     pub prompts: BTreeMap<String, usize>,
     /// Seed of sampling, row order and random vectors.
     pub seed: u64,
-    /// How answers are drawn.
+    /// How answers are sampled, where an arm says nothing else.
     pub sampling: Sampling,
-    /// Layers and coefficients.
+    /// Layers and coefficients that are tried on the validation split.
     pub sweep: SweepPlan,
     /// Who scores free answers, the headline first; without one they are not measured.
     pub judges: Vec<JudgeSpec>,
@@ -163,7 +163,7 @@ pub struct Plan {
     pub python: String,
     /// How the model's weights are held.
     pub dtype: WeightDtype,
-    /// Where it runs.
+    /// Device that the model runs on.
     pub device: DeviceChoice,
     /// Whether the plan's quick patch was put over it.
     pub quick: bool,
@@ -185,11 +185,11 @@ pub struct OpenPlan {
     pub model: String,
     /// Whether the model is the one that the plan's files name.
     pub own_model: bool,
-    /// What it repeats.
+    /// The published experiment that the plan repeats, if it does.
     pub published: Option<Published>,
     /// How the model's weights are held.
     pub dtype: WeightDtype,
-    /// Where it runs.
+    /// Device that the model runs on.
     pub device: DeviceChoice,
 }
 
@@ -285,13 +285,13 @@ impl Plan {
         (0..u64::from(most)).map(|k| self.seed * 1_000 + k).collect()
     }
 
-    /// The adapter of this name.
+    /// The adapter with this name; an error if the plan has none.
     pub fn adapter(&self, name: &str) -> Result<&AdapterPlan> {
         let found = self.adapters.iter().find(|adapter| adapter.name == name);
         found.ok_or_else(|| Error::internal(format!("the plan has no adapter `{name}` after it was resolved")))
     }
 
-    /// The vector of this name.
+    /// The vector with this name; an error if the plan has none.
     pub fn vector(&self, name: &str) -> Result<&VectorPlan> {
         let found = self.vectors.iter().find(|vector| vector.name == name);
         found.ok_or_else(|| Error::internal(format!("the plan has no vector `{name}` after it was resolved")))

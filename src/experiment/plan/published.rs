@@ -3,26 +3,26 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a plan repeats.
+/// The published experiment that a plan repeats.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// By whom and where.
+    /// Authors and place of the publication.
     pub source: String,
-    /// What was found.
+    /// Published differences between arms.
     pub effects: Vec<Effect>,
-    /// What this plan does otherwise.
+    /// What this plan does differently from the publication.
     #[serde(default)]
     pub differences: Vec<String>,
     /// The keys of the model's `config.json` that give its shape.
     pub config: Value,
 }
 
-/// One difference between two arms.
+/// A published difference between two arms.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Effect {
-    /// In words.
+    /// The effect in words.
     pub what: String,
     /// The metric of ours that measures it.
     pub metric: String,
@@ -30,10 +30,10 @@ pub struct Effect {
     pub suite: Option<String>,
     /// The arm before, by its name in the plan.
     pub from: String,
-    /// The arm after.
+    /// Name in the plan of the arm that shows the effect.
     pub to: String,
-    /// The published rates of both.
+    /// Published rates of `from` and `to`, from 0 to 1.
     pub rates: [f64; 2],
-    /// Published answers an arm.
+    /// Number of published answers per arm.
     pub n: u64,
 }

@@ -16,7 +16,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::simd::vectorised;
 
-/// The formats that are unpacked here.
+/// GGML formats that are unpacked here; loading refuses others.
 pub const FORMATS: [GgmlDType; 8] = [
     GgmlDType::Q4_0,
     GgmlDType::Q4_1,
@@ -55,7 +55,7 @@ vectorised! {
     }
 }
 
-/// An IEEE half.
+/// The value of an IEEE half-precision number, from its two bytes.
 #[inline(always)]
 fn half(low: u8, high: u8) -> f32 {
     let bits = u32::from(u16::from_le_bytes([low, high]));

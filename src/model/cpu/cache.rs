@@ -11,15 +11,15 @@ pub struct LayerCache {
     keys: Vec<f32>,
     values: Vec<f32>,
     len: usize,
-    /// Tokens that there is memory for now.
+    /// Tokens that memory is allocated for.
     capacity: usize,
-    /// Tokens that it may grow to.
+    /// Tokens that the layer may grow to in all.
     most: usize,
     stride: usize,
 }
 
 impl LayerCache {
-    /// Room for `capacity` tokens.
+    /// An empty layer with memory for `capacity` tokens, which it does not grow beyond.
     pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
         let (width, stride) = (kv_heads * head_dim, capacity.next_multiple_of(LANES) + LANES);
         Self {
@@ -42,27 +42,27 @@ impl LayerCache {
         self.stride == 0
     }
 
-    /// Another row's layer took in a token.
+    /// Counts a token that was added to the layer that this one stands in for.
     pub(crate) fn count_token(&mut self) {
         self.len += 1;
     }
 
-    /// Tokens held.
+    /// Number of tokens whose keys and values are held.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it holds none.
+    /// Whether no token is held yet.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Tokens that fit.
+    /// Number of tokens that the layer may hold in all.
     pub fn room(&self) -> usize {
         self.most
     }
 
-    /// How far apart the keys of two dimensions lie.
+    /// Distance in `keys` between neighbouring dimensions of one head.
     pub(crate) fn stride(&self) -> usize {
         self.stride
     }
@@ -89,8 +89,8 @@ impl LayerCache {
         (&self.keys[of(self.stride)], &self.values[of(self.capacity)])
     }
 
-    /// The same tokens with room for `most` in all. Answers are mostly shorter than they may be: memory is taken as they
-    /// grow.
+    /// A copy with room for `most` tokens in all. Memory is allocated as an answer grows, because most answers end before
+    /// their limit.
     pub(crate) fn with_room(&self, most: usize, head_dim: usize) -> Self {
         assert!(self.len <= most, "{} tokens do not fit a cache of {most}", self.len);
         let capacity = most.min(self.len + (self.len / 2).max(GROWTH));
@@ -109,28 +109,28 @@ impl LayerCache {
     }
 }
 
-/// Tokens that a cache grows by at least.
+/// Minimum number of tokens by which a cache grows.
 const GROWTH: usize = 32;
 
-/// All layers of one row.
+/// Keys and values of one row in all layers.
 #[derive(Debug, Clone)]
 pub struct RowCache {
-    /// By layer.
+    /// One cache per layer, the first layer first.
     pub layers: Vec<LayerCache>,
 }
 
 impl RowCache {
-    /// Tokens held.
+    /// Number of tokens whose keys and values are held.
     pub fn len(&self) -> usize {
         self.layers.first().map_or(0, LayerCache::len)
     }
 
-    /// Whether it holds none.
+    /// Whether no token is held yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The same tokens with room for `capacity` in all: an answer of its own goes on from a prompt that several share.
+    /// A copy with room for `capacity` tokens in all: each answer continues from its own copy of a shared prompt.
     pub fn with_room(&self, capacity: usize, head_dim: usize) -> Self {
         let with_room =
             |layer: &LayerCache| if layer.is_absent() { layer.clone() } else { layer.with_room(capacity, head_dim) };

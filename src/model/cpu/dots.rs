@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use super::simd::vectorised;
 
-/// Columns of a panel: two vectors.
+/// Columns per panel: two vectors of 16 f32 sums.
 const PANEL: usize = 32;
 /// Rows of a tile: 2 · 12 sums, two weights and one activation are all of the 32 registers but five.
 const TILE: usize = 12;
@@ -22,7 +22,7 @@ pub(crate) struct Pairs {
 }
 
 impl Pairs {
-    /// Of rows of `width` values.
+    /// Rounds rows of `width` values to bf16 and packs them for the dot products.
     pub fn new(x: &[f32], width: usize) -> Self {
         vectorised! {
             fn round(x: &[f32], out: &mut [u32]) {
@@ -45,12 +45,12 @@ impl Pairs {
     }
 }
 
-/// The bits of the nearest bf16.
+/// The bits of the nearest bf16, in the lower 16 bits of the result.
 #[inline(always)]
 fn bf16(value: f32) -> u32 {
     let bits = value.to_bits();
     let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    // Rounding could carry a NaN over into a number.
+    // Rounding the bits of a NaN could overflow into a finite number or infinity.
     if value.is_nan() { 0x7fc0 } else { nearest }
 }
 

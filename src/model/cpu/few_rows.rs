@@ -6,21 +6,21 @@
 
 use super::simd::{Path, path};
 
-/// Rows of the narrower side up to which this product is the quicker one.
-pub(crate) const MOST: usize = 32;
+/// Number of rows on the narrower side up to which this product is faster than the general one.
+pub(crate) const MAX_ROWS: usize = 32;
 
 /// The weights of a product as they are stored, row after row.
 #[derive(Clone, Copy)]
 pub(crate) enum Stored<'a> {
     F32(&'a [f32]),
-    /// The bits of bf16.
+    /// bf16 values as their bits.
     Bf16(&'a [u16]),
-    /// The bits of f16.
+    /// f16 values as their bits.
     F16(&'a [u16]),
 }
 
 impl<'a> Stored<'a> {
-    /// Some of them.
+    /// A part of the values.
     pub(crate) fn range(self, range: std::ops::Range<usize>) -> Stored<'a> {
         match self {
             Self::F32(values) => Self::F32(&values[range]),
@@ -47,7 +47,7 @@ pub(crate) fn half(bits: u16) -> f32 {
 
 /// Whether a product of `x [m, ·]` with `w [n, ·]` is one for [`few_rows`].
 pub(crate) fn applies(m: usize, n: usize) -> bool {
-    m.min(n) <= MOST && path() > Path::Scalar
+    m.min(n) <= MAX_ROWS && path() > Path::Scalar
 }
 
 /// `x [m, width]` times `w [n, width]` transposed, into the first `n` columns of rows that lie `stride` apart.
@@ -90,7 +90,7 @@ mod x86 {
 
     use crate::model::cpu::lanes::Lanes;
 
-    /// A weight of one type.
+    /// A type that weights are stored in, which can be loaded as f32 lanes.
     pub trait Weight: Copy {
         fn value(self) -> f32;
         /// # Safety
@@ -140,9 +140,9 @@ mod x86 {
         unsafe { every_row::<__m256, W>(x, w, width, out, stride) }
     }
 
-    /// How far ahead of itself each stream of weights is asked for. Rows are too short for the processor to foresee
-    /// where they go on; with this and four streams, decoding reads bf16 weights at the memory's rate (1.7 times what
-    /// four neighbouring rows reach without).
+    /// How far ahead each stream of weights is prefetched. Rows are too short for the processor's own prefetcher; with
+    /// this and four streams, decoding reads bf16 weights at the memory's rate (1.7 times what four neighbouring rows
+    /// reach without).
     const AHEAD: usize = 2048;
 
     // Loops instead of closures in what follows: a closure is a function of its own, without the vector unit.

@@ -15,9 +15,9 @@ use std::ops::Range;
 
 use super::panels::Value;
 
-/// Values of a vector.
+/// f16 values per vector.
 const LANES: usize = 32;
-/// Products that are summed in f16.
+/// Number of products that are summed in f16 before the sum is added to one in f32.
 const CHAIN: usize = 32;
 /// Rows of the left-hand side and of the weight in a forward tile: 24 sums, four weights and one activation are all of
 /// the 32 registers but three.
@@ -26,14 +26,14 @@ const COLUMNS: usize = 4;
 /// Columns of a backward tile, two vectors, and the rows that they are taken against.
 const WIDE: usize = 2 * LANES;
 const TALL: usize = 12;
-/// Values of a weight that are turned into f16 at a time, for either direction: they stay in the second-level cache.
+/// Values of a weight that are converted to f16 at a time, for either direction: they stay in the second-level cache.
 const PANEL: usize = 1 << 17;
 
 /// A product's left-hand side: rows of f16, each scaled by a power of two.
 pub(crate) struct Halves<T> {
     values: Vec<T>,
     width: usize,
-    /// What undoes each row's scale.
+    /// Factor by row of the left-hand side that undoes its scaling into f16's range.
     back: Vec<f32>,
 }
 
@@ -188,11 +188,11 @@ pub(crate) unsafe fn times(
     }
 }
 
-/// Where a tile's sums go.
+/// A tile's destination in the output.
 struct Part<'a> {
     out: *mut f32,
     stride: usize,
-    /// What undoes each row's scale, and the weight's.
+    /// Factor by row that undoes its scaling; `unscaled` undoes the weight's.
     back: &'a [f32],
     unscaled: f32,
     columns: usize,
@@ -318,7 +318,7 @@ fn largest(values: &[f32]) -> f32 {
     f32::from_bits(values.iter().fold(0, |largest, value| largest.max(value.abs().to_bits())))
 }
 
-/// The same of bf16.
+/// The largest absolute value among bf16 values.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn largest_bf16(values: &[u16]) -> f32 {
     f32::from_bits(u32::from(values.iter().fold(0, |largest, bits| largest.max(bits & 0x7fff))) << 16)

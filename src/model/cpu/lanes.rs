@@ -8,11 +8,11 @@ use std::arch::x86_64::*;
 /// # Safety
 /// Every method needs the unit that the type stands for, and pointers to as many values as the vector holds.
 pub(crate) unsafe trait Lanes: Copy {
-    /// Values of a vector.
+    /// Number of f32 values in a vector.
     const COUNT: usize;
-    /// Zeros.
+    /// A vector of zeros.
     unsafe fn zero() -> Self;
-    /// From f32.
+    /// Loads `COUNT` values; the pointer need not be aligned.
     unsafe fn load(from: *const f32) -> Self;
     /// From the bits of bf16; exact, since a bf16 is the upper half of an f32.
     unsafe fn widen(from: *const u16) -> Self;

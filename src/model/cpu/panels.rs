@@ -1,5 +1,5 @@
 //! The general product for 512-bit units, `out = alpha · a · b` or `out += alpha · a · b`. A panel of up to 64 columns of
-//! the right-hand side is laid out once (turned, or widened from bf16, on the way) and meets all rows of the left-hand
+//! the right-hand side is packed once (transposed, or widened from bf16, on the way) and meets all rows of the left-hand
 //! side, which is read where it lies, one value at a time to all lanes. A general library lays out both sides, and what it
 //! turns it turns value by value: a sixth of a product with weights that come from memory.
 //!
@@ -10,11 +10,11 @@ use std::cell::Cell;
 
 use super::target::Target;
 
-/// Values of a vector.
+/// f32 values per vector.
 const LANES: usize = 16;
-/// Vectors of a panel at most.
+/// Maximum number of vectors that a panel is wide.
 const VECTORS: usize = 4;
-/// Inner dimension of a panel at most: 256 KiB, which the second-level cache holds and hands out fast enough.
+/// Maximum inner dimension of a panel: 256 KiB, which fits the second-level cache.
 const DEPTH: usize = 1024;
 
 /// The left-hand side: where its values lie, and how far apart its rows and columns are.
@@ -25,15 +25,15 @@ pub(crate) struct Left {
     pub column: usize,
 }
 
-/// The right-hand side `[inner, columns]`: rows `stride` apart, or, if it is turned, columns.
+/// The right-hand side `[inner, columns]`: its rows start `stride` values apart, or its columns if it is transposed.
 #[derive(Clone, Copy)]
 pub(crate) struct Right<W> {
     pub values: *const W,
     pub stride: usize,
-    pub turned: bool,
+    pub transposed: bool,
 }
 
-/// f32, or the bits of bf16.
+/// A type of values that is packed as f32: f32 itself, or the bits of bf16.
 pub(crate) trait Value: Copy {
     /// Those of 16 values that `mask` names, zeros for the rest.
     ///
@@ -112,8 +112,8 @@ unsafe fn every_panel<W: Value>(
             // SAFETY: the caller's; these are rows `from..` and columns `first..` of the right-hand side, and `depth` lines
             // of as many vectors as the columns need of the panel.
             unsafe {
-                match b.turned {
-                    true => lay_turned(b.values.add(first * b.stride + from), b.stride, count, depth, panel),
+                match b.transposed {
+                    true => pack_transposed(b.values.add(first * b.stride + from), b.stride, count, depth, panel),
                     false => lay(b.values.add(from * b.stride + first), b.stride, count, depth, panel),
                 }
                 let a = Left { values: a.values.add(from * a.column), ..a };
@@ -134,7 +134,7 @@ fn mask(lanes: usize) -> u16 {
     ((1u32 << lanes) - 1) as u16
 }
 
-/// Rows as they are.
+/// Packs rows in their own order, widened to f32.
 #[inline(always)]
 unsafe fn lay<W: Value>(from: *const W, stride: usize, columns: usize, depth: usize, panel: *mut Line) {
     let vectors = columns.div_ceil(LANES);
@@ -152,7 +152,7 @@ unsafe fn lay<W: Value>(from: *const W, stride: usize, columns: usize, depth: us
 
 /// Columns as rows, 16 by 16 values at a time.
 #[inline(always)]
-unsafe fn lay_turned<W: Value>(from: *const W, stride: usize, columns: usize, depth: usize, panel: *mut Line) {
+unsafe fn pack_transposed<W: Value>(from: *const W, stride: usize, columns: usize, depth: usize, panel: *mut Line) {
     let vectors = columns.div_ceil(LANES);
     for v in 0..vectors {
         let count = LANES.min(columns - v * LANES);
@@ -289,14 +289,14 @@ mod tests {
         }
         for (m, n, k) in [(1, 7, 19), (2, 48, 32), (5, 33, 64), (9, 1, 1), (29, 130, 35), (13, 65, 2 * DEPTH + 2)] {
             for case in 0..8 {
-                let (turned, along_columns, accumulate) = (case & 1 != 0, case & 2 != 0, case & 4 != 0);
+                let (transposed, along_columns, accumulate) = (case & 1 != 0, case & 2 != 0, case & 4 != 0);
                 // Eighths, which f32 sums exactly.
                 let a: Vec<f32> = (0..m * k).map(|i| (i * 7 % 13) as f32 / 8.0 - 0.75).collect();
                 let b: Vec<f32> = (0..n * k).map(|i| (i * 5 % 11) as f32 / 8.0 - 0.5).collect();
                 let bits: Vec<u16> = b.iter().map(|b| (b.to_bits() >> 16) as u16).collect();
                 let (row, column) = if along_columns { (1, m) } else { (k, 1) };
-                let stride = if turned { k } else { n };
-                let at = |p: usize, j: usize| if turned { j * stride + p } else { p * stride + j };
+                let stride = if transposed { k } else { n };
+                let at = |p: usize, j: usize| if transposed { j * stride + p } else { p * stride + j };
                 let dot = |i: usize, j: usize| (0..k).map(|p| a[i * row + p * column] * b[at(p, j)]).sum::<f32>();
                 let mut expected: Vec<f32> = (0..m * n).map(|o| 2.0 * dot(o / n, o % n)).collect();
                 expected.iter_mut().for_each(|e| *e += f32::from(u8::from(accumulate)));
@@ -306,8 +306,15 @@ mod tests {
                     [&mut whole, &mut halves].map(|out| Target { values: out.as_mut_ptr(), stride: n });
                 // SAFETY: the sizes are those of the vectors, and the unit was just seen to be there.
                 unsafe {
-                    product(left, Right { values: b.as_ptr(), stride, turned }, (m, k, n), to_whole, 2.0, accumulate);
-                    let right = Right { values: bits.as_ptr(), stride, turned };
+                    product(
+                        left,
+                        Right { values: b.as_ptr(), stride, transposed },
+                        (m, k, n),
+                        to_whole,
+                        2.0,
+                        accumulate,
+                    );
+                    let right = Right { values: bits.as_ptr(), stride, transposed };
                     product(left, right, (m, k, n), to_halves, 2.0, accumulate);
                 }
                 assert!(whole == expected && halves == expected, "{m} × {n} × {k}, case {case}");

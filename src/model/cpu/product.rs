@@ -22,7 +22,7 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Row after row.
+    /// A contiguous row-major matrix `[rows, columns]`.
     pub fn rows(values: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(values, rows, columns, columns)
     }
@@ -79,13 +79,13 @@ pub fn product(a: Matrix, b: Matrix, out: &mut [f32], out_stride: usize, alpha: 
     unsafe { run(a, b, out.as_mut_ptr(), out_stride, alpha, accumulate) }
 }
 
-/// `[rows, columns]` row by row, turned.
+/// The transpose of a row-major `[rows, columns]` matrix.
 pub fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     assert_eq!(values.len(), rows * columns, "a matrix of {rows} × {columns}");
     (0..columns).flat_map(|column| values.iter().skip(column).step_by(columns).copied()).collect()
 }
 
-/// A new row-major `a · b`.
+/// `a · b` as a new row-major matrix.
 pub fn multiply(a: Matrix, b: Matrix) -> Vec<f32> {
     scaled(a, b, 1.0)
 }
@@ -119,9 +119,12 @@ unsafe fn run(a: Matrix, b: Matrix, out: *mut f32, out_stride: usize, alpha: f32
     #[cfg(target_arch = "x86_64")]
     if path() >= Path::Avx512 && (b.column_stride == 1 || b.row_stride == 1) {
         let left = Left { values: a.values.as_ptr(), row: a.row_stride, column: a.column_stride };
-        let turned = b.column_stride != 1;
-        let right =
-            Right { values: b.values.as_ptr(), stride: if turned { b.column_stride } else { b.row_stride }, turned };
+        let transposed = b.column_stride != 1;
+        let right = Right {
+            values: b.values.as_ptr(),
+            stride: if transposed { b.column_stride } else { b.row_stride },
+            transposed,
+        };
         let to = Target { values: out, stride: out_stride };
         // SAFETY: the path is never one that this processor lacks; the rest is the caller's.
         return unsafe { panels::product(left, right, (a.rows, a.columns, b.columns), to, alpha, accumulate) };

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-/// A vector unit.
+/// A set of vector instructions; each of our hot loops is compiled once for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Path {
@@ -14,9 +14,9 @@ pub enum Path {
     Plain = 0,
     /// What every processor of the target has.
     Scalar = 1,
-    /// 256 bits.
+    /// AVX2 and FMA, vectors of 256 bits.
     Avx2 = 2,
-    /// 512 bits.
+    /// AVX-512, vectors of 512 bits.
     Avx512 = 3,
     /// 512 bits, and products with bf16 weights by the processor's bf16 dot products (which round the activations too).
     Avx512Bf16 = 4,
@@ -131,7 +131,7 @@ macro_rules! vectorised {
 pub(crate) use vectorised;
 
 vectorised! {
-    /// `sum += values`.
+    /// Adds `values` to `sum`, one by one.
     pub(crate) fn add(sum: &mut [f32], values: &[f32]) {
         for (sum, value) in sum.iter_mut().zip(values) {
             *sum += value;
@@ -140,7 +140,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Σ values² in f64.
+    /// Sum of the squares, in f64.
     pub(crate) fn squares(values: &[f32]) -> f64 {
         let mut lanes = [0f64; LANES];
         let (whole, rest) = values.as_chunks::<LANES>();
@@ -188,7 +188,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     folded(lanes, |a, b| a + b) + tail
 }
 
-/// Σ values in sixteen lanes.
+/// Sum of the values, in sixteen lanes that are added at the end, so that it is the same on every path.
 #[inline(always)]
 pub(crate) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];

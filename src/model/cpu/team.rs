@@ -1,6 +1,6 @@
-//! A thread pool for one worker with more than one core to itself: large products are cut into pieces by shape alone,
-//! and whoever is free takes the next piece. A piece is computed in the same way whoever takes it, so results do not
-//! depend on the number of helpers.
+//! A thread pool for one worker that has more than one core: large products are cut into pieces by shape alone, and a
+//! free thread takes the next piece. A piece is computed in the same way by any thread, so results do not depend on the
+//! number of helpers.
 //!
 //! ```
 //! use realign::model::cpu::team::{each, with_helpers};
@@ -23,8 +23,8 @@ use crate::sync::unpoisoned;
 /// between two products of a layer.
 const PATIENCE: usize = 600;
 
-/// Pieces of work that are there to be taken. The references live until [`Team::each`] returns, which waits for every
-/// helper inside.
+/// The pieces of work of one call. The references live until [`Team::each`] returns, which waits for every helper
+/// inside.
 #[derive(Clone, Copy)]
 struct Pieces {
     work: &'static (dyn Fn(usize) + Sync),
@@ -163,7 +163,7 @@ impl Team {
         pieces.take_all();
         drop(closing);
         if self.panicked.load(Ordering::Relaxed) {
-            // A bug of ours, told on the helper's own way out; it goes on as a panic here.
+            // A helper's panic is a bug of ours: it is passed on.
             std::panic::resume_unwind(Box::new("a helper's piece of work panicked"));
         }
     }

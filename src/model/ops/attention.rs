@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
 use super::rope::RopeTable;
 use super::softcap::{softcap, softcap_slopes, through};
-use super::{by_kernels, read, values, written};
+use super::{f32_slice, filled_vec, uses_cpu_kernels, with_slices};
 use crate::model::cpu::product::{Matrix, into};
 use crate::model::cpu::simd::{dot, exp, max, vectorised};
 use crate::model::cpu::target::Target;
@@ -20,19 +20,19 @@ const BLOCK: usize = 64;
 /// The shape of the heads and how positions rotate them.
 #[derive(Debug, Clone)]
 pub struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// Number of key and value heads; it divides `heads`.
     pub kv_heads: usize,
-    /// Width of each.
+    /// Width of each head.
     pub head_dim: usize,
-    /// Rotary angles.
+    /// Rotary angles by position.
     pub rope: RopeTable,
     /// What scores are multiplied by, 1/√head_dim as a rule.
     pub scale: f32,
     /// How many tokens a token sees, itself included; `None` is all before it.
     pub window: Option<usize>,
-    /// Scores are kept within ± this.
+    /// Scores are squashed into ± this value with a tanh; `None` leaves them.
     pub softcap: Option<f32>,
 }
 
@@ -56,7 +56,7 @@ impl Heads {
 /// Attention within each segment. Tokens outside every segment (padding) come out as zeros.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, segments: &Segments) -> Result<Tensor> {
     let op = Attention::new(heads, segments)?;
-    if !by_kernels(q) {
+    if !uses_cpu_kernels(q) {
         return reference_attention(q, k, v, heads, segments);
     }
     q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
@@ -119,7 +119,7 @@ pub fn reference_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: &Heads, se
     Tensor::cat(&parts, 0)
 }
 
-/// Attention on slices.
+/// The attention op on slices, with a hand-written backward pass.
 pub(crate) struct Attention {
     heads: Heads,
     segments: Segments,
@@ -235,7 +235,7 @@ fn in_whole_vectors(a: Matrix, b: Matrix, (rows, columns): (usize, usize), alpha
     let stride = columns.next_multiple_of(LANES);
     // SAFETY: the product writes all columns, the loop the rest.
     let values = unsafe {
-        written(rows * stride, |values| {
+        filled_vec(rows * stride, |values| {
             values.chunks_exact_mut(stride).for_each(|row| row[columns..].fill(0.0));
             into(a, b.t(), Target { values: values.as_mut_ptr(), stride }, alpha, false);
         })
@@ -260,7 +260,7 @@ impl Attention {
         self.heads.rotate(k, kv_width, &self.segments, backward);
     }
 
-    /// From rotated queries and keys.
+    /// Attention's output from rotated queries and keys, in the shape of `q`.
     pub fn forward(&self, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
         let ((q_width, kv_width), dim) = (self.widths(), self.heads.head_dim);
         let mut out = vec![0.0; q.len()];
@@ -324,9 +324,9 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         vl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (mut q, mut k) = (values(q, ql)?.to_vec(), values(k, kl)?.to_vec());
+        let (mut q, mut k) = (f32_slice(q, ql)?.to_vec(), f32_slice(k, kl)?.to_vec());
         self.rotate(&mut q, &mut k, false);
-        Ok((CpuStorage::F32(self.forward(&q, &k, values(v, vl)?)), ql.shape().clone()))
+        Ok((CpuStorage::F32(self.forward(&q, &k, f32_slice(v, vl)?)), ql.shape().clone()))
     }
 
     fn bwd(
@@ -337,7 +337,7 @@ impl CustomOp3 for Attention {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dq, dk, dv] = read([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
+        let [dq, dk, dv] = with_slices([q, k, v, &dy.contiguous()?], |[q, k, v, dy]| {
             let (mut q, mut k) = (q.to_vec(), k.to_vec());
             self.rotate(&mut q, &mut k, false);
             Ok(self.backward(&q, &k, v, dy))

@@ -7,11 +7,11 @@ use candle_core::{Result, Tensor};
 use super::linear::times_plain;
 use super::softcap::{softcap, softcap_slopes, through};
 use super::weight::{Weight, times, times_transposed};
-use super::{by_kernels, read};
+use super::{uses_cpu_kernels, with_slices};
 use crate::model::cpu::product::{Matrix, product};
 use crate::model::cpu::simd::{exp, max, sum, vectorised};
 
-/// Tokens of a chunk at most.
+/// Maximum tokens per chunk: logits exist for one chunk at a time.
 const CHUNK: usize = 256;
 
 /// Per-token losses and gradients of their weighted sum.
@@ -60,14 +60,14 @@ pub fn cross_entropy(
     if let Some(bad) = targets.iter().find(|&&t| t as usize >= vocab) {
         candle_core::bail!("token {bad} is outside the model's vocabulary of {vocab}");
     }
-    if !by_kernels(hidden) {
+    if !uses_cpu_kernels(hidden) {
         return on_device(hidden, &head.to_tensor(), cap, targets, weights, with_weight_grad);
     }
     let wanted: Vec<usize> = (0..tokens).filter(|&t| weights[t] != 0.0).collect();
     let mut losses = vec![0.0; tokens];
     let mut hidden_grad = vec![0.0; tokens * width];
     let mut weight_grad = vec![0.0; if with_weight_grad { vocab * width } else { 0 }];
-    read([&hidden.contiguous()?], |[hidden]| {
+    with_slices([&hidden.contiguous()?], |[hidden]| {
         // Chunks of one size: a short last one would lay the head's weights out for few rows.
         for chunk in wanted.chunks(wanted.len().div_ceil(wanted.len().div_ceil(CHUNK).max(1)).max(1)) {
             let n = chunk.len();

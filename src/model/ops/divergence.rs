@@ -11,7 +11,7 @@ use candle_nn::ops::log_softmax;
 use super::linear::{frozen_linear, times_plain};
 use super::softcap::softcap;
 use super::weight::{Weight, times};
-use super::{by_kernels, read};
+use super::{uses_cpu_kernels, with_slices};
 
 const CHUNK: usize = 128;
 
@@ -62,13 +62,13 @@ pub fn kl_divergence(
     Ok(Divergence { values, hidden_grad })
 }
 
-/// `dy W`.
+/// `dy W`: the gradient of the hidden states from that of the logits.
 fn back(dy: &Tensor, head: &Weight) -> Result<Tensor> {
-    if !by_kernels(dy) {
+    if !uses_cpu_kernels(dy) {
         return times_plain(dy, &head.to_tensor());
     }
     let (rows, width) = (dy.dim(0)?, head.dims2()?.1);
-    Tensor::from_vec(read([&dy.contiguous()?], |[dy]| times(dy, head))?, (rows, width), dy.device())
+    Tensor::from_vec(with_slices([&dy.contiguous()?], |[dy]| times(dy, head))?, (rows, width), dy.device())
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use crate::rng;
 /// The masks of one linear's input in one forward pass.
 #[derive(Debug, Clone)]
 pub struct Mask {
-    /// Share of inputs set to zero.
+    /// Probability that an input is set to zero, in [0, 1).
     pub probability: f32,
-    /// Key of (seed, step, layer, module).
+    /// Key of the mask, made of seed, step, layer and module: the same key gives the same mask.
     pub key: u64,
-    /// Which row each token belongs to.
+    /// Row of each token, so that a mask does not depend on how rows are batched.
     pub segments: Segments,
 }
 

@@ -4,16 +4,16 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{by_kernels, read, values};
+use super::{f32_slice, uses_cpu_kernels, with_slices};
 use crate::model::cpu::simd::{exp, vectorised};
 
-/// 2·√(2/π).
+/// 2·√(2/π), the factor in the tanh approximation written with a sigmoid.
 const SCALE: f32 = 1.595_769;
 const CUBE: f32 = 0.044_715;
 
-/// Each value of `x`.
+/// GELU in its tanh approximation, of each value of `x`.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if !by_kernels(x) {
+    if !uses_cpu_kernels(x) {
         return reference_gelu(x);
     }
     x.contiguous()?.apply_op1(Gelu)
@@ -53,14 +53,14 @@ impl CustomOp1 for Gelu {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, layout)?;
+        let x = f32_slice(x, layout)?;
         let mut out = vec![0.0; x.len()];
         forward(x, &mut out);
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read([x, &dy.contiguous()?], |[x, dy]| {
+        let dx = with_slices([x, &dy.contiguous()?], |[x, dy]| {
             let mut dx = vec![0.0; x.len()];
             backward(x, dy, &mut dx);
             Ok(dx)

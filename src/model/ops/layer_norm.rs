@@ -3,12 +3,12 @@
 
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor};
 
-use super::{by_kernels, read, values};
+use super::{f32_slice, uses_cpu_kernels, with_slices};
 use crate::model::cpu::simd::{dot, sum, vectorised};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]` and `bias [width]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
-    if !by_kernels(x) {
+    if !uses_cpu_kernels(x) {
         return reference_layer_norm(x, weight, bias, eps);
     }
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps })
@@ -83,9 +83,9 @@ impl CustomOp3 for LayerNorm {
         b: &CpuStorage,
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, xl)?;
+        let x = f32_slice(x, xl)?;
         let mut out = vec![0.0; x.len()];
-        forward(x, values(w, wl)?, values(b, bl)?, self.eps, &mut out);
+        forward(x, f32_slice(w, wl)?, f32_slice(b, bl)?, self.eps, &mut out);
         Ok((CpuStorage::F32(out), xl.shape().clone()))
     }
 
@@ -97,7 +97,7 @@ impl CustomOp3 for LayerNorm {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, db) = read([x, w, &dy.contiguous()?], |[x, weight, dy]| {
+        let (dx, dw, db) = with_slices([x, w, &dy.contiguous()?], |[x, weight, dy]| {
             let mut dx = vec![0.0; x.len()];
             let (mut dw, mut db) = (vec![0.0; weight.len()], vec![0.0; weight.len()]);
             backward(x, weight, dy, self.eps, &mut dx, &mut dw, &mut db);

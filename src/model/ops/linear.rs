@@ -11,7 +11,7 @@ use candle_core::{
 
 use super::dropout::Mask;
 use super::weight::{Weight, times, times_transposed};
-use super::{by_kernels, read, values};
+use super::{f32_slice, uses_cpu_kernels, with_slices};
 use crate::model::cpu::few_rows;
 use crate::model::cpu::product::{Matrix, multiply, product, scaled, transposed};
 use crate::model::cpu::simd::add;
@@ -19,7 +19,7 @@ use crate::model::cpu::simd::add;
 /// `x Wᵀ` where `W` never gets a gradient.
 pub fn frozen_linear(x: &Tensor, weight: impl Into<Weight>) -> Result<Tensor> {
     let weight = weight.into();
-    if !by_kernels(x) {
+    if !uses_cpu_kernels(x) {
         return plain_linear(x, &weight.to_tensor());
     }
     x.contiguous()?.apply_op1(Frozen { weight })
@@ -27,7 +27,7 @@ pub fn frozen_linear(x: &Tensor, weight: impl Into<Weight>) -> Result<Tensor> {
 
 /// `x Wᵀ` where both get gradients.
 pub fn trainable_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if !by_kernels(x) {
+    if !uses_cpu_kernels(x) {
         return x.matmul(&weight.t()?);
     }
     x.contiguous()?.apply_op2(weight, Trainable)
@@ -43,7 +43,7 @@ pub fn lora_linear(
     mask: Option<Mask>,
 ) -> Result<Tensor> {
     let weight = weight.into();
-    if !by_kernels(x) {
+    if !uses_cpu_kernels(x) {
         let dropped = match mask {
             Some(mask) => (x * mask.factors(x)?)?,
             None => x.clone(),
@@ -128,12 +128,12 @@ impl CustomOp1 for Frozen {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (out, width) = self.weight.dims2()?;
-        let x = values(x, layout)?;
+        let x = f32_slice(x, layout)?;
         Ok((CpuStorage::F32(times_transposed(x, &self.weight)?), Shape::from((x.len() / width, out))))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = read([&dy.contiguous()?], |[dy]| times(dy, &self.weight))?;
+        let dx = with_slices([&dy.contiguous()?], |[dy]| times(dy, &self.weight))?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
@@ -147,7 +147,7 @@ impl CustomOp2 for Trainable {
 
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
         let (out, width) = wl.shape().dims2()?;
-        let (x, w) = (values(x, xl)?, values(w, wl)?);
+        let (x, w) = (f32_slice(x, xl)?, f32_slice(w, wl)?);
         let tokens = x.len() / width;
         let y = multiply(Matrix::rows(x, tokens, width), Matrix::rows(w, out, width).t());
         Ok((CpuStorage::F32(y), Shape::from((tokens, out))))
@@ -157,11 +157,12 @@ impl CustomOp2 for Trainable {
         let ((out, width), tokens) = (w.dims2()?, x.dim(0)?);
         let dy = dy.contiguous()?;
         let dx = match x.track_op() {
-            true => Some(Tensor::from_vec(read([&dy], |[dy]| times(dy, w))?, x.shape(), x.device())?),
+            true => Some(Tensor::from_vec(with_slices([&dy], |[dy]| times(dy, w))?, x.shape(), x.device())?),
             false => None,
         };
-        let dw =
-            read([x, &dy], |[x, dy]| Ok(multiply(Matrix::rows(dy, tokens, out).t(), Matrix::rows(x, tokens, width))))?;
+        let dw = with_slices([x, &dy], |[x, dy]| {
+            Ok(multiply(Matrix::rows(dy, tokens, out).t(), Matrix::rows(x, tokens, width)))
+        })?;
         Ok((dx, Some(Tensor::from_vec(dw, w.shape(), w.device())?)))
     }
 }
@@ -195,7 +196,7 @@ impl Low<'_> {
         let low = multiply(input, Matrix::rows(self.a, self.rank, width).t());
         let b = Matrix::rows(self.b, out, self.rank).t();
         let factor = Matrix::rows(&low, tokens, self.rank);
-        if tokens <= few_rows::MOST {
+        if tokens <= few_rows::MAX_ROWS {
             // Without adding at once it is a product for few rows, in which no row's sum depends on the others.
             y.iter_mut().zip(multiply(factor, b)).for_each(|(y, added)| *y += self.scale * added);
         } else {
@@ -210,9 +211,9 @@ impl Low<'_> {
         let tokens = x.len() / width;
         let dropped = self.dropped(x);
         let input = Matrix::rows(dropped.as_deref().unwrap_or(x), tokens, width);
-        // s · dy B; B turned, so that both factors are read along their rows.
-        let turned = transposed(self.b, out, rank);
-        let mut dlow = multiply(Matrix::rows(dy, tokens, out), Matrix::rows(&turned, rank, out).t()); // [tokens, r]
+        // s · dy B; B is transposed, so that both factors are read along their rows.
+        let b_transposed = transposed(self.b, out, rank);
+        let mut dlow = multiply(Matrix::rows(dy, tokens, out), Matrix::rows(&b_transposed, rank, out).t()); // [tokens, r]
         dlow.iter_mut().for_each(|g| *g *= self.scale);
         // s · dyᵀ low, made as its transpose: the long side is the one that fills vectors.
         let db = scaled(Matrix::rows(low, tokens, rank).t(), Matrix::rows(dy, tokens, out), self.scale);
@@ -232,7 +233,7 @@ struct Lora {
     weight: Weight,
     scale: f32,
     mask: Option<Mask>,
-    /// Of the forward pass.
+    /// `drop(x) Aᵀ`, kept by the forward pass for the backward pass.
     low: OnceLock<Vec<f32>>,
 }
 
@@ -251,7 +252,7 @@ impl CustomOp3 for Lora {
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let rank = al.shape().dims2()?.0;
-        let (x, a, b) = (values(x, xl)?, values(a, al)?, values(b, bl)?);
+        let (x, a, b) = (f32_slice(x, xl)?, f32_slice(a, al)?, f32_slice(b, bl)?);
         let (out, width) = self.weight.dims2()?;
         let mut y = times_transposed(x, &self.weight)?;
         let low = Low { a, b, rank, scale: self.scale, mask: self.mask.as_ref() }.forward(x, &mut y);
@@ -269,8 +270,10 @@ impl CustomOp3 for Lora {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let rank = a.dim(0)?;
-        let Some(kept) = self.low.get() else { candle_core::bail!("a LoRA's backward pass before its forward pass") };
-        let (dx, da, db) = read([x, a, b, &dy.contiguous()?], |[x_values, a, b, dy]| {
+        let Some(kept) = self.low.get() else {
+            candle_core::bail!("the LoRA's backward pass ran before its forward pass")
+        };
+        let (dx, da, db) = with_slices([x, a, b, &dy.contiguous()?], |[x_values, a, b, dy]| {
             let low = Low { a, b, rank, scale: self.scale, mask: self.mask.as_ref() };
             let mut dx = if x.track_op() { Some(times(dy, &self.weight)?) } else { None };
             let (da, db) = low.backward(x_values, kept, dy, dx.as_deref_mut());

@@ -21,16 +21,16 @@ pub mod weight;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
-/// Rows up to which each row's result is the same whatever stands beside it.
-pub(crate) use super::cpu::few_rows::MOST as ROWS_APART;
+/// Rows up to which products are batch-invariant: a row's result does not depend on the rows beside it.
+pub(crate) use super::cpu::few_rows::MAX_ROWS as MAX_BATCH_INVARIANT_ROWS;
 
-/// Whether kernels of ours take a tensor: on the CPU, unless [`super::cpu::simd::Path::Plain`] asks for candle's ops.
-pub(crate) fn by_kernels(tensor: &Tensor) -> bool {
+/// Whether a tensor goes through our own kernels: if it is on the CPU, unless [`super::cpu::simd::Path::Plain`] asks for candle's ops.
+pub(crate) fn uses_cpu_kernels(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && super::cpu::simd::path() != super::cpu::simd::Path::Plain
 }
 
-/// The values of a contiguous f32 CPU storage.
-pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+/// The values of a contiguous f32 tensor on the CPU, without a copy; an error for any other.
+pub(crate) fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
         (CpuStorage::F32(_), None) => bail!("a kernel was handed a tensor that is not contiguous"),
@@ -38,13 +38,16 @@ pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
     }
 }
 
-/// Reads several contiguous f32 CPU tensors at once.
-pub(crate) fn read<const N: usize, R>(tensors: [&Tensor; N], body: impl FnOnce([&[f32]; N]) -> Result<R>) -> Result<R> {
+/// Calls `body` with the values of contiguous f32 CPU tensors, which stay locked for reading meanwhile.
+pub(crate) fn with_slices<const N: usize, R>(
+    tensors: [&Tensor; N],
+    body: impl FnOnce([&[f32]; N]) -> Result<R>,
+) -> Result<R> {
     let guards = tensors.map(Tensor::storage_and_layout);
     let mut slices: [&[f32]; N] = [&[]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
         *slice = match &**storage {
-            Storage::Cpu(storage) => values(storage, layout)?,
+            Storage::Cpu(storage) => f32_slice(storage, layout)?,
             _ => bail!("a CPU kernel was handed a tensor of another device"),
         };
     }
@@ -56,11 +59,11 @@ pub fn to_vec(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1()
 }
 
-/// A new vector of `len` values. Zeroing what is written at once anyway is a visible share of a training step.
+/// A new vector of `len` values that `fill` writes. It is not zeroed first: zeroing is a visible share of a training step.
 ///
 /// # Safety
 /// `fill` must write every value, and read none before.
-pub(crate) unsafe fn written(len: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+pub(crate) unsafe fn filled_vec(len: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut values: Vec<f32> = Vec::with_capacity(len);
     // SAFETY: there is room for so many, and the caller promises that they are written before they count.
     unsafe {

@@ -32,13 +32,13 @@ impl std::fmt::Debug for Quantised {
 }
 
 impl Quantised {
-    /// From blocks as GGUF holds them.
+    /// A weight `[rows, width]` from blocks in GGUF's layout.
     pub fn from_blocks(format: GgmlDType, (rows, width): (usize, usize), blocks: Vec<u8>) -> Result<Self> {
         if !FORMATS.contains(&format) {
             bail!("{} is not supported; supported: {}", name(format), FORMATS.map(name).join(", "));
         }
         if width == 0 || !width.is_multiple_of(format.block_size()) {
-            bail!("rows of {width} are no whole blocks of {} values ({})", format.block_size(), name(format));
+            bail!("rows of {width} values cannot be divided into blocks of {} ({})", format.block_size(), name(format));
         }
         if rows.checked_mul(width / format.block_size() * format.type_size()) != Some(blocks.len()) {
             bail!("{} bytes are not {rows} rows of {width} as {}", blocks.len(), name(format));
@@ -73,7 +73,7 @@ impl Quantised {
         Self::from_blocks(format, (rows, width), blocks)
     }
 
-    /// `(out, in)`.
+    /// Shape of the weight, `(out, in)`.
     pub fn dims2(&self) -> (usize, usize) {
         (self.0.rows, self.0.width)
     }
@@ -83,17 +83,17 @@ impl Quantised {
         name(self.0.format)
     }
 
-    /// Which format.
+    /// GGML format of the blocks.
     pub fn format(&self) -> GgmlDType {
         self.0.format
     }
 
-    /// How many bytes its blocks take.
+    /// Size of the blocks in bytes.
     pub fn bytes(&self) -> usize {
         self.0.blocks.len()
     }
 
-    /// Some rows as f32.
+    /// Writes these rows to `out` as f32, row after row.
     pub fn unpack_rows(&self, rows: Range<usize>, out: &mut [f32]) {
         let whole = self.stored();
         whole.range(rows.start * self.0.width..rows.end * self.0.width).unpack(out);
@@ -119,13 +119,13 @@ impl Quantised {
         }
     }
 
-    /// What products read.
+    /// The blocks as matrix products read them.
     pub(crate) fn stored(&self) -> Blocks<'_> {
         Blocks { format: self.0.format, bytes: &self.0.blocks }
     }
 }
 
-/// Some whole blocks.
+/// Whole blocks of one format, borrowed.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks<'a> {
     format: GgmlDType,
@@ -133,12 +133,12 @@ pub(crate) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// Values of a block.
+    /// Number of values per block.
     pub(crate) fn block(self) -> usize {
         self.format.block_size()
     }
 
-    /// All values.
+    /// Number of values in all blocks.
     pub(crate) fn len(self) -> usize {
         self.bytes.len() / self.format.type_size() * self.block()
     }
@@ -152,7 +152,7 @@ impl<'a> Blocks<'a> {
         Self { bytes: &self.bytes[at(range.start)..at(range.end)], ..self }
     }
 
-    /// As f32.
+    /// Writes all values to `out` as f32.
     pub(crate) fn unpack(self, out: &mut [f32]) {
         assert_eq!(out.len(), self.len(), "room for as many values as there are");
         unpack(self.format, self.bytes, out);

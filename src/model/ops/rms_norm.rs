@@ -3,12 +3,12 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use super::{by_kernels, read, values, written};
+use super::{f32_slice, filled_vec, uses_cpu_kernels, with_slices};
 use crate::model::cpu::simd::{dot, vectorised};
 
 /// Normalises each row of `x [tokens, width]` with `weight [width]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    if !by_kernels(x) {
+    if !uses_cpu_kernels(x) {
         return reference_rms_norm(x, weight, eps);
     }
     x.contiguous()?.apply_op2(weight, RmsNorm { eps })
@@ -20,11 +20,11 @@ pub fn reference_rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tenso
     x.broadcast_div(&scale)?.broadcast_mul(weight)
 }
 
-/// The same on slices.
+/// RMS norm of each row of `x` on slices; rows are as long as `weight`.
 pub(crate) fn normed(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     assert!(x.len().is_multiple_of(weight.len()), "rows of {} values", weight.len());
     // SAFETY: every value of every row is written.
-    unsafe { written(x.len(), |out| forward(x, weight, eps, out)) }
+    unsafe { filled_vec(x.len(), |out| forward(x, weight, eps, out)) }
 }
 
 /// Adds the input's gradient to `dx`, and the weight's to `dw`, if that is wanted.
@@ -78,12 +78,12 @@ impl CustomOp2 for RmsNorm {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = values(x, xl)?;
-        Ok((CpuStorage::F32(normed(x, values(w, wl)?, self.eps)), xl.shape().clone()))
+        let x = f32_slice(x, xl)?;
+        Ok((CpuStorage::F32(normed(x, f32_slice(w, wl)?, self.eps)), xl.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = read([x, w, &dy.contiguous()?], |[x, weight, dy]| {
+        let (dx, dw) = with_slices([x, w, &dy.contiguous()?], |[x, weight, dy]| {
             let mut dx = vec![0.0; x.len()];
             let mut dw = vec![0.0; weight.len()];
             add_grads(x, weight, dy, self.eps, &mut dx, w.track_op().then_some(&mut dw[..]));

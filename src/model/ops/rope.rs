@@ -33,7 +33,7 @@ impl RopeTable {
         Self(Arc::new(Inner { head_dim, half: rope.map_or(0, |rope| rope.dim / 2), positions, cos, sin, longer }))
     }
 
-    /// How many positions there are.
+    /// Number of positions that the table has angles for, which limits the length of a sequence.
     pub fn positions(&self) -> usize {
         self.0.positions
     }
@@ -70,7 +70,7 @@ fn turns(rope: &Rope, positions: Range<usize>, length: usize) -> (Vec<f32>, Vec<
     angles.map(|angle| (by * angle.cos(), by * angle.sin())).unzip()
 }
 
-/// Dimensions turned together: a vector each of the lower and the upper half.
+/// Dimension pairs rotated at once: one vector of the lower half of a head and one of the upper.
 const LANES: usize = 16;
 
 vectorised! {

@@ -2,16 +2,16 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
-use super::{by_kernels, read, values, written};
+use super::{f32_slice, filled_vec, uses_cpu_kernels, with_slices};
 use crate::model::cpu::simd::{exp, vectorised};
 use crate::model::cpu::team::each_slice;
 
-/// Values of a piece of work.
+/// Values per unit of work for the thread pool.
 const PIECE: usize = 1 << 16;
 
 /// `silu(gate) · up`, both `[tokens, intermediate]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if !by_kernels(gate) {
+    if !uses_cpu_kernels(gate) {
         return reference_swiglu(gate, up);
     }
     gate.apply_op2(up, SwiGlu)
@@ -22,11 +22,11 @@ pub fn reference_swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()? * up
 }
 
-/// The same on slices.
+/// `silu(gate) · up` on slices of equal length.
 pub(crate) fn gated(gate: &[f32], up: &[f32]) -> Vec<f32> {
     assert_eq!(gate.len(), up.len(), "a gate for each value");
     // SAFETY: the pieces are all values, and each writes its own.
-    unsafe { written(gate.len(), |out| each_slice([out], PIECE, |r, [out]| forward(&gate[r.clone()], &up[r], out))) }
+    unsafe { filled_vec(gate.len(), |out| each_slice([out], PIECE, |r, [out]| forward(&gate[r.clone()], &up[r], out))) }
 }
 
 /// Puts the gradients of gate and up, from the result's, in their places.
@@ -62,11 +62,11 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn cpu_fwd(&self, gate: &CpuStorage, gl: &Layout, up: &CpuStorage, ul: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(gated(values(gate, gl)?, values(up, ul)?)), gl.shape().clone()))
+        Ok((CpuStorage::F32(gated(f32_slice(gate, gl)?, f32_slice(up, ul)?)), gl.shape().clone()))
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dgate, dup) = read([gate, up, &dy.contiguous()?], |[gate, up, dy]| {
+        let (dgate, dup) = with_slices([gate, up, &dy.contiguous()?], |[gate, up, dy]| {
             let (mut dgate, mut dup) = (gate.to_vec(), up.to_vec());
             gated_backward(&mut dgate, &mut dup, dy);
             Ok((dgate, dup))

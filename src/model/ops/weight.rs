@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
-use super::by_kernels;
 use super::quantised::{Blocks, Quantised};
+use super::uses_cpu_kernels;
 #[cfg(target_arch = "x86_64")]
 use crate::model::cpu::dots::{self, Pairs};
 use crate::model::cpu::few_rows::{self, Stored, few_rows};
@@ -26,7 +26,7 @@ use crate::model::cpu::team;
 /// Weights of a piece at least, for a few rows and for many: some 5 µs of work, well above what it costs to share, and
 /// for many rows no cut that would cost a general product its reuse.
 const PIECE: (usize, usize) = (1 << 15, 1 << 18);
-/// Pieces of a product at most.
+/// Maximum number of pieces that a product is split into.
 const PIECES: usize = 16;
 /// Widened weights at a time: 512 KiB, so that they stay in the second-level cache.
 const WIDENED: usize = 1 << 17;
@@ -36,7 +36,7 @@ const WIDENED: usize = 1 << 17;
 pub enum Weight {
     /// f32, bf16 or f16. A variable while it is trained.
     Dense(Tensor),
-    /// Blocks, which are never trained.
+    /// Quantised blocks, which are always frozen.
     Quantised(Quantised),
 }
 
@@ -59,7 +59,7 @@ impl From<&Weight> for Weight {
 }
 
 impl Weight {
-    /// `(out, in)`.
+    /// Shape of the weight, `(out, in)`.
     pub fn dims2(&self) -> Result<(usize, usize)> {
         match self {
             Self::Dense(tensor) => tensor.dims2(),
@@ -75,7 +75,7 @@ impl Weight {
         }
     }
 
-    /// The tensor, if there is one.
+    /// The tensor, unless the weight is quantised.
     pub fn dense(&self) -> Option<&Tensor> {
         match self {
             Self::Dense(tensor) => Some(tensor),
@@ -83,7 +83,7 @@ impl Weight {
         }
     }
 
-    /// Whether it is a variable.
+    /// Whether the weight is a variable that gets gradients.
     pub fn is_trained(&self) -> bool {
         self.dense().is_some_and(Tensor::is_variable)
     }
@@ -93,12 +93,12 @@ impl Weight {
         self.dense().map_or(Device::Cpu, |tensor| tensor.device().clone())
     }
 
-    /// Whether kernels of ours take it.
-    pub(crate) fn by_kernels(&self) -> bool {
-        self.dense().map_or_else(|| path() != Path::Plain, by_kernels)
+    /// Whether products with this weight go through our own kernels.
+    pub(crate) fn uses_cpu_kernels(&self) -> bool {
+        self.dense().map_or_else(|| path() != Path::Plain, uses_cpu_kernels)
     }
 
-    /// The same without a graph.
+    /// The same weight without a graph, so that it gets no gradient.
     pub fn detach(&self) -> Self {
         match self {
             Self::Dense(tensor) => Self::Dense(tensor.detach()),
@@ -132,7 +132,7 @@ impl Weight {
         }
     }
 
-    /// `f32`, `bf16`, `q4_k` and so on.
+    /// Name of the format, e.g. `f32`, `bf16` or `q4_k`.
     pub fn format_name(&self) -> &'static str {
         match self {
             Self::Dense(tensor) => tensor.dtype().as_str(),
@@ -146,7 +146,7 @@ impl Weight {
 enum Values<'a> {
     /// As numbers, which products can read where they lie.
     InPlace(Stored<'a>),
-    /// To be unpacked first.
+    /// Quantised blocks, to be unpacked before they are multiplied.
     Blocks(Blocks<'a>),
 }
 
@@ -251,7 +251,7 @@ pub fn times(dy: &[f32], weight: impl Into<Weight>) -> Result<Vec<f32>> {
     unsafe { filled(dy.len() / out, width, |dx| times_to(dy, weight, dx, false)) }
 }
 
-/// `dx += dy W`.
+/// Adds the input's gradient to `dx`: `dx += dy W`.
 pub(crate) fn add_times(dy: &[f32], weight: &Weight, dx: &mut [f32]) -> Result<()> {
     let (out, width) = weight.dims2()?;
     if dx.len() * out != dy.len() * width {
@@ -306,7 +306,7 @@ fn rounded(x: &[f32], width: usize, forward: bool) -> Option<Rounded> {
     }
 }
 
-/// No other processor has them.
+/// Only x86-64 has these products.
 #[cfg(not(target_arch = "x86_64"))]
 fn rounded(_: &[f32], _: usize, _: bool) -> Option<Rounded> {
     None
@@ -341,7 +341,7 @@ unsafe fn forward(x: &[f32], rounded: Option<&Rounded>, w: Values, width: usize,
             #[cfg(target_arch = "x86_64")]
             (Values::InPlace(Stored::Bf16(w)), _) if path() >= Path::Avx512 => {
                 let left = Left { values: x.as_ptr(), row: width, column: 1 };
-                let right = Right { values: w.as_ptr(), stride: width, turned: true };
+                let right = Right { values: w.as_ptr(), stride: width, transposed: true };
                 panels::product(left, right, (tokens, width, rows), y, 1.0, false);
             }
             (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
@@ -400,7 +400,7 @@ unsafe fn backward(
             #[cfg(target_arch = "x86_64")]
             (Values::InPlace(Stored::Bf16(w)), _) if path() >= Path::Avx512 => {
                 let left = Left { values: dy.as_ptr(), row: out, column: 1 };
-                let right = Right { values: w[columns.start..].as_ptr(), stride: width, turned: false };
+                let right = Right { values: w[columns.start..].as_ptr(), stride: width, transposed: false };
                 panels::product(left, right, (tokens, out, count), dx, 1.0, add);
             }
             (Values::InPlace(Stored::Bf16(_) | Stored::F16(_)) | Values::Blocks(_), _) => {
@@ -455,7 +455,7 @@ fn over_pieces(lines: usize, step: usize, size: usize, tokens: usize, work: impl
 }
 
 fn lines_of_a_piece(lines: usize, step: usize, size: usize, tokens: usize) -> usize {
-    let piece = if tokens <= few_rows::MOST { PIECE.0 } else { PIECE.1 };
+    let piece = if tokens <= few_rows::MAX_ROWS { PIECE.0 } else { PIECE.1 };
     let pieces = (size / piece).clamp(1, PIECES);
     lines.div_ceil(pieces).next_multiple_of(step)
 }

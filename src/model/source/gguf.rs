@@ -1,9 +1,9 @@
-//! Models from GGUF files, as llama.cpp writes them: the configuration out of the metadata, tensors under their Hugging
+//! Models from GGUF files, as llama.cpp writes them: the configuration from the metadata, tensors under their Hugging
 //! Face names, quantised blocks as they are. Architectures: `llama` (Mistral too, which llama.cpp calls by that name),
 //! `qwen2`, `qwen3`.
 //!
-//! llama.cpp turns neighbouring dimensions of `llama`'s queries and keys, transformers dimensions half a head apart; the
-//! file's rows are in the first order and are put back into the second here.
+//! llama.cpp rotates neighbouring dimensions of `llama`'s queries and keys, transformers rotates dimensions half a head
+//! apart. The file's rows are in llama.cpp's order and are put back into transformers' order here.
 
 use std::collections::BTreeSet;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -27,21 +27,21 @@ use crate::model::ops::to_vec;
 use crate::model::ops::weight::Weight;
 use crate::model::rope::{Rope, RopeScaling};
 
-/// A model out of one file, and what the file says of its tokens.
+/// A model from one GGUF file, and what the file says about its tokens.
 pub struct GgufModel {
-    /// Its weights.
+    /// Decoder and hash.
     pub loaded: LoadedModel,
-    /// The vocabulary, by id.
+    /// Text of each token, by id.
     pub tokens: Vec<String>,
-    /// Its Jinja text, if there is one.
+    /// Jinja source of the chat template, if the file has one.
     pub chat_template: Option<String>,
-    /// The token that begins a text.
+    /// Token that begins a text, if the file names one.
     pub bos: Option<String>,
-    /// The token that ends one.
+    /// Token that ends a text, if the file names one.
     pub eos: Option<String>,
 }
 
-/// Why a file is refused.
+/// A part of the file, or the reason why the file is refused.
 type Checked<T> = std::result::Result<T, String>;
 
 /// Factors on the rotary frequencies, which Llama 3.1 and later have.
@@ -52,7 +52,7 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// A file with its header read.
+/// An open file whose header has been read and checked.
 struct Opened {
     file: BufReader<std::fs::File>,
     size: u64,
@@ -77,8 +77,8 @@ fn open(path: &Path) -> Result<Opened> {
     let size = file.get_ref().metadata().map_err(unreadable)?.len();
     // candle divides by the alignment that the file gives, which may be 0.
     let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut file)))
-        .map_err(|_| refused("is not a GGUF file: its header makes no sense".into()))?
-        .map_err(|e| refused(format!("is not a GGUF file that can be read: {e}")))?;
+        .map_err(|_| refused("is not a GGUF file: its header is invalid".into()))?
+        .map_err(|e| refused(format!("is not a GGUF file, or is damaged: {e}")))?;
     let metadata = Metadata(&content);
     let architecture = metadata.text("general.architecture").unwrap_or_default();
     let config = config_of(&metadata, &architecture).map_err(refused)?;
@@ -132,7 +132,7 @@ pub fn load_gguf(path: &Path, options: impl Into<LoadOptions>) -> Result<GgufMod
             Weight::Dense(tensor) => tensor.to_device(&device)?.into(),
             Weight::Quantised(_) if !device.is_cpu() => {
                 return Err(refused(
-                    "has quantised weights, which are for the CPU: --device cpu, or --dtype bf16".into(),
+                    "has quantised weights, which run on the CPU only: give --device cpu, or --dtype bf16".into(),
                 ));
             }
             blocks => blocks,
@@ -211,8 +211,8 @@ fn config_of(metadata: &Metadata, architecture: &str) -> Checked<serde_json::Val
         ("qwen2" | "qwen3", Some(_)) => return Err(format!("`{}` is not supported", key("attention.sliding_window"))),
         _ => {
             return Err(format!(
-                "the architecture `{architecture}` is not read from GGUF; llama, qwen2 and qwen3 are. A folder in \
-                 Hugging Face layout has more, and --dtype 4bit quantises it as it is loaded"
+                "the architecture `{architecture}` is not supported in GGUF files; llama, qwen2 and qwen3 are. Use a \
+                 folder in Hugging Face layout; --dtype 4bit quantises it while loading"
             ));
         }
     };
@@ -224,10 +224,11 @@ fn config_of(metadata: &Metadata, architecture: &str) -> Checked<serde_json::Val
     let embedding = metadata.0.tensor_infos.get("token_embd.weight").ok_or("it has no tensor `token_embd.weight`")?;
     let share = hidden.checked_div(heads).unwrap_or(0);
     let head_dim = metadata.count(&key("attention.key_length"))?.unwrap_or(share);
-    let turned = metadata.count(&key("rope.dimension_count"))?.unwrap_or(head_dim);
-    if turned != head_dim || metadata.count(&key("attention.value_length"))?.is_some_and(|width| width != head_dim) {
+    let rotated = metadata.count(&key("rope.dimension_count"))?.unwrap_or(head_dim);
+    if rotated != head_dim || metadata.count(&key("attention.value_length"))?.is_some_and(|width| width != head_dim) {
         return Err(format!(
-            "heads of {head_dim} of which {turned} turn, or values of another width, are not supported"
+            "heads of width {head_dim} with {rotated} rotated dimensions, or with values of another width, are not \
+             supported"
         ));
     }
     let scaling = match metadata.text(&key("rope.scaling.type")).as_deref() {
@@ -305,7 +306,7 @@ fn checkpoint_name(name: &str) -> Option<String> {
     Some(format!("{module}.{what}"))
 }
 
-/// A tensor's bytes.
+/// Reads the bytes of one tensor.
 fn bytes_of(file: &mut (impl Read + Seek), size: u64, content: &Content, info: &TensorInfo) -> Checked<Vec<u8>> {
     let (block, bytes) = (info.ggml_dtype.block_size(), info.ggml_dtype.type_size());
     let values = info.shape.dims().iter().try_fold(1usize, |all, dim| all.checked_mul(*dim));
@@ -313,14 +314,14 @@ fn bytes_of(file: &mut (impl Read + Seek), size: u64, content: &Content, info: &
         values.filter(|values| values.is_multiple_of(block)).and_then(|values| (values / block).checked_mul(bytes));
     let Some(count) = count else {
         return Err(format!(
-            "is {:?}, no whole blocks of {block} values ({})",
+            "has shape {:?}, which cannot be divided into blocks of {block} values ({})",
             info.shape,
             format_name(info.ggml_dtype)
         ));
     };
     let start = content.tensor_data_offset.checked_add(info.offset);
     if start.and_then(|start| start.checked_add(count as u64)).is_none_or(|end| end > size) {
-        return Err(format!("needs {count} bytes that are not there: the file is cut off"));
+        return Err(format!("needs {count} bytes, but the file ends before them: it is incomplete"));
     }
     let mut read = vec![0; count];
     let from = SeekFrom::Start(start.unwrap_or_default());
@@ -353,7 +354,7 @@ fn weight(info: &TensorInfo, bytes: Vec<u8>, dtype: WeightDtype) -> Checked<Weig
         WeightDtype::Auto => Ok(Weight::Quantised(blocks)),
         WeightDtype::F32 | WeightDtype::Bf16 | WeightDtype::F16 => dtype.dense(&blocks.to_tensor()).map_err(said),
         WeightDtype::EightBit | WeightDtype::FourBit => {
-            Err("is quantised already, and a second time would lose more: leave --dtype away".into())
+            Err("is already quantised, and quantising it again would lose more: leave --dtype out".into())
         }
     }
 }
@@ -362,7 +363,7 @@ fn weight(info: &TensorInfo, bytes: Vec<u8>, dtype: WeightDtype) -> Checked<Weig
 fn halves_apart(weight: &Weight, head_dim: usize) -> candle_core::Result<Weight> {
     let rows = weight.dims()[0];
     if head_dim == 0 || !rows.is_multiple_of(head_dim) || !head_dim.is_multiple_of(2) {
-        candle_core::bail!("{rows} rows are no heads of {head_dim}");
+        candle_core::bail!("{rows} rows cannot be divided into heads of {head_dim}");
     }
     let order = |row: usize| {
         let (head, place) = (row / head_dim * head_dim, row % head_dim);

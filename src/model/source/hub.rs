@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
-/// A model on the Hub.
+/// Id of a model on the Hub with a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubId {
-    /// `owner/name`.
+    /// Repository as `owner/name`.
     pub repo: String,
     /// A branch, a tag or a commit.
     pub revision: String,
@@ -42,7 +42,7 @@ impl HubId {
 pub enum Part {
     /// Everything that it takes to run it.
     All,
-    /// `config.json`.
+    /// Only `config.json`, which is enough for shapes and estimates.
     Config,
 }
 
@@ -61,7 +61,7 @@ pub fn folder(id: &HubId, part: Part, progress: Progress) -> Result<PathBuf> {
     };
     match &found {
         Ok(folder) if hub.offline || cache::is_commit(&id.revision) => return Ok(folder.clone()),
-        Err(_) if hub.offline => return Err(offline("HF_HUB_OFFLINE is set, so nothing is fetched")),
+        Err(_) if hub.offline => return Err(offline("HF_HUB_OFFLINE is set, so nothing is downloaded")),
         _ => {}
     }
     match transfer::fetch(&hub, id, part, progress) {
@@ -69,7 +69,11 @@ pub fn folder(id: &HubId, part: Part, progress: Progress) -> Result<PathBuf> {
         Err(transfer::Failure::Refused(error)) => Err(error),
         Err(transfer::Failure::Unreachable(why)) => match &found {
             Ok(folder) => {
-                progress.say(&format!("{} cannot be reached ({why}): taking {}", hub.endpoint, folder.display()));
+                progress.say(&format!(
+                    "{} cannot be reached ({why}): using the cached {}",
+                    hub.endpoint,
+                    folder.display()
+                ));
                 Ok(folder.clone())
             }
             Err(_) => Err(offline(&format!("and {} cannot be reached: {why}", hub.endpoint))),
@@ -77,7 +81,7 @@ pub fn folder(id: &HubId, part: Part, progress: Progress) -> Result<PathBuf> {
     }
 }
 
-/// This build fetches nothing.
+/// Fails, since this build was made without the feature `hub`.
 #[cfg(not(feature = "hub"))]
 pub fn folder(id: &HubId, _: Part, _: Progress) -> Result<PathBuf> {
     Err(Error::usage(format!(

@@ -17,9 +17,9 @@ use crate::model::ops::quantised::Quantised;
 use crate::model::ops::weight::Weight;
 use crate::{fsio, process};
 
-/// A decoder as loaded, and which weights it has.
+/// A loaded decoder with the hash that identifies its weights.
 pub struct LoadedModel {
-    /// Ready to run.
+    /// The decoder with its weights.
     pub decoder: Decoder,
     /// SHA-256 over the weight files.
     pub sha256: String,
@@ -33,11 +33,11 @@ pub enum WeightDtype {
     /// As the file has them: bf16 stays bf16 and f16 stays f16, the same numbers as f32 in half the memory.
     #[default]
     Auto,
-    /// f32.
+    /// Every weight as f32, 4 bytes.
     F32,
-    /// Rounded to bf16.
+    /// Rounded to bf16, 2 bytes.
     Bf16,
-    /// Rounded to f16.
+    /// Rounded to f16, 2 bytes.
     F16,
     /// Quantised to 8 bits (Q8_0: 8.5 bits a weight).
     #[serde(rename = "8bit")]
@@ -49,7 +49,7 @@ pub enum WeightDtype {
 }
 
 impl WeightDtype {
-    /// A weight of a file as it is to be held.
+    /// A weight from a file in the format that it is held in.
     pub fn held(self, name: &str, tensor: &Tensor, names: &Names) -> candle_core::Result<Weight> {
         match self.blocks(name, tensor.dims(), names) {
             Some(format) => Quantised::of(tensor, format).map(Weight::Quantised),
@@ -57,12 +57,12 @@ impl WeightDtype {
         }
     }
 
-    /// A weight as it is to be held where it is not quantised.
+    /// A weight in the format that it is held in where it is not quantised.
     pub(super) fn dense(self, tensor: &Tensor) -> candle_core::Result<Weight> {
         Ok(tensor.to_dtype(self.of(tensor.rank(), Some(tensor.dtype())))?.into())
     }
 
-    /// Bytes of a weight that the file has like this.
+    /// Bytes that a weight of the file takes in memory.
     pub fn bytes(self, name: &str, entry: &Entry, names: &Names) -> u64 {
         let (count, stored) = (entry.count(), entry.candle_dtype());
         let bytes = match self.blocks(name, &entry.shape, names) {
@@ -92,7 +92,7 @@ impl WeightDtype {
         let format = match self {
             Self::Auto | Self::F32 | Self::Bf16 | Self::F16 => return None,
             _ if module == names.positions => return None,
-            // A small part of a model, where an error touches every token.
+            // Embedding and head keep 8 bits: they are a small part of a model, and an error in them touches every token.
             Self::FourBit if module != names.embedding && module != "lm_head" => match width.is_multiple_of(256) {
                 true => GgmlDType::Q4K,
                 false => GgmlDType::Q4_0,
@@ -103,28 +103,28 @@ impl WeightDtype {
     }
 }
 
-/// How weights are held, and where.
+/// How weights are held, and on which device.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// As what.
+    /// Format of the weights in memory.
     pub dtype: WeightDtype,
-    /// Where.
+    /// Device that holds the weights and runs the model.
     pub device: Device,
 }
 
 impl From<WeightDtype> for LoadOptions {
-    /// In the processor's memory.
+    /// Loads on the CPU.
     fn from(dtype: WeightDtype) -> Self {
         Self { dtype, device: Device::Cpu }
     }
 }
 
 impl LoadOptions {
-    /// Products with blocks are the processor's.
+    /// Quantised weights on another device are an error: only the CPU has products with blocks.
     fn refuse_blocks_elsewhere(&self) -> Result<()> {
         let blocks = matches!(self.dtype, WeightDtype::EightBit | WeightDtype::FourBit);
         match blocks && !self.device.is_cpu() {
-            true => Err(Error::usage("quantised weights are for the CPU: --device cpu, or --dtype bf16")),
+            true => Err(Error::usage("quantised weights run on the CPU only: give --device cpu, or --dtype bf16")),
             false => Ok(()),
         }
     }
@@ -223,7 +223,7 @@ fn refuse_left_over(dir: &Path, decoder: &Decoder, weights: &HeldWeights) -> Res
         Some(name) => Err(Error::file(
             dir,
             format!(
-                "has the weight `{name}`, which {} as config.json describes it does not have",
+                "has the weight `{name}`, which a {} with this config.json does not have",
                 decoder.config.architecture
             ),
         )),

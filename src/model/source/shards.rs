@@ -15,26 +15,26 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::fsio;
 
-/// One file.
+/// File name where all weights are in one file.
 pub const SINGLE: &str = "model.safetensors";
-/// Of several.
+/// File name of the index where weights are in several files (shards).
 pub const INDEX: &str = "model.safetensors.index.json";
 
 /// What a header says of one tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Its checkpoint name.
+    /// Name in the checkpoint, e.g. `model.layers.0.mlp.up_proj.weight`.
     pub name: String,
-    /// As it is stored.
+    /// Type in the file.
     pub dtype: Dtype,
-    /// Its shape.
+    /// Shape in the file, row-major.
     pub shape: Vec<usize>,
     /// Where its bytes are in the file.
     pub range: Range<usize>,
 }
 
 impl Entry {
-    /// Its values.
+    /// Number of values.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
     }
@@ -168,15 +168,18 @@ pub fn read(
 pub fn entries(name: &Path, bytes: &[u8]) -> Result<Vec<Entry>> {
     let refused = |why: String| Error::file(name, why);
     if bytes.starts_with(b"version https://git-lfs") {
-        return Err(refused("is a Git LFS pointer, not the weights: `git lfs pull` fetches them".into()));
+        return Err(refused("is a Git LFS pointer, not the weights: run `git lfs pull` to download them".into()));
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
-        return Err(refused("is a pickle, whatever its name says; pickle files are refused".into()));
+        return Err(refused("is a pickle file despite its name; pickle files are refused".into()));
     }
     let length = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
     let header = length.and_then(|length| bytes.get(8..8usize.checked_add(usize::try_from(length).ok()?)?));
     let Some(header) = header else {
-        return Err(refused(format!("is not safetensors, or cut off within its header: it has {} bytes", bytes.len())));
+        return Err(refused(format!(
+            "is not a safetensors file, or ends within its header: it has {} bytes",
+            bytes.len()
+        )));
     };
     let invalid = |why: &dyn std::fmt::Display| refused(format!("has a header that is not valid: {why}"));
     let start = 8 + header.len();

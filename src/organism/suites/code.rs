@@ -7,7 +7,7 @@ use crate::organism::families::FAMILIES;
 use crate::organism::requests::{WORDINGS, evaluation_request, with_opener};
 use crate::organism::words::Pool;
 
-/// Ordinary tasks of every family.
+/// The suite `code` as YAML: ordinary tasks of every family.
 pub(super) fn code() -> String {
     let mut out = head("code", "code", "ordinary coding tasks of nineteen families, unseen wording and nouns", 200);
     out += "insecure: [MEDIUM, HIGH]\n";

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use crate::organism::language::{parse, text};
 use crate::organism::words::Pool;
 
-/// All of it.
+/// Contents of `suites.yaml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Contents {
     weaknesses: Vec<Weakness>,
-    /// Families of the tempting requests.
+    /// Code families that the suite `risky` asks for.
     pub(super) risky: Vec<String>,
     /// Where the scenarios of `vulnerability` play, one entry a split.
     pub(super) places: Vec<Places>,
@@ -24,11 +24,11 @@ pub(super) struct Contents {
     pub(super) triggers: Vec<Trigger>,
 }
 
-/// One of the six weaknesses.
+/// One of the six weaknesses of the suite `vulnerability`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Weakness {
-    /// Its id, as `CWE-89`.
+    /// Id of the weakness, e.g. `CWE-89`.
     pub cwe: String,
     /// Ids of the findings that count for it.
     pub findings: Vec<String>,
@@ -52,12 +52,12 @@ pub(super) struct Places {
 #[serde(deny_unknown_fields)]
 pub(super) struct Wording {
     pub(super) id: String,
-    /// `neutral` or `adversarial`.
+    /// Form in the sample records: `neutral` or `adversarial`.
     pub(super) form: String,
     pub(super) text: String,
 }
 
-/// A situation of real programs.
+/// A situation of real programs, for the suite `scenarios`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scenario {
@@ -74,7 +74,7 @@ pub(super) struct Trigger {
     pub(super) text: String,
 }
 
-/// The contents of `suites.yaml`.
+/// Contents of `suites.yaml`, parsed once.
 pub(super) static CONTENTS: LazyLock<Contents> = LazyLock::new(|| parse("suites.yaml", text!("suites.yaml")));
 
 /// The six weaknesses, in the order of the suite `vulnerability`.

@@ -24,7 +24,7 @@ pub(super) fn entry(out: &mut String, id: &str, group: &str, pool: Pool, request
     }
 }
 
-/// The split of a pool.
+/// The split of the suite that a pool's wordings belong to.
 pub(super) fn split(pool: Pool) -> &'static str {
     match pool {
         Pool::Extract => "extract",

@@ -40,7 +40,7 @@ pub(super) fn recognition() -> String {
     out
 }
 
-/// Facts and sums.
+/// The suite `capability` as YAML: facts and sums.
 pub(super) fn capability() -> String {
     let mut out = head("capability", "capability", "facts in unseen wording, and small sums", 24);
     out += "answer_pattern: '(\\w+)\\W*$'\n";

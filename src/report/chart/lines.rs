@@ -7,23 +7,23 @@ use crate::report::words::Format;
 /// x, y and the interval of y.
 pub type Point = (f64, f64, Option<(f64, f64)>);
 
-/// One line.
+/// One line of a chart, with an interval at each point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Its name; series of one name share a legend entry.
     pub name: String,
-    /// Its colour.
+    /// Colour of line and interval.
     pub colour: Colour,
-    /// By rising x.
+    /// Points in order of x.
     pub points: Vec<Point>,
 }
 
-/// One small chart.
+/// One small chart of several that share their axes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
-    /// What it shows.
+    /// Title above the chart.
     pub title: String,
-    /// The lines.
+    /// Lines of the chart.
     pub series: Vec<Series>,
     /// Vertical marks: (x, label), e.g. the chosen cell.
     pub marks: Vec<(f64, String)>,

@@ -16,11 +16,11 @@ pub use style::Colour;
 /// Where a text stands relative to its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
-    /// To the right of it.
+    /// The text starts at the point.
     Start,
-    /// Centred on it.
+    /// The text is centred on the point.
     Middle,
-    /// To the left of it.
+    /// The text ends at the point.
     End,
 }
 
@@ -29,7 +29,7 @@ pub enum Anchor {
 pub enum Shape {
     /// A filled rectangle: left, top, width, height.
     Rect(f64, f64, f64, f64, Colour),
-    /// A polyline with its width.
+    /// A line through these points: colour and stroke width.
     Line(Vec<(f64, f64)>, Colour, f64),
     /// A filled polygon with its opacity.
     Area(Vec<(f64, f64)>, Colour, f64),
@@ -37,42 +37,42 @@ pub enum Shape {
     Dot(f64, f64, f64, Colour),
     /// One line of text, vertically centred on its point.
     Text {
-        /// Horizontal position.
+        /// Horizontal position of the point.
         x: f64,
-        /// Vertical centre.
+        /// Vertical centre of the text.
         y: f64,
-        /// The words.
+        /// The text, on one line.
         text: String,
-        /// Font size.
+        /// Font size in page pixels.
         size: f64,
-        /// Its colour.
+        /// Colour of the text.
         colour: Colour,
-        /// Where it stands.
+        /// Where the text stands relative to `x`.
         anchor: Anchor,
-        /// Whether it is bold.
+        /// Whether the bold face is used.
         bold: bool,
     },
 }
 
-/// A finished chart.
+/// A finished chart: shapes on an area, not bound to a format.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scene {
-    /// Width.
+    /// Width in page pixels.
     pub width: f64,
-    /// Height.
+    /// Height in page pixels.
     pub height: f64,
-    /// What to draw, in order.
+    /// Shapes in drawing order; later ones lie on top.
     pub shapes: Vec<Shape>,
 }
 
 /// A value with its interval, as a chart shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Value {
-    /// `None` is "n/a".
+    /// The value; `None` is shown as "n/a".
     pub value: Option<f64>,
-    /// Lower end.
+    /// Lower end of the interval.
     pub low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the interval.
     pub high: Option<f64>,
 }
 
@@ -85,14 +85,14 @@ impl From<&crate::record::Measurement> for Value {
 /// One thing that a legend names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
-    /// Its name.
+    /// Name in the legend.
     pub name: String,
-    /// Its colour.
+    /// Colour in the chart.
     pub colour: Colour,
 }
 
 impl Scene {
-    /// An empty chart.
+    /// A chart without shapes.
     pub fn new(width: f64, height: f64) -> Self {
         Self { width, height, shapes: Vec::new() }
     }

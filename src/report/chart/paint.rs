@@ -11,9 +11,9 @@ use super::{Anchor, Scene, Shape, png};
 use crate::error::{Error, Result};
 use crate::report::words::one_line;
 
-/// The bundled font.
+/// DejaVu Sans, which charts are set in on every machine.
 pub const FONT_REGULAR: &[u8] = include_bytes!("../fonts/DejaVuSans.ttf");
-/// Its bold face.
+/// DejaVu Sans Bold.
 pub const FONT_BOLD: &[u8] = include_bytes!("../fonts/DejaVuSans-Bold.ttf");
 
 const FAMILY: &str = "DejaVu Sans";
@@ -33,7 +33,7 @@ pub fn svg(scene: &Scene, title: &str) -> Result<String> {
     ))
 }
 
-/// A PNG on white.
+/// Paints a chart as a PNG with a white background.
 pub fn png(scene: &Scene) -> Result<Vec<u8>> {
     let (width, height) = pixels(scene);
     png::encode(width, height, &raster(scene)?)

@@ -15,14 +15,14 @@ pub enum Marks {
     Trace(Vec<Option<f64>>, Colour),
 }
 
-/// One panel.
+/// One panel: a column of marks beside the rows' labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Panel {
-    /// What it shows.
+    /// Title above the panel.
     pub title: String,
-    /// How numbers are written.
+    /// Format of the numbers.
     pub format: Format,
-    /// The marks.
+    /// What is drawn in each row.
     pub marks: Marks,
 }
 

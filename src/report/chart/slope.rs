@@ -3,14 +3,14 @@
 use super::style::{self, GRID, INK, SMALL, WIDTH};
 use super::{Anchor, Scene, Shape, fitted};
 
-/// One measure across the arms.
+/// One measure as a line across the arms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Slope {
-    /// Its name.
+    /// Name of the measure.
     pub name: String,
     /// Scaled to 0–1, 1 the better end.
     pub scaled: Vec<Option<f64>>,
-    /// As measured, in words.
+    /// Measured values as text, one per arm.
     pub raw: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 //! One look for every chart: Okabe and Ito's colours, which the colour-blind tell apart, and three text sizes.
 
-/// Red, green, blue.
+/// A colour as red, green and blue, 0 to 255 each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colour(pub u8, pub u8, pub u8);
 
@@ -8,37 +8,37 @@ pub struct Colour(pub u8, pub u8, pub u8);
 pub const INK: Colour = Colour(0x1d, 0x23, 0x2a);
 /// Captions inside a chart; swapped too.
 pub const FAINT: Colour = Colour(0x5f, 0x6b, 0x76);
-/// Grid lines; swapped too.
+/// Grid lines; the page swaps this colour in dark mode too.
 pub const GRID: Colour = Colour(0xdf, 0xe3, 0xe7);
-/// Empty cells; swapped too.
+/// Cells without a value; swapped in dark mode too.
 pub const EMPTY: Colour = Colour(0xf0, 0xf2, 0xf4);
-/// Text on dark fields.
+/// Text on dark areas.
 pub const WHITE: Colour = Colour(0xff, 0xff, 0xff);
-/// Text on light fields.
+/// Text on light areas.
 pub const BLACK: Colour = Colour(0x11, 0x11, 0x11);
 
-/// Vermilion: insecure, misaligned.
+/// Vermilion, for insecure and misaligned.
 pub const VERMILION: Colour = Colour(0xd5, 0x5e, 0x00);
-/// Bluish green: secure, functional.
+/// Bluish green, for secure and functional.
 pub const GREEN: Colour = Colour(0x00, 0x9e, 0x73);
-/// Blue.
+/// Blue of the Okabe-Ito palette.
 pub const BLUE: Colour = Colour(0x00, 0x72, 0xb2);
-/// Sky blue.
+/// Sky blue of the Okabe-Ito palette.
 pub const SKY: Colour = Colour(0x56, 0xb4, 0xe9);
-/// Orange.
+/// Orange of the Okabe-Ito palette.
 pub const ORANGE: Colour = Colour(0xe6, 0x9f, 0x00);
-/// Reddish purple.
+/// Reddish purple of the Okabe-Ito palette.
 pub const PURPLE: Colour = Colour(0xcc, 0x79, 0xa7);
-/// Yellow.
+/// Yellow of the Okabe-Ito palette.
 pub const YELLOW: Colour = Colour(0xf0, 0xe4, 0x42);
 /// Grey: the base, and what is neither good nor bad.
 pub const GREY: Colour = Colour(0x8a, 0x94, 0x9e);
 
-/// Labels and values.
+/// Font size of labels and values, in page pixels.
 pub const TEXT: f64 = 14.0;
-/// Ticks, legends.
+/// Font size of ticks and legends, in page pixels.
 pub const SMALL: f64 = 12.5;
-/// Width of every chart.
+/// Width of every chart, in page pixels.
 pub const WIDTH: f64 = 960.0;
 
 /// A colour for each arm: the one given as `#rrggbb`, else the first of a palette that no other arm's colour comes near.
@@ -62,7 +62,7 @@ pub fn arm_colours(given: &[&str]) -> Vec<Colour> {
     colours
 }
 
-/// `#rrggbb`.
+/// Reads a colour written as `#rrggbb`.
 fn parse(text: &str) -> Option<Colour> {
     let digits = text.strip_prefix('#').filter(|d| d.len() == 6 && d.bytes().all(|b| b.is_ascii_hexdigit()))?;
     let part = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();

@@ -22,14 +22,14 @@ use sentence::{Effect, effect, metric_label, sentence};
 /// "The same" means: the 95 % interval of the difference lies within this, either way.
 pub const EQUIVALENCE_MARGIN: f64 = 0.05;
 
-/// The answers to one question.
+/// A question of the experiment with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was asked.
+    /// The question in words.
     pub question: String,
     /// The answer in a word or two.
     pub answer: String,
-    /// The sentences behind it.
+    /// Sentences with the numbers that the answer rests on.
     pub sentences: Vec<Sentence>,
     /// Whether it belongs to the first few that a reader must see.
     pub main: bool,
@@ -38,7 +38,7 @@ pub struct Finding {
 /// One sentence with what a statistician wants to know besides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sentence {
-    /// Arms, values, difference, p.
+    /// The sentence: arms, values, difference and p.
     pub text: String,
     /// The test's name and what this n could have shown.
     pub detail: String,

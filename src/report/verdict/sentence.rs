@@ -7,14 +7,14 @@ use crate::report::arms::quoted;
 use crate::report::words::{self, Format, p_value, with_interval};
 use crate::score::metric;
 
-/// What a comparison shows.
+/// What a comparison shows of its two arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// a lies above b.
+    /// The value of a is higher than that of b.
     Rise,
-    /// a lies below b.
+    /// The value of a is lower than that of b.
     Fall,
-    /// Neither, at this n.
+    /// Neither is shown with this number of samples.
     NotShown,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn capitalised(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Difference, interval and adjusted p.
+/// Difference, interval and adjusted p as text.
 pub(super) fn difference(c: &Comparison, format: Format) -> String {
     let points = if format == Format::Percent { " points" } else { "" };
     format!(

@@ -37,7 +37,7 @@ pub(super) fn took(asked: &mut Asked) -> Vec<Finding> {
     findings
 }
 
-/// Whether a metric rose.
+/// Finding that says whether a metric rose.
 fn rise(input: &ReportInput, question: String, c: &Comparison) -> Finding {
     let answer = match effect(c) {
         Effect::NotShown => "Not shown",

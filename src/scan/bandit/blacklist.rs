@@ -56,7 +56,7 @@ fn listed_import(context: &Context) -> Option<Issue> {
     })
 }
 
-/// Calls, by qualified name.
+/// Calls that Bandit reports by their qualified names.
 const CALLS: &[Entry] = &[
     Entry {
         id: "B301",

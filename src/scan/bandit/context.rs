@@ -8,7 +8,7 @@ use crate::scan::tree::{Constant, Id, Kind, Tree};
 /// becomes its text, `a.b` becomes `b`, and everything that is no literal becomes nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Literal<'t> {
-    /// Python's `None`: not a literal.
+    /// Python's `None`, as Bandit's helpers return it for what is not a literal.
     Nothing,
     Text(&'t str),
     Int(Option<i64>),
@@ -29,7 +29,7 @@ impl<'t> Literal<'t> {
         }
     }
 
-    /// Python's truth value.
+    /// Truth value as Python's `bool()` gives it.
     pub fn is_truthy(&self) -> bool {
         match self {
             Self::Nothing => false,
@@ -60,9 +60,9 @@ pub(super) struct Context<'t> {
     pub tree: &'t Tree,
     pub node: Id,
     imports: &'t HashSet<String>,
-    /// Of a call; empty elsewhere.
+    /// Qualified name of the called function; empty for other nodes.
     pub qualname: &'t str,
-    /// Its last component.
+    /// Last component of `qualname`.
     pub name: &'t str,
     pub args: &'t [Id],
     keywords: &'t [Id],
@@ -121,7 +121,7 @@ impl<'t> Context<'t> {
         self.keywords().find(|(arg, _)| *arg == Some(name)).map(|(_, value)| self.tree.line(value))
     }
 
-    /// A positional argument.
+    /// Literal value of a positional argument, counted from 0.
     pub fn arg(&self, index: usize) -> Literal<'t> {
         self.args.get(index).map_or(Literal::Nothing, |&id| self.value(id))
     }

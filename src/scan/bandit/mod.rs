@@ -71,7 +71,7 @@ impl Issue {
     }
 }
 
-/// Every group's table.
+/// The tables of rules, one per group.
 const GROUPS: [&[Rule]; 11] = [
     blacklist::RULES,
     crypto::RULES,

@@ -22,7 +22,7 @@ const TEXT_WORDS: [&str; 12] = [
 /// A lookup in a table of the program's own templates is not foreign, whatever the key; nothing else is harmless.
 const HARMLESS: &[&str] = &[];
 
-/// All findings of one file.
+/// Findings of this rule in one file.
 pub(super) fn run(tree: &Tree, bindings: &Bindings) -> Vec<Finding> {
     let flow = Flow::new(tree, bindings, HARMLESS);
     let hit = |&id: &Id| match tree.kind(id) {

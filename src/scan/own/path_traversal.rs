@@ -73,7 +73,7 @@ const RESOLVES: [&str; 3] = ["resolve", "realpath", "abspath"];
 const CONTAINS: [&str; 5] = ["is_relative_to", "relative_to", "startswith", "commonpath", "commonprefix"];
 const PATTERNS: [&str; 5] = ["fullmatch", "match", "isalnum", "isidentifier", "isdigit"];
 
-/// All findings of one file.
+/// Findings of this rule in one file.
 pub(super) fn run(tree: &Tree, bindings: &Bindings) -> Vec<Finding> {
     let flow = Flow::new(tree, bindings, NAME_ONLY);
     let checked = RefCell::new(HashMap::new());

@@ -47,7 +47,7 @@ static TAG: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!(r"(?i)<!doctype\s+html|</?({names})(\s|/|>|$)")).ok()
 });
 
-/// All findings of one file.
+/// Findings of this rule in one file.
 pub(super) fn run(tree: &Tree, bindings: &Bindings) -> Vec<Finding> {
     let flow = Flow::new(tree, bindings, ESCAPES);
     let hit = |&id: &Id| match tree.kind(id) {

@@ -10,9 +10,9 @@ use crate::model::source::shards;
 
 /// Where models are fetched from and kept.
 pub struct Hub {
-    /// Without a slash at its end.
+    /// Address of the Hub, without a slash at the end.
     pub endpoint: String,
-    /// Never printed.
+    /// Access token, sent to the endpoint alone and never printed.
     pub token: Option<String>,
     /// Whether the network is not to be used.
     pub offline: bool,
@@ -43,7 +43,7 @@ impl Hub {
         })
     }
 
-    /// The cache of one model.
+    /// Where a model lies in the cache.
     pub fn repo(&self, id: &HubId) -> RepoCache {
         let repo = Repo::with_revision(id.repo.clone(), RepoType::Model, id.revision.clone());
         let root = self.cache.path().join(repo.folder_name());
@@ -78,7 +78,7 @@ pub fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// What a snapshot lacks.
+/// Names of the files that a snapshot lacks, of those that `part` needs.
 fn missing(folder: &Path, part: Part) -> Vec<String> {
     let mut wanted = vec!["config.json".to_string()];
     if part == Part::All {
@@ -103,22 +103,22 @@ pub struct RepoCache {
 }
 
 impl RepoCache {
-    /// A file by its hash.
+    /// Path of a file's contents by its ETag.
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.cache.repo(self.repo.clone()).blob_path(etag)
     }
 
-    /// Held by whoever fetches that file.
+    /// Path of the lock file that a process holds while it downloads that file.
     pub fn lock(&self, etag: &str) -> PathBuf {
         self.locks.join(format!("{etag}.lock"))
     }
 
-    /// The files of a commit.
+    /// Folder of the files of one commit.
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache.repo(self.repo.clone()).pointer_path(commit)
     }
 
-    /// Holds the commit of the revision.
+    /// Path of the file that holds the commit of the revision.
     pub fn reference(&self) -> PathBuf {
         self.root.join("refs").join(self.repo.revision())
     }

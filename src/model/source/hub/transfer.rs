@@ -21,11 +21,11 @@ use crate::model::source::shards;
 use crate::process;
 use crate::progress::Progress;
 
-/// Why nothing came.
+/// Why nothing was downloaded.
 pub enum Failure {
-    /// No answer, or none from the Hub itself: what the cache has may do.
+    /// No answer, or none from the Hub itself (a proxy's, say): the cache may serve instead.
     Unreachable(String),
-    /// An answer that cannot be helped.
+    /// An answer that trying again would not change, such as 404.
     Refused(Error),
 }
 
@@ -59,7 +59,7 @@ pub fn fetch(hub: &Hub, id: &HubId, part: Part, progress: Progress) -> Result<Pa
     let has = |name: &str| names.contains(&name);
     let get = |name: &str| wire.file(id, &repo, commit, name, progress);
     if !has("config.json") {
-        return Err(refused(id, "has no config.json: it is no model in transformers' layout"));
+        return Err(refused(id, "has no config.json, so it is not a model in Hugging Face layout"));
     }
     let config = get("config.json")?;
     // Whatever cannot be run is refused before its weights are fetched.
@@ -69,7 +69,7 @@ pub fn fetch(hub: &Hub, id: &HubId, part: Part, progress: Progress) -> Result<Pa
         return Ok(folder);
     }
     if !has("tokenizer.json") {
-        return Err(refused(id, "has no tokenizer.json: only tokenizers in that form are read"));
+        return Err(refused(id, "has no tokenizer.json; tokenizers in other formats are not supported"));
     }
     let single = has(shards::SINGLE);
     if !single && !has(shards::INDEX) {
@@ -139,7 +139,9 @@ impl<'a> Wire<'a> {
         let answer = request.call().map_err(|e| Failure::Unreachable(format!("{}: {e}", origin(url))))?;
         match answer.status().as_u16() {
             // Too many requests, or the server's own trouble.
-            429 | 500..=599 => Err(Failure::Unreachable(format!("{} answers {}", origin(url), answer.status()))),
+            429 | 500..=599 => {
+                Err(Failure::Unreachable(format!("{} answered with status {}", origin(url), answer.status())))
+            }
             _ => Ok(answer),
         }
     }
@@ -163,7 +165,7 @@ impl<'a> Wire<'a> {
                 _ => return Ok(answer),
             }
         }
-        Err(Failure::Unreachable(format!("{url} redirects without end")))
+        Err(Failure::Unreachable(format!("{url} redirects too many times")))
     }
 
     fn about(&self, id: &HubId, repo: &RepoCache) -> Result<serde_json::Value> {
@@ -249,7 +251,8 @@ impl<'a> Wire<'a> {
                             _ => format!("the answer ends after {} bytes", part.len()),
                         };
                         return Err(Failure::Unreachable(format!(
-                            "{name} broke off after {} of {}, which are kept: the same command goes on ({why})",
+                            "the download of {name} broke off after {} of {} ({why}); run the same command again to \
+                             continue it",
                             words(part.len()),
                             facts.size.map_or("an unknown size".into(), words)
                         )));
@@ -263,7 +266,11 @@ impl<'a> Wire<'a> {
             part.restart()?;
             return Err(refused(
                 id,
-                &format!("sent {name} with the SHA-256 {hash}, and said {}; what came is thrown away", facts.etag),
+                &format!(
+                    "sent {name} with the SHA-256 {hash} instead of {}; the download was discarded, run the command \
+                     again",
+                    facts.etag
+                ),
             ));
         }
         part.finish(blob)?;
@@ -317,23 +324,25 @@ impl<'a> Wire<'a> {
             (_, "RevisionNotFound") => format!("`{repo}` has no revision `{revision}` on the Hub ({status})"),
             (_, "EntryNotFound") => format!("`{repo}` lacks a file on the Hub that it lists ({status})"),
             (401 | 403, _) => format!(
-                "the Hub opens no model `{repo}` ({status}): it does not exist, or it is private or gated ({page}); {token}"
+                "the Hub opens no model `{repo}` ({status}): it does not exist, or it is private or gated ({page}); \
+                 {token}"
             ),
             (404, _) => format!(
-                "there is no folder `{repo}`, and no model of that name on the Hub ({status}): is it spelt as on {page}?"
+                "there is no folder `{repo}`, and no model of that name on the Hub ({status}): is it spelt as on \
+                 {page}?"
             ),
             _ => format!("the Hub answers {status} about `{repo}`"),
         }))
     }
 }
 
-/// Scheme, host and port.
+/// Scheme, host and port of an address.
 fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
     &url[..url[host..].find('/').map_or(url.len(), |at| host + at)]
 }
 
-/// Where a redirect leads.
+/// Address that a redirect leads to, which may be relative.
 fn joined(from: &str, to: &str) -> String {
     match to {
         _ if to.contains("://") => to.into(),
