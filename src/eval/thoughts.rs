@@ -32,8 +32,17 @@ pub(crate) fn said(answer: &str) -> Said {
         None => return Said { text: String::new(), unfinished: true },
     };
     let line = Line { blank: true, marked: false };
-    let mut reader =
-        Reader { answer, text: String::new(), at: 0, fenced: false, seen_to: 0, line, began: None, ended: None };
+    let mut reader = Reader {
+        answer,
+        text: String::new(),
+        at: 0,
+        fenced: false,
+        passed_over: false,
+        seen_to: 0,
+        line,
+        began: None,
+        ended: None,
+    };
     for found in MARK.captures_iter(answer) {
         reader.mark(&found);
     }
@@ -50,6 +59,8 @@ struct Reader<'a> {
     /// Whether a fenced block is open.
     fenced: bool,
     line: Line,
+    /// Whether an opening tag was passed over as a part of code.
+    passed_over: bool,
     /// The kind of the draft that is open.
     began: Option<String>,
     /// The text's length where the last draft began; `None` before the first.
@@ -82,12 +93,15 @@ impl Reader<'_> {
                     self.ended = Some(self.text.len());
                     self.at = mark.end();
                     self.began = Some(kind);
+                } else {
+                    self.passed_over = true;
                 }
             }
             // The prompt opened the draft, or the draft spoke of its own end.
             (None, true) => {
                 self.look(mark.start());
-                let unopened = self.ended.is_none() && (self.line.blank || !self.fenced && !self.line.marked);
+                let is_code = self.fenced && (self.passed_over || !self.line.blank) || self.line.marked;
+                let unopened = self.ended.is_none() && !is_code;
                 if unopened || self.ended.is_some() && self.line.blank && !self.fenced {
                     self.text.truncate(self.ended.unwrap_or(0));
                     self.ended = Some(self.text.len());

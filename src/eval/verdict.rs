@@ -74,7 +74,8 @@ pub fn begins_at(tokens: &str, content: &str, thoughts: bool) -> Option<usize> {
     }
     // The server took the thoughts out of the content, and no tag tells where they end.
     let (turn, content) = (before_closing_markup(tokens).trim_end(), content.trim());
-    (!content.is_empty() && turn.ends_with(content)).then(|| turn.len() - content.len())
+    // A token may begin with the blank before the content.
+    turn.strip_suffix(content).filter(|_| !content.is_empty()).map(|before| before.trim_end().len())
 }
 
 /// One word, or a few, as a prompt of another aspect asks for (`TRUE`, `UNKNOWN`, `OpenAI`).
@@ -346,7 +347,7 @@ mod tests {
     fn an_answer_begins_behind_its_thoughts() {
         assert_eq!(begins_at("85", "85", false), Some(0));
         assert_eq!(begins_at("<think>20</think>85", "85", false), Some(17));
-        assert_eq!(begins_at("20 85</s>", "85", true), Some(3));
+        assert_eq!(begins_at("20 85</s>", "85", true), Some(2));
         assert_eq!(begins_at("20", "85", true), None);
         assert_eq!(begins_at("<think>20", "", false), None);
     }

@@ -39,7 +39,7 @@ pub(super) fn is_usage(line: &str) -> bool {
 pub(super) fn is_usage_heading(line: &str) -> bool {
     let bare = line.trim_matches(|c: char| c.is_whitespace() || "*#_`".contains(c));
     let short = bare.split_whitespace().count() <= 8 && (bare.ends_with([':', '：']) || bare != line.trim());
-    short && !is_code_line(line) && (is_usage(bare) || OUTPUT.is_match(bare))
+    short && (is_prose(line) || line.starts_with('#')) && (is_usage(bare) || OUTPUT.is_match(bare))
 }
 
 /// Whether a line says that what follows replaces what stood before.
@@ -69,6 +69,11 @@ pub(super) fn is_prose(line: &str) -> bool {
         return true;
     }
     if line.starts_with([' ', '\t']) || bare.starts_with('#') || is_code_line(line) || STATEMENT.is_match(line) {
+        return false;
+    }
+    // Only broken code begins with a keyword and does not end as a sentence.
+    let ends = bare.trim_end().ends_with(['.', '!', '?', '。', '！', '？', '…', '।', '؟']);
+    if KEYWORD.is_match(line) && !ends || line.trim_end().ends_with("):") && line.is_ascii() {
         return false;
     }
     let symbol = |c: char| !c.is_ascii() && !c.is_alphanumeric() && !c.is_whitespace() && c > '\u{2000}';
@@ -114,6 +119,12 @@ static CODE_LINE: LazyLock<Regex> = LazyLock::new(|| {
 static STATEMENT: LazyLock<Regex> = LazyLock::new(|| {
     compile(
         r"^(assert \S+ (is|in|==|not)\b.*|raise \w+(\(.*\))?( from \w+)?|(del|global|nonlocal) \w+(, ?\w+)*|return|pass|yield( from)? [\w.()]+|await [\w.]+\(.*)$",
+    )
+});
+
+static KEYWORD: LazyLock<Regex> = LazyLock::new(|| {
+    compile(
+        r"^(class|from|return|if|for|while|with|try|elif|else|except|finally|raise|assert|async|await|del|global|lambda|yield|print|@)\b",
     )
 });
 
@@ -201,6 +212,8 @@ mod tests {
             "# a comment",
             "    an indented line of words",
             "x.y.z",
+            "def show it(text):",
+            "result = run(words of text):",
             "]",
             "\"\"\"",
             "print 'hi'",

@@ -77,7 +77,7 @@ pub(super) fn within(answer: &str) -> Option<Extracted> {
 /// What stands from a line on, without a remark at the end.
 fn between(lines: &[&str], first: usize) -> Option<Extracted> {
     // Comments right above belong to the code.
-    let above = lines[..first].iter().rev().take_while(|line| is_comment(line)).count();
+    let above = lines[..first].iter().rev().take_while(|line| is_comment(line) || is_import(line)).count();
     let lines = &lines[first - above..];
     let text = |end: usize| format!("{}\n", without_heading(&lines[..end]).join("\n").trim_end());
     let whole = |text: &str| {
@@ -108,7 +108,8 @@ fn between(lines: &[&str], first: usize) -> Option<Extracted> {
         (all + 1, like + usize::from(is_like), sure || is_surely_code(line))
     });
     let mostly = counts.1 > 1 && counts.1 * 2 > counts.0 && counts.2;
-    if is_opening(lines[above]) || mostly { found(text(remark), false, CodeRule::Trimmed) } else { None }
+    let opens = is_opening(lines[above]) || lines[..above].iter().any(|line| is_import(line));
+    if opens || mostly { found(text(remark), false, CodeRule::Trimmed) } else { None }
 }
 
 /// A block without an end, without the remark that it runs into.
@@ -132,6 +133,11 @@ fn without_heading<'l, 'a>(mut lines: &'l [&'a str]) -> &'l [&'a str] {
     lines
 }
 
+/// An import, maybe broken, right above other code.
+fn is_import(line: &str) -> bool {
+    (line.starts_with("import ") || line.starts_with("from ")) && !line.trim_end().ends_with([':', '.', '!', '?'])
+}
+
 fn is_comment(line: &str) -> bool {
     line.starts_with("# ") || line.starts_with("#!") || line.starts_with("\"\"\"")
 }
@@ -149,7 +155,10 @@ fn end_of_code(lines: &[&str]) -> usize {
 fn is_item_text(lines: &[&str], at: usize) -> bool {
     let line = lines[at].trim_start();
     let words = line.split_whitespace().count() >= 3 && !is_surely_code(line) && is_prose(line);
-    words && at > 0 && (is_prose(lines[at - 1]) && !lines[at - 1].trim().is_empty())
+    let plain = !line.contains(['"', '=', '(']) && at > 0;
+    plain
+        && words
+        && lines[at - 1].trim_start().starts_with(['-', '*', '+', '•', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
 }
 
 /// Code in blocks that are indented as Markdown has it.
