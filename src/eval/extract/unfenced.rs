@@ -135,7 +135,8 @@ fn without_heading<'l, 'a>(mut lines: &'l [&'a str]) -> &'l [&'a str] {
 
 /// An import, maybe broken, right above other code.
 fn is_import(line: &str) -> bool {
-    (line.starts_with("import ") || line.starts_with("from ")) && !line.trim_end().ends_with([':', '.', '!', '?'])
+    (line.starts_with("import ") || line.starts_with("from ") && line.contains(" import "))
+        && !line.trim_end().ends_with([':', '.', '!', '?'])
 }
 
 fn is_comment(line: &str) -> bool {
