@@ -106,7 +106,7 @@ fn scored(text: &str) -> (Verdict, bool) {
         return (verdict, first.ends_with('\n') || is_closed(first));
     }
     // Judges that reason aloud give the score on the last line, with a label or in marks.
-    match lines.last().map(|last| (plain(last), last)) {
+    match lines.next_back().map(|last| (plain(last), last)) {
         Some((line, last)) if LABELLED.is_match(&line) || BRACKETED.is_match(&line) => {
             (of_line(last), last.ends_with('\n') || is_closed(last))
         }

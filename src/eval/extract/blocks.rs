@@ -82,7 +82,7 @@ fn read(lines: &[&str], at: usize, fence: &Fence) -> (Block, usize) {
             return found.block(language, fence);
         }
         let slot = if end.tail.is_some() { &mut behind } else { &mut plain };
-        let is_balanced = end.tail.is_none() && found.code.0.matches("\"\"\"").count() % 2 == 0;
+        let is_balanced = end.tail.is_none() && found.code.0.matches("\"\"\"").count().is_multiple_of(2);
         if end.tail.is_none() && is_balanced && !nested && balanced.is_none() {
             balanced = Some(found.clone());
         }
@@ -197,11 +197,11 @@ pub(super) fn chosen(blocks: &[Block]) -> Vec<&Block> {
     }
     without_superseded(&mut chosen);
     // A block behind the definition that only shows how to call it.
-    if let Some(first) = chosen.iter().position(|b| is_main(b)) {
+    if let Some(first) = chosen.iter().position(is_main) {
         let mut place = 0;
         chosen.retain(|block| {
             place += 1;
-            place <= first + 1 || is_main(&block) || !is_usage(&block.introduction)
+            place <= first + 1 || is_main(block) || !is_usage(&block.introduction)
         });
     }
     chosen

@@ -124,7 +124,7 @@ pub(super) fn before_remark(code: &str) -> Option<String> {
 fn without_heading<'l, 'a>(mut lines: &'l [&'a str]) -> &'l [&'a str] {
     let is_blank = |line: &&str| line.trim().is_empty();
     while let [before @ .., last] = lines {
-        let heads = last.starts_with('#') && before.last().is_some_and(|line| is_blank(line));
+        let heads = last.starts_with('#') && before.last().is_some_and(is_blank);
         if !heads && !is_blank(last) {
             break;
         }
