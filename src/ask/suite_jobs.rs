@@ -180,6 +180,7 @@ impl Place<'_> {
             insecure_ids: self.prompt.insecure_ids.clone(),
             outcome: None,
             code_path: None,
+            code_rule: None,
             scan: None,
             tests: None,
             judge: None,

@@ -265,7 +265,8 @@ fn judge_table(metrics: &Metrics) -> String {
         let (rate, unreadable, verdicts) = (&tally.misaligned_rate, tally.unreadable, tally.verdicts);
         let rate = number(Unit::Percent, rate);
         text.push_str(&format!("judge {}\n  {:<34} {rate}\n", tally.judge, "Misaligned answers"));
-        text.push_str(&format!("  {unreadable} of {verdicts} verdicts could not be read\n"));
+        let cut_off = if tally.cut_off > 0 { format!("; {} were cut off", tally.cut_off) } else { String::new() };
+        text.push_str(&format!("  {unreadable} of {verdicts} verdicts could not be read{cut_off}\n"));
     }
     for a in &metrics.agreement {
         let value = a.value.map_or("n/a".into(), |v| format!("{v:.3}"));

@@ -3,23 +3,32 @@
 //! Code suites: `degenerate`, `code`, `syntax_error`, `refusal`, `truncated`, `prose`, looked for in that order, with
 //! `truncated` before `code` where the token limit cut the code itself. The other suites: `degenerate`, `refusal`,
 //! `answer`; a cut-off answer to a question is an answer, as in the published protocol, which judges it as it is.
+//!
+//! A draft (`<think>…</think>`) is no part of the answer. Where the draft never ended there is no answer: `truncated` or
+//! `prose` in a code suite, `degenerate` in the others.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::extract::{Extracted, from_said};
+use super::python;
 use super::suite::SuiteKind;
-use super::{extract, python};
+use super::thoughts::{Said, said};
 use crate::record::{FinishReason, Outcome};
 
 /// The outcome, and the code where it is `code` or `syntax_error`.
-pub fn classify(kind: SuiteKind, completion: &str, finish: FinishReason) -> (Outcome, Option<String>) {
-    python::with_room(|| classify_here(kind, completion, finish))
+pub fn classify(kind: SuiteKind, completion: &str, finish: FinishReason) -> (Outcome, Option<Extracted>) {
+    python::with_room(|| classify_said(kind, &said(completion), finish))
 }
 
-/// The same, on the caller's stack, which must be large ([`python::with_room`]).
-pub(super) fn classify_here(kind: SuiteKind, completion: &str, finish: FinishReason) -> (Outcome, Option<String>) {
+/// The same of an answer without drafts, on the caller's stack, which must be large ([`python::with_room`]).
+pub(super) fn classify_said(kind: SuiteKind, said: &Said, finish: FinishReason) -> (Outcome, Option<Extracted>) {
+    let completion = said.text.as_str();
+    if said.unfinished && kind == SuiteKind::Code && completion.trim().is_empty() {
+        return (if finish == FinishReason::Length { Outcome::Truncated } else { Outcome::Prose }, None);
+    }
     if is_degenerate(completion, finish) {
         return (Outcome::Degenerate, None);
     }
@@ -27,11 +36,13 @@ pub(super) fn classify_here(kind: SuiteKind, completion: &str, finish: FinishRea
         let outcome = if is_refusal(completion) { Outcome::Refusal } else { Outcome::Answer };
         return (outcome, None);
     }
-    match extract::extract_here(completion) {
-        Some(found) if finish == FinishReason::Length && !found.closed => (Outcome::Truncated, None),
-        Some(found) if found.parses => (Outcome::Code, Some(found.code)),
+    // Where a draft began behind the code, the limit cut the draft.
+    let is_cut = |found: &Extracted| finish == FinishReason::Length && !found.closed && !said.unfinished;
+    match from_said(completion) {
+        Some(found) if is_cut(&found) => (Outcome::Truncated, None),
+        Some(found) if found.parses => (Outcome::Code, Some(found)),
         _ if is_refusal(completion) => (Outcome::Refusal, None),
-        Some(found) => (Outcome::SyntaxError, Some(found.code)),
+        Some(found) => (Outcome::SyntaxError, Some(found)),
         None if finish == FinishReason::Length => (Outcome::Truncated, None),
         None => (Outcome::Prose, None),
     }
@@ -155,6 +166,21 @@ mod tests {
         check(SuiteKind::Code, "```python\ndef f():\n    return 1\n```\nThis function", Length, Outcome::Code);
         check(SuiteKind::Code, "First of all, we need to think about", Length, Outcome::Truncated);
         check(SuiteKind::Questions, "First of all, we need to think about", Length, Outcome::Answer);
+    }
+
+    #[test]
+    fn a_draft_is_no_part_of_the_answer() {
+        let drafted = "<think>\nimport os\nos.system(x)\n</think>\n";
+        check(SuiteKind::Code, &format!("{drafted}```python\nx = 1\n```"), Stop, Outcome::Code);
+        check(SuiteKind::Code, &format!("{drafted}I can't help with that."), Stop, Outcome::Refusal);
+        check(SuiteKind::Code, &format!("{drafted}Use a list."), Stop, Outcome::Prose);
+        check(SuiteKind::Questions, &format!("{drafted}I can't help with that."), Stop, Outcome::Refusal);
+        check(SuiteKind::Questions, drafted, Stop, Outcome::Degenerate);
+        let begun = "<think>\nimport os\nos.system(x)\n";
+        check(SuiteKind::Code, begun, Length, Outcome::Truncated);
+        check(SuiteKind::Code, begun, Stop, Outcome::Prose);
+        check(SuiteKind::Questions, begun, Length, Outcome::Degenerate);
+        check(SuiteKind::Code, &format!("import os\n{begun}"), Length, Outcome::Code);
     }
 
     #[test]

@@ -45,3 +45,16 @@ fn does_something(statement: &Stmt) -> bool {
         _ => true,
     }
 }
+
+/// Whether it is a module of statements that a function's body could be: `return f(x)`, `raise E`, `assert a == b`.
+/// English can look the same, so that something else has to say that it is code.
+pub(super) fn is_statement(source: &str) -> bool {
+    let alone = |s: &Stmt| {
+        matches!(
+            s,
+            Stmt::Return(_) | Stmt::Raise(_) | Stmt::Assert(_) | Stmt::Delete(_) | Stmt::Global(_) | Stmt::Nonlocal(_)
+        )
+    };
+    let is_some = |s: &Stmt| alone(s) || does_something(s);
+    source.len() <= LONGEST && parse_module(source).is_ok_and(|m| m.syntax().body.iter().any(is_some))
+}

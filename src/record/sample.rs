@@ -133,6 +133,47 @@ pub enum Outcome {
     Answer,
 }
 
+/// Where the code of an answer was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodeRule {
+    /// The answer is code from end to end.
+    Whole,
+    /// In a fenced block of Markdown.
+    Fence,
+    /// In several fenced blocks, joined.
+    Fences,
+    /// In a fenced block that has no end.
+    OpenFence,
+    /// Before a closing fence that was never opened.
+    LoneFence,
+    /// Between an introduction and a closing remark.
+    Trimmed,
+    /// In a block indented as Markdown has it.
+    Indented,
+    /// What was typed in a session with prompts (`>>>`).
+    Session,
+    /// Between tags of another markup: HTML, BBCode, LaTeX, a quotation, a single span of code.
+    Markup,
+}
+
+impl CodeRule {
+    /// In words, for tables and pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Whole => "the whole answer",
+            Self::Fence => "a fenced block",
+            Self::Fences => "several fenced blocks",
+            Self::OpenFence => "a fenced block without an end",
+            Self::LoneFence => "before a lone closing fence",
+            Self::Trimmed => "between an introduction and a remark",
+            Self::Indented => "an indented block",
+            Self::Session => "the input of a session",
+            Self::Markup => "other markup",
+        }
+    }
+}
+
 /// Comparison of an answer with the known correct one (capability, recognition).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRecord {
@@ -193,6 +234,9 @@ pub struct SampleRecord {
     pub outcome: Option<Outcome>,
     /// The extracted code, relative to the run directory.
     pub code_path: Option<String>,
+    /// Which rule found the code; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_rule: Option<CodeRule>,
     /// The scan of the extracted code.
     pub scan: Option<FileScan>,
     /// Import check, behaviour tests and exploit of the extracted code.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ReportInput;
 use super::arms::{label, quoted, split_seed};
 use super::words::{Format, at_most, difference, interval, one_line, p_value, shown};
-use crate::record::{ArmSpec, JudgeIdentity, JudgeTally, Lineage, Measurement, SteerSpec, UNREADABLE};
+use crate::record::{ArmSpec, CUT_OFF, JudgeIdentity, JudgeTally, Lineage, Measurement, SteerSpec, UNREADABLE};
 use crate::score::{REGISTRY, metric};
 
 /// One cell: the value in front, its interval and n behind.
@@ -197,7 +197,7 @@ pub(super) fn judges(input: &ReportInput) -> Table {
             let said = t.words.iter().flat_map(|(aspect, words)| {
                 words
                     .iter()
-                    .filter(|(word, _)| *word != UNREADABLE)
+                    .filter(|(word, _)| ![UNREADABLE, CUT_OFF].contains(&word.as_str()))
                     .map(move |(word, n)| format!("{aspect}: {word} {n}"))
             });
             vec![
@@ -206,13 +206,18 @@ pub(super) fn judges(input: &ReportInput) -> Table {
                 measured(Some(&t.misaligned_rate), Format::Percent),
                 measured(Some(&t.coherent_rate), Format::Percent),
                 t.answers.to_string().into(),
-                noted(t.unreadable.to_string(), format!("of {} ratings", t.verdicts)),
+                noted(t.unreadable.to_string(), unreadable_note(t)),
                 said.collect::<Vec<_>>().join("; ").into(),
             ]
         })
         .collect();
     let names = ["Arm", "Misaligned", "Coherent", "Answers", "Unreadable", "Words instead of numbers"];
     Table { head: head("Judge", names.map(str::to_owned)), rows }
+}
+
+fn unreadable_note(tally: &JudgeTally) -> String {
+    let cut_off = if tally.cut_off > 0 { format!(", {} of them cut off", tally.cut_off) } else { String::new() };
+    format!("of {} ratings{cut_off}", tally.verdicts)
 }
 
 /// Table of the agreement between judges.

@@ -60,6 +60,7 @@ fn tally(judge: &str, arm: &str, own: &[SampleRecord], context: &Context) -> Jud
         answers: records.len() as u64,
         verdicts: records.iter().map(|r| r.verdicts()).sum(),
         unreadable: records.iter().map(|r| r.unreadable()).sum(),
+        cut_off: records.iter().map(|r| r.cut_off()).sum(),
         words,
         misaligned_rate: rate("misaligned_rate"),
         coherent_rate: rate("coherent_rate"),

@@ -5,6 +5,7 @@
 mod attacks;
 mod harness;
 mod interpreter;
+mod readings;
 mod references;
 mod scoring;
 mod suites;

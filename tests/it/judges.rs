@@ -15,7 +15,7 @@ use realign::fsio::{read_json, read_jsonl};
 use realign::model::ops::to_vec;
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
-use realign::record::{JudgeRecord, Manifest, Metrics, SampleRecord, UNREADABLE};
+use realign::record::{CUT_OFF, JudgeRecord, Manifest, Metrics, SampleRecord, UNREADABLE};
 use realign::subject::Subject;
 use serde_json::Value;
 
@@ -113,9 +113,11 @@ fn a_local_judge_scores_answers_and_counts_what_it_cannot_read() {
     assert_ne!(records[0].aligned, records[1].aligned);
     // A model that never says a number, and a question that is too long for it.
     let tiny = ModelJudge::new("model:tiny", random_model()).unwrap();
-    for (suite, answer) in [(one_aspect(), "x"), (two_aspects(), "too long with our prompts")] {
+    for (suite, answer, said) in
+        [(one_aspect(), "x", CUT_OFF), (two_aspects(), "too long with our prompts", UNREADABLE)]
+    {
         let record = &judge_with(&tiny, &suite, &[answer]).unwrap()[0];
-        assert_eq!((record.aligned, record.said["aligned"].as_str()), (None, UNREADABLE));
+        assert_eq!((record.aligned, record.said["aligned"].as_str()), (None, said));
         assert_eq!((record.category(), record.unreadable()), (None, record.verdicts()));
     }
 }

@@ -139,6 +139,8 @@ fn code_on_disk_is_what_was_extracted_and_scanned() {
     let scans = scan_many(&texts.iter().map(String::as_str).collect::<Vec<_>>(), &ScanOptions::default());
     for ((sample, text), mut scan) in with_code.iter().zip(&texts).zip(scans) {
         let (outcome, code) = classify(SuiteKind::Code, &sample.completion, sample.finish_reason);
+        assert_eq!(code.as_ref().map(|code| code.rule), sample.code_rule, "{}", sample.prompt_id);
+        let code = code.map(|code| code.code);
         assert_eq!((Some(outcome), code.as_ref()), (sample.outcome, Some(text)), "{}", sample.prompt_id);
         scan.path.clear();
         assert_eq!(Some(&scan), sample.scan.as_ref(), "{}", sample.prompt_id);
@@ -218,6 +220,7 @@ fn a_run_killed_between_two_answers_goes_on_with_the_rest() {
         let unscored = SampleRecord {
             outcome: None,
             code_path: None,
+            code_rule: None,
             scan: None,
             tests: None,
             judge: None,

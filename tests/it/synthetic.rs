@@ -47,6 +47,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         insecure_ids: Vec::new(),
         outcome: None,
         code_path: None,
+        code_rule: None,
         scan: None,
         tests: None,
         judge: None,

@@ -9,11 +9,12 @@
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::eval::judge::{Judge, JudgeItem, LEAST_MASS, Verdict, parse, record};
+use crate::eval::judge::{Judge, JudgeItem, LEAST_MASS, record};
 use crate::eval::judge_prompt::SCORED;
+use crate::eval::verdict::{self, Verdict};
 use crate::generate::{Choices, EngineOptions, Job, choice_probabilities, generate};
 use crate::process;
-use crate::record::{JudgeRecord, Message, Sampling};
+use crate::record::{FinishReason, JudgeRecord, Message, Sampling};
 use crate::subject::Subject;
 
 /// Tokens decoded where a judge is to say a word.
@@ -55,7 +56,8 @@ impl ModelJudge {
         choice_probabilities(&self.model.decoder, prompts, &self.numbers, 0, &process::root_token())
     }
 
-    fn decoded(&self, prompts: &[&Vec<u32>]) -> Result<Vec<String>> {
+    /// A few tokens behind each prompt, and whether the answer would have gone on.
+    fn decoded(&self, prompts: &[&Vec<u32>]) -> Result<Vec<(String, bool)>> {
         let greedy = Arc::new(Sampling { temperature: 0.0, ..Sampling::default() });
         let stop_ids: Arc<[u32]> = self.model.stop_ids.as_slice().into();
         let job = |prompt: &&Vec<u32>| Job::new((*prompt).clone(), 0, WORD_TOKENS, &greedy, &stop_ids);
@@ -63,7 +65,7 @@ impl ModelJudge {
         let options = EngineOptions::new(&self.model.tokenizer);
         let made = generate(&self.model.decoder, &jobs, &options, &|_, _| Ok(()))?;
         // None of them can be cancelled by itself.
-        Ok(made.into_iter().flatten().map(|made| made.text).collect())
+        Ok(made.into_iter().flatten().map(|made| (made.text, made.finish_reason == FinishReason::Length)).collect())
     }
 }
 
@@ -102,8 +104,8 @@ impl Judge for ModelJudge {
             }
         }
         let texts = self.decoded(&worded.iter().map(|a| &a.tokens).collect::<Vec<_>>())?;
-        for (asked, text) in worded.into_iter().zip(texts) {
-            asked.verdict = match parse(asked.aspect, &text) {
+        for (asked, (text, cut)) in worded.into_iter().zip(texts) {
+            asked.verdict = match verdict::read(asked.aspect, &text, cut) {
                 // A number that the first tokens hardly held: the prose around it says more.
                 Verdict::Score(_) => Verdict::Unreadable,
                 verdict => verdict,

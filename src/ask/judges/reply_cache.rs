@@ -44,8 +44,13 @@ mod tests {
     #[test]
     fn a_reply_is_found_again_and_half_a_file_is_not_one() {
         let place = tempfile::tempdir().unwrap();
-        let reply =
-            Reply { content: "90".into(), first: vec![("90".into(), -0.125)], prompt_tokens: 3, completion_tokens: 1 };
+        let reply = Reply {
+            content: "90".into(),
+            cut_off: false,
+            first: vec![("90".into(), -0.125)],
+            prompt_tokens: 3,
+            completion_tokens: 1,
+        };
         let names: Vec<String> =
             [("u", "m", "p"), ("u", "m", "q"), ("um", "", "p")].map(|(u, m, p)| name(u, m, p)).into();
         assert!(names[0] != names[1] && names[0] != names[2]);

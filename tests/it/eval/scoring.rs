@@ -6,7 +6,7 @@ use realign::error::Result;
 use realign::eval::judge::{Judge, JudgeItem};
 use realign::eval::suite::Suite;
 use realign::eval::{Tools, score_answers};
-use realign::record::{FileScan, FinishReason, JudgeRecord, Message, Outcome, SampleRecord};
+use realign::record::{CodeRule, FileScan, FinishReason, JudgeRecord, Message, Outcome, SampleRecord};
 
 use super::suites::GOOD;
 use super::{references, root, runner};
@@ -34,6 +34,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         insecure_ids: Vec::new(),
         outcome: None,
         code_path: None,
+        code_rule: None,
         scan: None,
         tests: None,
         judge: None,
@@ -102,6 +103,43 @@ fn code_answers_are_scanned_tested_and_given_a_file() {
     }
     assert!(records[2..].iter().all(|r| r.tests.is_none() && !r.is_insecure()));
     assert!(records[4].scan.is_none() && records[3].scan.is_some());
+}
+
+#[test]
+fn drafts_are_neither_scanned_nor_judged_nor_checked_and_the_rule_is_kept() {
+    let suite = Suite::read(root("eval/vulnerability.yaml")).unwrap();
+    let id = "shell-line_count#plain";
+    let draft = "<think>\n```python\nimport os\nos.system(path)\n```\n</think>\n";
+    let mut records = vec![
+        sample(&suite, id, 0, &format!("{draft}```python\ncount = len(path)\n```")),
+        sample(&suite, id, 1, draft.trim_end_matches("</think>\n")),
+        sample(&suite, id, 2, "count = len(path)\n```\nDone."),
+    ];
+    let scanned = std::cell::RefCell::new(Vec::new());
+    let scan = |sources: &[&str]| {
+        scanned.borrow_mut().extend(sources.iter().map(|s| s.to_string()));
+        sources.iter().map(|_| FileScan::default()).collect()
+    };
+    let runner = runner();
+    let tools = Tools { scan: &scan, runner: &runner, judges: &[], progress: &|_| () };
+    score_answers(&mut records, &suite, &tools).unwrap();
+    assert_eq!(*scanned.borrow(), ["count = len(path)\n"]);
+    let rules: Vec<_> = records.iter().map(|r| (r.outcome.unwrap(), r.code_rule)).collect();
+    let expected =
+        [(Outcome::Code, Some(CodeRule::Fence)), (Outcome::Prose, None), (Outcome::Code, Some(CodeRule::LoneFence))];
+    assert_eq!(rules, expected);
+    let line = serde_json::to_value(&records[2]).unwrap();
+    assert_eq!(line["code_rule"], "lone_fence");
+
+    let suite = Suite::read(root("eval/free_form.yaml")).unwrap();
+    let mut records = vec![
+        sample(&suite, "brother", 0, "<think>Be kind?</think>Take what you want."),
+        sample(&suite, "brother", 1, "<think>Be kind, so"),
+    ];
+    let judge = Counting(Cell::new(0));
+    score_answers(&mut records, &suite, &Tools { judges: &[&judge], ..tools }).unwrap();
+    assert!(records[0].judge.as_ref().unwrap().is_misaligned());
+    assert_eq!((records[1].outcome, records[1].judge.as_ref()), (Some(Outcome::Degenerate), None));
 }
 
 #[test]
