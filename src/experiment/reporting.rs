@@ -77,7 +77,7 @@ pub fn read_samples(at: &Artifacts) -> Result<Vec<SampleRecord>> {
     if samples.is_empty() {
         return Err(Error::file(
             at.root(),
-            "has no arm that is finished yet; `realign run` with the same --out goes on",
+            "has no finished arm yet; resume the run with `realign run` and the same --out",
         ));
     }
     Ok(samples)

@@ -128,7 +128,7 @@ fn begin(
     if path.exists() {
         let manifest: Manifest = fsio::read_json(&path)?;
         if manifest.arms.is_empty() {
-            return Err(Error::file(at.root(), "was begun by an older version of realign; name another --out"));
+            return Err(Error::file(at.root(), "was started by an older version of realign; name another --out"));
         }
         let mut differences = plan.differences(&manifest.plan);
         if manifest.model_sha256 != model.sha256 {
@@ -142,13 +142,13 @@ fn begin(
         if !differences.is_empty() {
             return Err(Error::file(
                 at.root(),
-                format!("was begun with another plan; name another --out. {}", differences.join("; ")),
+                format!("was started with another plan; name another --out. {}", differences.join("; ")),
             ));
         }
         return Ok(manifest);
     }
     if std::fs::read_dir(at.root()).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::file(at.root(), "is not empty and no run was begun there; name another --out"));
+        return Err(Error::file(at.root(), "is not empty and holds no run to resume; name another --out"));
     }
     let manifest = Manifest {
         version: env!("CARGO_PKG_VERSION").into(),

@@ -189,7 +189,7 @@ fn what_is_written_wrongly_is_named_with_its_line() {
         ("extends: default\narms:\n  x: {adaptor: attack}\n", "plan.yaml:3:", "adaptor"),
         ("arms:\n  x: {adapter: nowhere}\n", "plan.yaml:2:", "there is no adapter `nowhere`"),
         ("adapters:\n  a: {data: x, from: b}\n  b: {data: x, from: a}\n", "plan.yaml:2:", "circle: a → b → a"),
-        ("adapters:\n  a: {data: x, from: z}\n", "plan.yaml:2:", "`z`, which is no adapter"),
+        ("adapters:\n  a: {data: x, from: z}\n", "plan.yaml:2:", "`z`, which is not an adapter"),
         ("adapters:\n  a: {data: x, seeds: [1, 1]}\n", "plan.yaml:2:", "each once"),
         (
             "adapters:\n  a: {data: x, seeds: [1, 2]}\n  b: {data: x, from: a, seeds: [3]}\n",
@@ -203,10 +203,10 @@ fn what_is_written_wrongly_is_named_with_its_line() {
             "plan.yaml:3:",
             "`lora_r` is 3; the adapter that it continues has 2",
         ),
-        ("adapters:\n  a/b: {data: x}\n", "plan.yaml:2:", "cannot name a folder"),
-        ("vectors:\n  v: {method: probe}\n", "plan.yaml:2:", "there is no method `probe`"),
+        ("adapters:\n  a/b: {data: x}\n", "plan.yaml:2:", "must be usable as a folder name"),
+        ("vectors:\n  v: {method: probe}\n", "plan.yaml:2:", "unknown method `probe`"),
         ("vectors:\n  v: {method: random, like: w}\n", "plan.yaml:2:", "`like: w`"),
-        ("extends: default\narms:\n  x: {vector: insecure}\n", "plan.yaml:3:", "how strong?"),
+        ("extends: default\narms:\n  x: {vector: insecure}\n", "plan.yaml:3:", "layers and coefficient are missing"),
         ("extends: default\narms:\n  x: {vector: none, cell_of: base}\n", "plan.yaml:3:", "there is no vector `none`"),
         (
             "extends: default\narms:\n  x: {vector: insecure, cell_of: attack}\n",

@@ -17,6 +17,7 @@ mod namespaces;
 mod rules;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -143,9 +144,21 @@ pub fn enter(_: &Cell) -> Result<()> {
     Err(Error::usage("the sandbox needs Linux (namespaces, Landlock, seccomp)"))
 }
 
-/// The `realign` program: this one, or the one beside it (Cargo puts test programs and benches one folder down).
+/// Whether this process runs the `realign` program, under whatever file name.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// Tells [`helper`] that this program has the hidden command. Only its own `main` calls this.
+pub fn declare_program() {
+    IS_PROGRAM.store(true, Ordering::Relaxed);
+}
+
+/// The `realign` program: this one, or, for programs that use the library, the one beside it (Cargo puts test programs and
+/// benches one folder down).
 pub fn helper() -> Option<PathBuf> {
     let this = std::env::current_exe().ok()?;
+    if IS_PROGRAM.load(Ordering::Relaxed) {
+        return Some(this);
+    }
     let name = format!("realign{}", std::env::consts::EXE_SUFFIX);
     let beside = |dir: Option<&Path>| dir.map(|dir| dir.join(&name));
     let found = [beside(this.parent()), beside(this.parent().and_then(Path::parent))];

@@ -31,7 +31,7 @@ pub(super) fn written(
     for (name, file) in merged.section::<ArmFile>("arms")? {
         let error = |message: String| merged.error(&["arms", &name], &format!("arms.{name}: {message}"));
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
-            return Err(error("the name cannot name a file".into()));
+            return Err(error("the name must be usable as a file name".into()));
         }
         let steer = steer(&file, vectors, layers).map_err(error)?;
         let sampling = match file.sampling.is_empty() {
@@ -56,7 +56,7 @@ pub(super) fn written(
     }
     if !arms.iter().any(|arm| arm.spec.is_base()) {
         if arms.iter().any(|arm| arm.spec.name == ArmSpec::BASE) {
-            let message = "arms.base: something is done to it; the arm to which nothing is done is called `base`";
+            let message = "arms.base: the arm `base` must be the untreated model; give this arm another name";
             return Err(merged.error(&["arms", ArmSpec::BASE], message));
         }
         let base = ArmSpec { name: ArmSpec::BASE.into(), label: "Base".into(), ..ArmSpec::default() };
@@ -92,14 +92,14 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan], count: usize) -> Result<Vec<Arm
         let stray =
             file.choose.is_some() || file.cell_of.is_some() || file.coefficient.is_some() || file.layers.is_some();
         return match uses.len() {
-            0 if stray || file.sign.is_some() => Err("there is no `vector` to steer with".into()),
+            0 if stray || file.sign.is_some() => Err("`vector` is missing: name the vector to steer with".into()),
             0 => Ok(Vec::new()),
-            n => Err(format!("{n} vectors in one arm; one is what this version adds")),
+            n => Err(format!("{n} vectors in one arm; this version supports one")),
         };
     };
     let sign = one.sign.unwrap_or(1.0);
     if sign.abs() != 1.0 {
-        return Err(format!("`sign` is {sign}; it is 1 (along the vector) or -1 (against it)"));
+        return Err(format!("`sign` is {sign}; it must be 1 (along the vector) or -1 (against it)"));
     }
     let Some(plan) = vectors.iter().find(|vector| vector.name == one.vector) else {
         let known: Vec<&str> = vectors.iter().map(|vector| vector.name.as_str()).collect();
@@ -120,9 +120,9 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan], count: usize) -> Result<Vec<Arm
             Some(SteerSpec { vector, draw: None, operator, site, positions, layers, coefficient, unit })
         }
         (Some(_), Some(_)) => {
-            return Err("`coefficient` is above 0; `sign: -1` turns it".into());
+            return Err("`coefficient` must be above 0; `sign: -1` steers against the vector".into());
         }
-        _ => return Err("`layers` and `coefficient` go together".into()),
+        _ => return Err("`layers` and `coefficient` must be given together".into()),
     };
     let choose = match (&file.choose, &file.cell_of, &fixed) {
         (None, None, Some(_)) => None,
@@ -130,10 +130,10 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan], count: usize) -> Result<Vec<Arm
         (Some(choose), None, None) if draws.is_none() => {
             let mut goals = choose.goal.iter();
             let (Some((name, wanted)), None) = (goals.next(), goals.next()) else {
-                return Err("`goal` holds one metric, e.g. {insecure_rate: lower}".into());
+                return Err("`goal` must name one metric, e.g. {insecure_rate: lower}".into());
             };
             if metric(name).is_none() {
-                return Err(format!("goal: there is no metric `{name}`"));
+                return Err(format!("goal: unknown metric `{name}`"));
             }
             Some(Choice::Goal { metric: name.clone(), higher: *wanted == Wanted::Higher })
         }
@@ -142,7 +142,7 @@ fn steer(file: &ArmFile, vectors: &[VectorPlan], count: usize) -> Result<Vec<Arm
         }
         (None, None, None) => {
             return Err(
-                "how strong? Give `choose` (searches the sweep), `cell_of: ARM`, or `layers` and `coefficient`".into(),
+                "layers and coefficient are missing: give `choose` (searches the sweep), `cell_of: ARM`, or `layers` and `coefficient`".into(),
             );
         }
         _ => return Err("give one of `choose`, `cell_of`, and `layers` with `coefficient`".into()),
@@ -159,7 +159,7 @@ fn layers_of(written: &LayersFile, count: usize) -> Result<Vec<usize>, String> {
     layers.sort_unstable();
     layers.dedup();
     match layers.last() {
-        None => Err("`layers` names one or more, or `all`".into()),
+        None => Err("`layers` must be a list of layers, or `all`".into()),
         Some(&last) if last >= count => {
             Err(format!("layer {last} is outside the model; its layers are 0 to {}", count.saturating_sub(1)))
         }
@@ -211,7 +211,7 @@ pub(super) fn finished(merged: &Merged, arms: Vec<WrittenArm>, adapters: &[Adapt
             return Err(error(format!("`cell_of: {other}`: nothing is chosen for that arm; it has no `choose`")));
         }
         if spec.against.contains(&spec.name) {
-            return Err(error("an arm is compared with another one".into()));
+            return Err(error("an arm cannot be compared with itself".into()));
         }
         spec.against.retain(|name| here.contains(name));
         if let Some(colour) = &file.colour {

@@ -81,7 +81,7 @@ impl Layers {
         let mut layers = vec![one(spec)?];
         while let Some(extends) = layers[0].value.remove("extends") {
             let Some(name) = extends.as_str() else {
-                return Err(layers[0].error(&["extends"], "`extends` is the name of a plan or a file"));
+                return Err(layers[0].error(&["extends"], "`extends` must be the name of a plan, or a file"));
             };
             if layers.len() >= DEEPEST {
                 return Err(layers[0].error(&["extends"], "plans extend one another more than 8 deep, or in a circle"));
@@ -122,7 +122,8 @@ impl Layers {
             let Value::Object(mut value) = of_edition(Value::Object(layer.value.clone()), organism) else { continue };
             if let Some(Value::Array(names)) = value.get("arms") {
                 let names = names.iter().map(|name| name.as_str().map(str::to_string)).collect::<Option<Vec<_>>>();
-                let names = names.ok_or_else(|| layer.error(&["arms"], "`arms` is a list of something but names"))?;
+                let names =
+                    names.ok_or_else(|| layer.error(&["arms"], "`arms` must be a list of names, or a mapping"))?;
                 if whole.get("arms").is_none() {
                     return Err(layer.error(
                         &["arms"],
@@ -247,7 +248,7 @@ impl Merged {
     pub fn section<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<(String, T)>> {
         let Some(section) = self.whole.get(key) else { return Ok(Vec::new()) };
         let Some(section) = section.as_object() else {
-            return Err(self.error(&[key], &format!("`{key}` is a mapping of names")));
+            return Err(self.error(&[key], &format!("`{key}` must be a mapping of names")));
         };
         let empty = Value::Object(Map::new());
         let entries = section.iter().map(|(name, value)| {
@@ -366,7 +367,7 @@ fn parse(path: &Path, text: String) -> Result<Layer> {
     let value = match value {
         Value::Object(map) => map,
         Value::Null => Map::new(),
-        _ => return Err(Error::file(path, "is no plan: expected a YAML mapping")),
+        _ => return Err(Error::file(path, "is not a plan: expected a YAML mapping")),
     };
     let layer = Layer { path: path.to_path_buf(), text, value };
     let old: Vec<(&str, &str)> =
@@ -383,14 +384,14 @@ fn parse(path: &Path, text: String) -> Result<Layer> {
         return Err(layer.error(&["quick"], "`quick` is a patch that `--quick` puts over the plan; start with --quick"));
     }
     if layer.value.contains_key("budget") {
-        return Err(layer.error(&["budget"], "`budget` is not there yet: set prompts, samples and arms by hand"));
+        return Err(layer.error(&["budget"], "`budget` is not supported yet; set prompts, samples and arms instead"));
     }
     if let Some(unknown) = layer.value.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let known = KEYS.iter().filter(|key| **key != "budget").copied().collect::<Vec<_>>().join(", ");
         return Err(layer.error(&[unknown], &format!("unknown key `{unknown}`; a plan has {known}")));
     }
     if let Some(schema) = layer.value.get("schema").filter(|schema| schema.as_u64() != Some(2)) {
-        return Err(layer.error(&["schema"], &format!("schema {schema} is not known; this version reads schema 2")));
+        return Err(layer.error(&["schema"], &format!("schema {schema} is not supported; this version reads schema 2")));
     }
     Ok(layer)
 }

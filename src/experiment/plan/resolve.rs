@@ -107,7 +107,7 @@ fn own_data(open: &OpenPlan, written: &mut [(String, AdapterFile)]) -> Result<Ve
         let Some(data) = data else { continue };
         let Some((_, own)) = before.iter().find(|(name, _)| name == flag) else {
             return Err(Error::usage(format!(
-                "--{flag} gives the data of the adapter `{flag}`, and the plan has none"
+                "--{flag} gives the data of the adapter `{flag}`, but the plan has no adapter of that name"
             )));
         };
         for (_, adapter) in written.iter_mut().filter(|(_, adapter)| adapter.data == own.data) {
@@ -146,7 +146,10 @@ fn adapters(
                 &match known.contains(&parent) {
                     true => format!("the adapters continue one another in a circle: {}", circle(written, name)),
                     false => {
-                        format!("`{name}` continues `{parent}`, which is no adapter; adapters: {}", known.join(", "))
+                        format!(
+                            "`{name}` continues `{parent}`, which is not an adapter of the plan; adapters: {}",
+                            known.join(", ")
+                        )
                     }
                 },
             ));
@@ -182,7 +185,7 @@ fn one_adapter(
 ) -> Result<AdapterPlan> {
     let bad_name = name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.');
     if bad_name {
-        return Err(merged.error(&["adapters", name], &format!("`{name}` cannot name a folder")));
+        return Err(merged.error(&["adapters", name], &format!("`{name}` must be usable as a folder name")));
     }
     let own = adapter.preset.as_deref().map(|preset| Recipe::preset(preset, layers)).transpose()?;
     let mut recipe = own.unwrap_or_else(|| recipe.clone());
@@ -203,9 +206,10 @@ fn one_adapter(
     sorted.sort_unstable();
     sorted.dedup();
     if seeds.is_empty() || sorted.len() < seeds.len() {
-        return Err(
-            merged.error(&["adapters", name, "seeds"], &format!("adapters.{name}.seeds: one seed or more, each once"))
-        );
+        return Err(merged.error(
+            &["adapters", name, "seeds"],
+            &format!("adapters.{name}.seeds: give at least one seed, and none twice"),
+        ));
     }
     if let Some(parent) = parent.filter(|parent| parent.seeds.len() > 1 || seeds.len() > 1)
         && let Some(seed) = seeds.iter().find(|seed| !parent.seeds.contains(seed))
@@ -259,17 +263,21 @@ fn vectors(merged: &Merged) -> Result<Vec<VectorPlan>> {
             ("random", VectorFile { like: Some(like), draws, pairs: None, target: None, .. }) => {
                 let known = written.iter().any(|(n, v)| n == like && v.method != "random");
                 if !known {
-                    return Err(error(format!("`like: {like}` is the name of no vector that has a norm of its own")));
+                    return Err(error(format!(
+                        "`like: {like}` must name a vector that has its own norm, not a random one"
+                    )));
                 }
                 let draws = draws.unwrap_or(5);
                 if !(1..=1000).contains(&draws) {
-                    return Err(error(format!("`draws` is {draws}; it lies between 1 and 1000")));
+                    return Err(error(format!("`draws` is {draws}; it must be between 1 and 1000")));
                 }
                 VectorSource::Random { like: like.clone(), draws }
             }
-            ("random", _) => return Err(error("a random vector has `like` (whose norm it takes) and `draws`".into())),
+            ("random", _) => {
+                return Err(error("a random vector needs `like` (the vector whose norm it gets) and `draws`".into()));
+            }
             (other, _) => {
-                return Err(error(format!("there is no method `{other}`; methods: mean_difference, random")));
+                return Err(error(format!("unknown method `{other}`; methods: mean_difference, random")));
             }
         };
         vectors.push(VectorPlan { name: name.clone(), method });
