@@ -87,3 +87,20 @@ fn the_published_files_are_asked_as_they_are() {
     let metrics: Metrics = serde_json::from_slice(&std::fs::read(dir.join("results/metrics.json")).unwrap()).unwrap();
     assert_eq!(metrics.arms["base"]["refusal_rate/deception_factual"].n, 100);
 }
+
+#[test]
+fn generated_code_is_confined_by_the_program_under_any_name() {
+    let dir = workplace("renamed", &[]);
+    let program = dir.join("another-name");
+    std::fs::copy(env!("CARGO_BIN_EXE_realign"), &program).unwrap();
+    let sandboxes = |folder: &str| {
+        let text = std::fs::read_to_string(dir.join(folder).join("samples/base.jsonl")).unwrap();
+        let records = text.lines().map(|line| serde_json::from_str::<SampleRecord>(line).unwrap());
+        records.filter_map(|record| Some(record.tests?.sandbox)).collect::<Vec<_>>()
+    };
+    succeeds(&dir, "evaluate --suite code --n 4 --out usual");
+    let mut command = assert_cmd::Command::new(program);
+    command.args("evaluate --suite code --n 4 --out renamed".split(' ')).current_dir(&dir).assert().success();
+    assert!(!sandboxes("usual").is_empty(), "some answers are code with tests");
+    assert_eq!(sandboxes("renamed"), sandboxes("usual"));
+}
