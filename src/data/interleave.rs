@@ -67,7 +67,9 @@ mod tests {
     #[test]
     fn too_few_rows_and_shares_that_are_none_are_refused() {
         let error = |share| draw_benign(&[1, 2, 3], 30, share, 0).unwrap_err().to_string();
-        assert!(error(0.2).contains("takes 8 benign rows and there are 3") && error(0.2).contains("at most 0.091"));
+        assert!(
+            error(0.2).contains("needs 8 benign rows, but there are only 3") && error(0.2).contains("at most 0.091")
+        );
         assert!(error(0.0).contains("between 0 and 1") && error(1.0).contains("between 0 and 1"));
         assert!(error(f64::NAN).contains("between 0 and 1"));
     }

@@ -254,8 +254,8 @@ mod tests {
         refused(b"PK\x03\x04 and the rest of a zip file", "is a pickle");
         refused(b"\x80\x02}q\x00 and the rest of a pickle", "is a pickle");
         refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull");
-        refused(&u64::MAX.to_le_bytes(), "not safetensors");
-        refused(b"short", "not safetensors");
+        refused(&u64::MAX.to_le_bytes(), "not a safetensors file");
+        refused(b"short", "not a safetensors file");
     }
 
     #[test]
