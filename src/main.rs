@@ -5,6 +5,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     realign::process::claim_machine();
-    realign::eval::confine::declare_program();
     realign::cli::main(std::env::args_os())
 }

@@ -30,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::eval::confine;
 use crate::process;
 use crate::progress::Progress;
 
@@ -71,6 +72,7 @@ enum Command {
 /// Parses the arguments, runs the command and prints its error. Exit codes: 0 success, 1 a failed check, 2 wrong usage or input,
 /// 130 interrupted.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    confine::declare_program();
     // Hugging Face's names have underscores: --learning_rate is --learning-rate.
     let arguments = arguments.map(|argument| match argument.to_str() {
         Some(text) if text.starts_with("--") => {

@@ -147,7 +147,7 @@ pub fn enter(_: &Cell) -> Result<()> {
 /// Whether this process runs the `realign` program, under whatever file name.
 static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
 
-/// Tells [`helper`] that this program has the hidden command. Only its own `main` calls this.
+/// Tells [`helper`] that this program has the hidden command: the entry of the command line calls this.
 pub fn declare_program() {
     IS_PROGRAM.store(true, Ordering::Relaxed);
 }
