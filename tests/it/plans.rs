@@ -190,7 +190,7 @@ fn what_is_written_wrongly_is_named_with_its_line() {
         ("arms:\n  x: {adapter: nowhere}\n", "plan.yaml:2:", "there is no adapter `nowhere`"),
         ("adapters:\n  a: {data: x, from: b}\n  b: {data: x, from: a}\n", "plan.yaml:2:", "circle: a → b → a"),
         ("adapters:\n  a: {data: x, from: z}\n", "plan.yaml:2:", "`z`, which is not an adapter"),
-        ("adapters:\n  a: {data: x, seeds: [1, 1]}\n", "plan.yaml:2:", "each once"),
+        ("adapters:\n  a: {data: x, seeds: [1, 1]}\n", "plan.yaml:2:", "none twice"),
         (
             "adapters:\n  a: {data: x, seeds: [1, 2]}\n  b: {data: x, from: a, seeds: [3]}\n",
             "plan.yaml:3:",
