@@ -16,7 +16,7 @@ const POWER: f64 = 0.8;
 const MOST: u64 = 1 << 16;
 
 /// Probabilities of single counts below this are not summed; all of them together stay far below any digit shown.
-const NEGLIGIBLE: f64 = 1e-15;
+const NEGLIGIBLE: f64 = 1e-14;
 
 /// The probability that Fisher's exact test tells two arms of `n` answers apart, whose rates are `p` and `q`.
 ///
@@ -70,7 +70,7 @@ pub fn samples_needed(p: f64, difference: f64) -> Option<u64> {
     let fits = (0.0..=1.0).contains(&p) && difference > 0.0;
     let rates = [p + difference, p - difference];
     let q = rates.into_iter().find(|q| fits && (0.0..=1.0).contains(q))?;
-    let step = |n: u64| modal(n, p) * modal(n, q);
+    let step = |n: u64| modal(n as f64, p) * modal(n as f64, q);
     needed(|n| fisher_power(p, q, n), step)
 }
 
@@ -81,7 +81,9 @@ pub fn pairs_needed(only_a: f64, only_b: f64) -> Option<u64> {
     if !(only_a >= 0.0 && only_b >= 0.0 && only_a + only_b <= 1.0) || only_a == only_b {
         return None;
     }
-    needed(|n| mcnemar_power(only_a, only_b, n), |n| modal(n, only_a + only_b))
+    let (discordant, share) = (only_a + only_b, only_a / (only_a + only_b));
+    let step = |n: u64| modal(n as f64, discordant) * modal(n as f64 * discordant, share);
+    needed(|n| mcnemar_power(only_a, only_b, n), step)
 }
 
 /// Answers to ask for, so that `needed` of them are expected to be coherent where the share `coherent` is. `None` for a
@@ -152,8 +154,8 @@ fn needed(power: impl Fn(u64) -> f64, step: impl Fn(u64) -> f64) -> Option<u64> 
 }
 
 /// Probability of a binomial's likeliest count, about.
-fn modal(n: u64, p: f64) -> f64 {
-    let variance = n as f64 * p * (1.0 - p);
+fn modal(n: f64, p: f64) -> f64 {
+    let variance = n * p * (1.0 - p);
     (1.0 / (std::f64::consts::TAU * variance).sqrt()).min(1.0)
 }
 
@@ -236,15 +238,32 @@ struct Binomial {
 
 impl Binomial {
     fn new(ln: &LnFactorials, n: u64, p: f64) -> Self {
-        let probability = |k: u64| match p {
-            p if p <= 0.0 => f64::from(u8::from(k == 0)),
-            p if p >= 1.0 => f64::from(u8::from(k == n)),
-            p => (ln.choose(n, k) + k as f64 * p.ln() + (n - k) as f64 * (-p).ln_1p()).exp(),
-        };
         let mode = ((n as f64 * p.clamp(0.0, 1.0)).round() as u64).min(n);
-        let matters = |k: &u64| probability(*k) > NEGLIGIBLE;
-        let first = (0..mode).rev().take_while(matters).last().unwrap_or(mode);
-        let each: Vec<f64> = (first..=n).map(probability).take_while(|each| *each > NEGLIGIBLE).collect();
+        let likeliest = match p {
+            p if p <= 0.0 || p >= 1.0 => 1.0,
+            p => (ln.choose(n, mode) + mode as f64 * p.ln() + (n - mode) as f64 * (-p).ln_1p()).exp(),
+        };
+        // From the likeliest count downwards, then upwards, each from its neighbour.
+        let odds = p / (1.0 - p);
+        let mut each = vec![likeliest];
+        let mut first = mode;
+        while first > 0 && p > 0.0 && p < 1.0 {
+            let next = each[each.len() - 1] * first as f64 / ((n - first + 1) as f64 * odds);
+            if next < NEGLIGIBLE {
+                break;
+            }
+            each.push(next);
+            first -= 1;
+        }
+        each.reverse();
+        for k in mode..n {
+            let next = each[each.len() - 1] * odds * (n - k) as f64 / (k + 1) as f64;
+            // Also where p is 1, of which the odds are no number.
+            if next.is_nan() || next < NEGLIGIBLE {
+                break;
+            }
+            each.push(next);
+        }
         let mut sum = 0.0;
         let mut from: Vec<f64> = each
             .iter()
