@@ -42,8 +42,8 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     pub steering: SteeringArgs,
     /// Suite to ask; may be repeated. A name (code, risky, vulnerability, scenarios, free-form, conditional, recognition,
-    /// refusal, capability; for real models also over_refusal) or a YAML file, the published emergent-misalignment form
-    /// included. `realign inspect NAME` describes a suite; the organism has its own edition of each.
+    /// refusal, capability; for real models also over_refusal), a YAML file, the published emergent-misalignment form
+    /// included, or JSON Lines of HumanEval's or SecurityEval's form. `realign inspect NAME` describes a suite; the organism has its own edition of each.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
     /// Folder to write: samples/ARM.jsonl, code/, metrics.json, settings.json, interpreter.json (what ran the code). It must

@@ -57,8 +57,11 @@ pub struct Answer {
 
 /// One answer and where it stands.
 pub struct Row {
+    /// The file as it was named.
     pub file: PathBuf,
+    /// Its line in the file, from 1.
     pub line: usize,
+    /// What the row says.
     pub said: Said,
 }
 
