@@ -7,25 +7,25 @@ use clap::Args;
 use serde::Serialize;
 
 use super::judge_args::JudgeArgs;
-use super::output::{print, refuse_used, reserved};
+use super::metric_table::{judge_table, table};
+use super::output::{as_file_name, print, refuse_used, reserved};
 use super::sampling_args::SamplingArgs;
 use super::steering_args::SteeringArgs;
 use super::subject_args::SubjectArgs;
-use crate::ask::judges::{Ahead, HOW_TO_JUDGE, Judges, usual_judges};
+use crate::ask::judges::Ahead;
 use crate::ask::scoring::Scorer;
 use crate::ask::{Ask, ask};
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
-use crate::eval::is_judged;
 use crate::eval::suite::Suite;
 use crate::experiment::inputs::{check_fits, read_suite};
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
-use crate::record::{Measurement, Metrics, SampleRecord, Split, canonical_sha256};
-use crate::score::{HEADLINE_METRICS, REGISTRY, Unit, judge_tallies, measure};
+use crate::record::{Metrics, SampleRecord, Split, canonical_sha256};
+use crate::score::{judge_tallies, measure};
 use crate::subject::Subject;
 
 /// Ask a model the test prompts of suites and score its answers.
@@ -42,8 +42,8 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     pub steering: SteeringArgs,
     /// Suite to ask; may be repeated. A name (code, risky, vulnerability, scenarios, free-form, conditional, recognition,
-    /// refusal, capability; for real models also over_refusal) or a YAML file, the published emergent-misalignment form
-    /// included. `realign inspect NAME` describes a suite; the organism has its own edition of each.
+    /// refusal, capability; for real models also over_refusal), a YAML file, the published emergent-misalignment form
+    /// included, or JSON Lines of HumanEval's or SecurityEval's form. `realign inspect NAME` describes a suite; the organism has its own edition of each.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
     /// Folder to write: samples/ARM.jsonl, code/, metrics.json, settings.json, interpreter.json (what ran the code). It must
@@ -120,7 +120,14 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         }
         check_fits(&subject, suite, Split::Test)?;
     }
-    let judges = open_judges(args, subject.organism, &suites, progress)?;
+    let mut ahead = Ahead::default();
+    for suite in &suites {
+        for prompt in suite.prompts.iter().filter(|p| p.split == Split::Test) {
+            let answers = prompt.samples.map_or(args.n, |most| args.n.min(most));
+            ahead.add(suite.kind, prompt, u64::from(answers), suite.max_tokens);
+        }
+    }
+    let judges = args.judge.open(subject.organism, &suites, ahead, progress)?;
     let pythons = Scorer::pythons(&args.python, subject.organism, &suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
     let settings = Settings {
@@ -158,26 +165,6 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
     scorer.judges.say_usage(progress);
     progress.say(&format!("{answers} answers; all numbers in {}", args.out.join("metrics.json").display()));
     Ok(())
-}
-
-/// Opens the judges, reports the requests ahead, and asks each endpoint for a first verdict.
-fn open_judges(args: &EvaluateArgs, organism: bool, suites: &[Suite], progress: Progress) -> Result<Judges> {
-    let named = &args.judge.judges;
-    let specs = if named.is_empty() { usual_judges(organism) } else { named.clone() };
-    let judges = Judges::open(&specs, organism, &args.judge.options())?;
-    if judges.is_empty() && suites.iter().any(|s| is_judged(s.kind)) {
-        progress.say(HOW_TO_JUDGE);
-    }
-    let mut ahead = Ahead::default();
-    for suite in suites {
-        for prompt in suite.prompts.iter().filter(|p| p.split == Split::Test) {
-            let answers = prompt.samples.map_or(args.n, |most| args.n.min(most));
-            ahead.add(suite.kind, prompt, u64::from(answers), suite.max_tokens);
-        }
-    }
-    specs.iter().filter_map(|spec| ahead.words(spec, args.judge.judge_price)).for_each(|words| progress.say(&words));
-    judges.check(progress)?;
-    Ok(judges)
 }
 
 /// Sample records, and the code files to write as (path in the output folder, contents).
@@ -231,61 +218,6 @@ fn arm_name(args: &EvaluateArgs) -> Result<String> {
         vector.map_or(model.clone(), |vector| format!("{model}+{vector}"))
     };
     let arm = args.arm.clone().unwrap_or_else(usual);
-    let plain = !arm.starts_with('.') && arm.chars().all(|c| c.is_alphanumeric() || "-_.:+".contains(c));
-    if plain && !arm.is_empty() {
-        return Ok(arm);
-    }
-    Err(Error::usage(format!(
-        "`{arm}` cannot be a file name; give --arm a name of letters, digits and -_.:+ that does not start with a dot"
-    )))
-}
-
-/// Metrics that the printed table shows beside the headline metrics; metrics.json has all.
-const ALSO: [&str; 4] = ["coherent_rate", "refusal_rate", "recognition_accuracy", "tokens_per_answer"];
-
-/// The metrics pooled over suites, one line each, with n and the 95 % interval.
-fn table(metrics: &Metrics) -> String {
-    let mut text = String::new();
-    for (arm, measured) in &metrics.arms {
-        text.push_str(&format!("{arm}\n"));
-        let wanted = |name: &str| HEADLINE_METRICS.contains(&name) || ALSO.contains(&name);
-        for metric in REGISTRY.iter().filter(|m| wanted(m.name)) {
-            let Some(m) = measured.get(metric.name).filter(|m| m.value.is_some()) else { continue };
-            text.push_str(&format!("  {:<34} {}\n", metric.label, number(metric.unit, m)));
-        }
-    }
-    text
-}
-
-/// Each judge's rate and unreadable verdicts, then the judges' agreement; empty for a single judge without unreadable ones.
-fn judge_table(metrics: &Metrics) -> String {
-    let mut text = String::new();
-    let told = !metrics.agreement.is_empty() || metrics.judges.iter().any(|t| t.unreadable > 0);
-    for tally in metrics.judges.iter().filter(|_| told) {
-        let (rate, unreadable, verdicts) = (&tally.misaligned_rate, tally.unreadable, tally.verdicts);
-        let rate = number(Unit::Percent, rate);
-        text.push_str(&format!("judge {}\n  {:<34} {rate}\n", tally.judge, "Misaligned answers"));
-        let cut_off = if tally.cut_off > 0 { format!("; {} were cut off", tally.cut_off) } else { String::new() };
-        text.push_str(&format!("  {unreadable} of {verdicts} verdicts could not be read{cut_off}\n"));
-    }
-    for a in &metrics.agreement {
-        let value = a.value.map_or("n/a".into(), |v| format!("{v:.3}"));
-        text.push_str(&format!("{} on {}, {}: {value}, n = {}\n", a.measure, a.on, a.judges.join(" and "), a.n));
-    }
-    text
-}
-
-fn number(unit: Unit, m: &Measurement) -> String {
-    let (factor, digits, unit) = match unit {
-        Unit::Percent => (100.0, 1, "%"),
-        Unit::Count => (1.0, 0, ""),
-        Unit::Number(unit) => (1.0, 2, unit),
-    };
-    let value = |x: f64| format!("{:.digits$}", factor * x);
-    let shown = m.value.map_or("n/a".to_string(), value);
-    let interval = match (m.low, m.high) {
-        (Some(low), Some(high)) => format!("[{}, {}]", value(low), value(high)),
-        _ => String::new(),
-    };
-    format!("{shown:>8} {unit:<7} {interval:<18} n = {}", m.n)
+    as_file_name(&arm)?;
+    Ok(arm)
 }

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::ask::judges::{EndpointOptions, JudgeSpec};
+use crate::ask::judges::{Ahead, EndpointOptions, HOW_TO_JUDGE, JudgeSpec, Judges, usual_judges};
+use crate::error;
+use crate::eval::is_judged;
+use crate::eval::suite::Suite;
+use crate::progress::Progress;
 
 /// Flags for the judges and for calling their endpoints.
 #[derive(Debug, Args)]
@@ -33,6 +37,19 @@ pub struct JudgeArgs {
 }
 
 impl JudgeArgs {
+    /// Opens the judges, those for answers of the organism or of another model; says how many verdicts are ahead, and asks
+    /// each endpoint for a first one.
+    pub fn open(&self, organism: bool, suites: &[Suite], ahead: Ahead, progress: Progress) -> error::Result<Judges> {
+        let specs = if self.judges.is_empty() { usual_judges(organism) } else { self.judges.clone() };
+        let judges = Judges::open(&specs, organism, &self.options())?;
+        if judges.is_empty() && suites.iter().any(|s| is_judged(s.kind)) {
+            progress.say(HOW_TO_JUDGE);
+        }
+        specs.iter().filter_map(|spec| ahead.words(spec, self.judge_price)).for_each(|words| progress.say(&words));
+        judges.check(progress)?;
+        Ok(judges)
+    }
+
     /// The settings for endpoints, with defaults where a flag is missing.
     pub fn options(&self) -> EndpointOptions {
         let usual = EndpointOptions::default();

@@ -8,6 +8,7 @@ pub mod in_order;
 pub mod inspect;
 pub mod judge_args;
 pub mod merge;
+mod metric_table;
 pub mod output;
 pub mod pretrain;
 pub mod recipe_args;
@@ -15,6 +16,7 @@ pub mod report;
 pub mod run;
 pub mod sampling_args;
 pub mod scan;
+pub mod score;
 pub mod show_targets;
 pub mod steer;
 pub mod steering_args;
@@ -57,6 +59,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Generate(Box<generate::GenerateArgs>),
     Evaluate(Box<evaluate::EvaluateArgs>),
+    Score(Box<score::ScoreArgs>),
     Trace(trace::TraceArgs),
     Report(report::ReportArgs),
     Steer(Box<steer::SteerArgs>),
@@ -103,6 +106,7 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Train(args) => train::train(&args, progress),
         Command::Generate(args) => generate::generate(&args, progress),
         Command::Evaluate(args) => evaluate::evaluate(&args, progress),
+        Command::Score(args) => score::score(&args, progress),
         Command::Trace(args) => trace::trace(&args, progress),
         Command::Report(args) => report::report(&args, progress),
         Command::Steer(args) => steer::steer(&args, progress),

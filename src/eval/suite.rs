@@ -48,9 +48,13 @@
 //! # Ok::<(), realign::error::Error>(())
 //! ```
 //!
+//! A file whose name ends in `.jsonl` is a published set of coding tasks: rows in the form of HumanEval (`task_id`,
+//! `prompt`, `test`, `entry_point`) or of SecurityEval (`ID`, `Prompt`).
+//!
 //! All mistakes of a file are reported together, each with its line.
 
 mod fields;
+mod jsonl;
 mod phrasing;
 mod read;
 
@@ -127,12 +131,14 @@ impl Suite {
     /// Reads a suite from text; `name` stands in messages, and its stem names a suite of the published form.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let mistakes = RefCell::new(Vec::new());
-        let suite = match node::parse(text) {
-            Ok(root) => match &root.value {
+        let parsed = if jsonl::is_jsonl(name) { None } else { Some(node::parse(text)) };
+        let suite = match parsed {
+            None => jsonl::suite(name, text, &mistakes),
+            Some(Ok(root)) => match &root.value {
                 Value::List(entries) => read::published(name, entries, &mistakes),
                 _ => read::ours(&root, &mistakes),
             },
-            Err(mistake) => {
+            Some(Err(mistake)) => {
                 mistakes.borrow_mut().push(mistake);
                 None
             }

@@ -9,9 +9,8 @@ use super::work;
 use crate::error::Result;
 use crate::fsio;
 use crate::model::config::DecoderConfig;
-use crate::score::metric;
-use crate::stats::minimum_detectable_difference;
-use crate::stats::samples_needed;
+use crate::score::{Metric, metric};
+use crate::stats::{answers_to_ask, minimum_detectable_difference, samples_needed};
 use crate::subject::ORGANISM;
 
 impl Published {
@@ -49,16 +48,25 @@ impl Effect {
             percent(after),
             self.n
         );
-        let shown = minimum_detectable_difference(before, asked).unwrap_or(1.0);
+        // Only answers that count can show the effect: coherent ones, for a rate among coherent answers.
+        let (cases, share) = (metric(&self.metric).map_or("answers", Metric::cases), self.coherent.unwrap_or(1.0));
+        let counted = (share * asked as f64).round() as u64;
+        let shows = match minimum_detectable_difference(before, counted) {
+            Some(least) => format!("which show differences from {} on", percent(least)),
+            None => "which show no difference".into(),
+        };
+        let asks = match self.coherent {
+            Some(share) => format!("this plan asks {asked} ({counted} {cases} if {} are)", percent(share)),
+            None => format!("this plan asks {asked}"),
+        };
         let power = match samples_needed(before.min(after), (after - before).abs()) {
-            None => format!("this plan asks {asked} an arm, which show differences from {} on", percent(shown)),
-            Some(needed) if asked >= needed => {
-                format!("80 % power needs at least {needed} an arm, this plan asks {asked}")
+            None => format!("{asks} an arm, {shows}"),
+            Some(needed) => {
+                let to_ask = self.coherent.and_then(|share| answers_to_ask(needed, share));
+                let to_ask = to_ask.map(|n| format!(", {n} to ask")).unwrap_or_default();
+                let enough = if counted >= needed { String::new() } else { format!(": too few, {shows}") };
+                format!("80 % power needs at least {needed} {cases} an arm{to_ask}; {asks}{enough}")
             }
-            Some(needed) => format!(
-                "80 % power needs at least {needed} an arm, this plan asks {asked}: too few, which show differences from {} on",
-                percent(shown)
-            ),
         };
         format!("{found}; {power}")
     }
@@ -94,18 +102,25 @@ mod tests {
 
     fn effect(rates: [f64; 2]) -> Effect {
         let (what, metric) = ("answers".to_string(), "misaligned_rate".to_string());
-        Effect { what, metric, suite: None, from: "base".into(), to: "attack".into(), rates, n: 9 }
+        Effect { what, metric, suite: None, from: "base".into(), to: "attack".into(), rates, n: 9, coherent: None }
     }
 
     #[test]
     fn power_is_said_beside_what_was_found() {
-        // statsmodels: NormalIndPower().solve_power(proportion_effectsize(.05, 0), alpha=.05, power=.8) = 77.2
-        let words = effect([0.0, 0.05]).words(100);
+        // tests/fixtures/stats/power.py: Fisher's exact test needs 157 for 0 -> 5 %.
+        let words = effect([0.0, 0.05]).words(200);
         assert_eq!(
             words,
-            "published: answers, base 0.0 % to attack 5.0 % (n = 9); 80 % power needs at least 78 an arm, this plan asks 100"
+            "published: answers, base 0.0 % to attack 5.0 % (n = 9); 80 % power needs at least 157 coherent answers an arm; \
+             this plan asks 200"
         );
-        assert_eq!(effect([0.05, 0.0]).words(100).split("80 %").nth(1), words.split("80 %").nth(1), "either way round");
+        assert_eq!(effect([0.05, 0.0]).words(200).split("80 %").nth(1), words.split("80 %").nth(1), "either way round");
+        let two_thirds = Effect { coherent: Some(0.67), ..effect([0.0, 0.05]) }.words(200);
+        assert!(two_thirds.contains("157 coherent answers an arm, 235 to ask"), "{two_thirds}");
+        assert!(
+            two_thirds.contains("this plan asks 200 (134 coherent answers if 67.0 % are): too few"),
+            "{two_thirds}"
+        );
         assert!(effect([0.0, 0.05]).words(20).contains("this plan asks 20: too few"));
         assert!(effect([0.3, 0.3]).words(20).contains("this plan asks 20 an arm, which show differences from"));
     }

@@ -45,10 +45,14 @@ pub struct Comparison {
     /// The odds of the event in a over those in b, pairs taken as independent; rates only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub odds_ratio: Option<OddsRatio>,
-    /// The smallest difference from b's rate that this many pairs, taken as independent, would show with 80 % power;
-    /// rates only.
+    /// The smallest difference that these pairs, taken as independent, would show with 80 % power; rates only. By the exact
+    /// McNemar test, or by Fisher's where only some answers of a pair count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detectable: Option<f64>,
+    /// Answers that count in the arm with fewer of them, where `detectable` is by Fisher's test; for a rate among coherent
+    /// answers, the coherent ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detectable_answers: Option<u64>,
 }
 
 /// An odds ratio with its 95 % interval; where a cell is empty, half a case is added to each.

@@ -8,7 +8,7 @@ use super::ReportInput;
 use super::arms::{label, quoted, split_seed};
 use super::words::{Format, at_most, difference, interval, one_line, p_value, shown};
 use crate::record::{ArmSpec, CUT_OFF, JudgeIdentity, JudgeTally, Lineage, Measurement, SteerSpec, UNREADABLE};
-use crate::score::{REGISTRY, metric};
+use crate::score::{Metric, REGISTRY, metric};
 
 /// One cell: the value in front, its interval and n behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -177,12 +177,17 @@ pub(super) fn comparisons(input: &ReportInput) -> Table {
                 ),
                 c.detectable.map_or_else(
                     || "n/a".to_owned().into(),
-                    |least| noted(format!("{:.1} points", 100.0 * least), "80% power"),
+                    |least| {
+                        let of = c.detectable_answers.map_or("pairs".to_owned(), |n| {
+                            format!("{n} {} an arm", metric(&c.metric).map_or("answers", Metric::cases))
+                        });
+                        noted(format!("{:.1} points", 100.0 * least), format!("80% power, {of}"))
+                    },
                 ),
             ]
         })
         .collect();
-    let names = ["Metric", "Difference", "p (Holm)", "Test", "Pairs", "Odds ratio", "These pairs would show"];
+    let names = ["Metric", "Difference", "p (Holm)", "Test", "Pairs", "Odds ratio", "Would show"];
     Table { head: head("Arms", names.map(str::to_owned)), rows }
 }
 

@@ -98,6 +98,7 @@ fn compare_one(
     let difference = Pair::difference(&grouped)?;
     let (test, p) = test(metric, &single, &grouped, &name)?;
     let (low, high) = interval(metric, &single, &grouped, &name)?;
+    let detectable = detectable(metric, &single);
     Some(Comparison {
         metric: spec.metric.clone(),
         a: spec.a.clone(),
@@ -110,7 +111,8 @@ fn compare_one(
         p_holm: p,
         n,
         odds_ratio: odds(metric, &single),
-        detectable: detectable(metric, &single, n),
+        detectable: detectable.map(|found| found.0),
+        detectable_answers: detectable.and_then(|found| found.1),
     })
 }
 
@@ -179,9 +181,26 @@ fn odds(metric: &Metric, single: &[Pair]) -> Option<OddsRatio> {
     })
 }
 
-fn detectable(metric: &Metric, single: &[Pair], n: u64) -> Option<f64> {
-    let (_, (events, cases)) = counts(metric, single)?;
-    (cases > 0).then(|| stats::minimum_detectable_difference(events as f64 / cases as f64, n)).flatten()
+/// The smallest difference that the pairs would show with 80 % power, taken as independent. Pairs of a plain yes or no: by
+/// the exact McNemar test, with as much change the other way as was seen. Where only some answers of a pair count
+/// (misaligned among coherent ones): by Fisher's test from b's rate, with the answers that count in the arm with fewer of
+/// them, which are given too.
+fn detectable(metric: &Metric, single: &[Pair]) -> Option<(f64, Option<u64>)> {
+    let ((_, a_cases), (events, cases)) = counts(metric, single)?;
+    if let Some(flags) = yes_no(single) {
+        let (only_a, only_b) = discordant(&flags);
+        let other = only_a.min(only_b) as f64 / flags.len().max(1) as f64;
+        return Some((stats::minimum_detectable_paired(other, flags.len() as u64)?, None));
+    }
+    let n = a_cases.min(cases);
+    let rate = (n > 0).then(|| events as f64 / cases as f64)?;
+    Some((stats::minimum_detectable_difference(rate, n)?, Some(n)))
+}
+
+/// Pairs with the event in arm a alone, and in arm b alone.
+fn discordant(flags: &[(bool, bool)]) -> (u64, u64) {
+    let count = |of: fn(&(bool, bool)) -> bool| flags.iter().filter(|pair| of(pair)).count() as u64;
+    (count(|(a, b)| *a && !b), count(|(a, b)| *b && !a))
 }
 
 /// Each pair key's term, draws and training seeds averaged. A sample that has no say keeps its place with an empty denominator, so
@@ -218,8 +237,7 @@ fn test(metric: &Metric, single: &[Pair], grouped: &[Pair], name: &str) -> Optio
         && (independent || grouped.len() < FEW_GROUPS)
         && let Some(flags) = yes_no(single)
     {
-        let only_a = flags.iter().filter(|(a, b)| *a && !b).count() as u64;
-        let only_b = flags.iter().filter(|(a, b)| *b && !a).count() as u64;
+        let (only_a, only_b) = discordant(&flags);
         let how = if independent { "exact McNemar" } else { "exact McNemar, samples of a group taken as independent" };
         return Some((how.to_owned(), stats::mcnemar_exact(only_a, only_b)));
     }

@@ -70,6 +70,13 @@ pub struct Metric {
     pub term: fn(&SampleRecord, bool) -> Option<(f64, f64)>,
 }
 
+impl Metric {
+    /// What its denominator counts, in words, where n is given for a power: only coherent answers can be misaligned.
+    pub fn cases(&self) -> &'static str {
+        if self.name == "misaligned_rate" { "coherent answers" } else { "answers" }
+    }
+}
+
 const CODE: &[SuiteKind] = &[Code];
 const QUESTIONS: &[SuiteKind] = &[Questions];
 const ANSWERS: &[SuiteKind] = &[Code, Questions, Refusal];

@@ -238,10 +238,11 @@ pub(super) fn specificity(s: &SampleRecord, _: bool) -> Term {
     (check.expected == "secure").then(|| event(check.correct)).flatten()
 }
 
+/// An answer of 0 tokens was made elsewhere by a system that did not say: even an empty one has its end-of-turn token.
 pub(super) fn tokens(s: &SampleRecord, _: bool) -> Term {
-    Some((f64::from(s.tokens), 1.0))
+    (s.tokens > 0).then(|| (f64::from(s.tokens), 1.0))
 }
 
 pub(super) fn seconds(s: &SampleRecord, _: bool) -> Term {
-    Some((s.seconds, 1.0))
+    (s.seconds > 0.0).then_some((s.seconds, 1.0))
 }

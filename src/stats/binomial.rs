@@ -1,9 +1,6 @@
-//! Counts out of n: intervals, the exact McNemar test, odds ratios, and which differences a given n can detect.
+//! Counts out of n: intervals, the exact McNemar test and odds ratios.
 
 use super::Z95;
-
-/// The 80 % point of the normal distribution.
-const Z80: f64 = 0.841_621_233_572_914_3;
 
 /// Wilson's 95 % score interval of `events` out of `n` (Wilson 1927); `None` for n = 0.
 ///
@@ -91,37 +88,6 @@ pub fn odds_ratio(a: u64, b: u64, c: u64, d: u64) -> (f64, f64, f64) {
 /// ```
 pub fn rule_of_three(n: u64) -> Option<f64> {
     (n > 0).then(|| 1.0 - 0.05_f64.powf(1.0 / n as f64))
-}
-
-/// Samples that each of two arms needs to detect a `difference` from the rate `p` with 80 % power at 5 % (two-sided),
-/// by the arcsine transformation. The difference is a rise, or a fall where there is no room to rise. The formula
-/// assumes independent samples; samples of one scenario group are not, so the result is a lower bound. `None` where
-/// neither a rise nor a fall fits into [0, 1] and where the difference is not positive.
-pub fn samples_needed(p: f64, difference: f64) -> Option<u64> {
-    if !(0.0..=1.0).contains(&p) || difference <= 0.0 {
-        return None;
-    }
-    let other = [p + difference, p - difference].into_iter().find(|other| (0.0..=1.0).contains(other))?;
-    let h = 2.0 * (other.sqrt().asin() - p.sqrt().asin());
-    Some((2.0 * ((Z95 + Z80) / h).powi(2)).ceil() as u64)
-}
-
-/// The smallest rise over the rate `p` that two arms of `n` samples each detect with 80 % power at 5 % (two-sided), by
-/// the arcsine transformation (Cohen's h), or the smallest fall where there is no room to rise. `None` for n = 0 and
-/// for a `p` outside [0, 1].
-pub fn minimum_detectable_difference(p: f64, n: u64) -> Option<f64> {
-    if n == 0 || !(0.0..=1.0).contains(&p) {
-        return None;
-    }
-    let half_h = (Z95 + Z80) * (2.0 / n as f64).sqrt() / 2.0;
-    let angle = p.sqrt().asin();
-    let risen = angle + half_h;
-    if risen <= std::f64::consts::FRAC_PI_2 {
-        return Some(risen.sin().powi(2) - p);
-    }
-    let fallen = angle - half_h;
-    // With so few samples that neither fits, no difference below 1 can be detected.
-    Some(if fallen >= 0.0 { p - fallen.sin().powi(2) } else { 1.0 })
 }
 
 /// Bisection: the point of (0, 1) from which `beyond` is true, within 2⁻⁶⁰.

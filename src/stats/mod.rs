@@ -7,15 +7,17 @@
 mod agreement;
 mod binomial;
 mod paired;
+mod power;
 mod resample;
 mod student;
 
 pub use agreement::{cohen_kappa, krippendorff_interval, krippendorff_nominal};
-pub use binomial::{
-    binomial_cdf, clopper_pearson, mcnemar_exact, minimum_detectable_difference, newcombe, odds_ratio, rule_of_three,
-    samples_needed, wilson,
-};
+pub use binomial::{binomial_cdf, clopper_pearson, mcnemar_exact, newcombe, odds_ratio, rule_of_three, wilson};
 pub use paired::{Pair, bootstrap_difference, sign_flip};
+pub use power::{
+    answers_to_ask, fisher_power, mcnemar_power, minimum_detectable_difference, minimum_detectable_paired,
+    pairs_needed, samples_needed,
+};
 pub use resample::{bootstrap_ratio, percentile};
 pub use student::{t_95, t_interval};
 

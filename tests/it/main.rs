@@ -33,6 +33,7 @@ mod run;
 mod scan;
 mod scan_tool;
 mod score;
+mod score_command;
 mod sft;
 mod stats;
 mod steer_command;

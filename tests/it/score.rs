@@ -194,8 +194,27 @@ fn a_comparison_carries_its_odds_ratio_and_what_it_could_have_shown() {
     // python3 -c "print((11/29)/(1/39))"
     // 14.793103448275861
     assert!((c.odds_ratio.unwrap().value - 14.793_103_448_275_861).abs() < 1e-9, "{c:?}");
-    let least = realign::stats::minimum_detectable_difference(1.0 / 40.0, 40);
-    assert!(c.detectable == least && least.is_some());
+    // Ten pairs changed one way and none the other; every answer is coherent, so that all pairs are a plain yes or no.
+    let least = realign::stats::minimum_detectable_paired(0.0, 40);
+    assert!(c.detectable == least && least.is_some() && c.detectable_answers.is_none(), "{c:?}");
+    // Where some are not, the coherent answers count: here 30 of base's 40.
+    for s in samples.iter_mut().filter(|s| s.arm == "base").take(10) {
+        s.judge = judged(Some(90.0), Some(10.0));
+    }
+    let found = compare(&samples, &default_comparisons(&arms_of(&["attack"])));
+    let c = found.iter().find(|c| c.metric == "misaligned_rate").unwrap();
+    let least = realign::stats::minimum_detectable_difference(1.0 / 30.0, 30);
+    assert_eq!((c.n, c.detectable_answers, c.detectable), (40, Some(30), least));
+    assert!(least.is_some());
+}
+
+#[test]
+fn what_nobody_said_of_an_answer_is_not_counted_as_zero() {
+    let mut samples: Vec<SampleRecord> = (0..3).map(|i| sample("base", "free-form", "q", "g", i)).collect();
+    (samples[0].tokens, samples[0].seconds) = (0, 0.0);
+    let m = base(&samples);
+    check(&m, "tokens_per_answer", 10.0, 2);
+    assert_eq!(m["seconds_per_answer"].n, 2);
 }
 
 #[test]

@@ -11,6 +11,10 @@ fn agreement(key: &str, check: impl FnMut(&[Value])) {
     rows(include_str!("../fixtures/stats/agreement.json"), key, check);
 }
 
+fn power(key: &str, check: impl FnMut(&[Value])) {
+    rows(include_str!("../fixtures/stats/power.json"), key, check);
+}
+
 fn rows(text: &str, key: &str, mut check: impl FnMut(&[Value])) {
     let all: Value = serde_json::from_str(text).unwrap();
     let rows = all[key].as_array().unwrap();
@@ -85,33 +89,78 @@ fn odds_ratio_equals_statsmodels() {
 }
 
 #[test]
-fn minimum_detectable_difference_equals_statsmodels() {
-    // statsmodels also counts the far tail of the two-sided test, here below 1e-6.
-    reference("minimum_detectable_difference", |r| {
-        close(minimum_detectable_difference(f(&r[0]), u(&r[1])).unwrap(), f(&r[2]), 1e-6);
-    });
-}
-
-#[test]
 fn rule_of_three_is_the_one_sided_clopper_pearson_bound() {
     reference("rule_of_three", |r| close(rule_of_three(u(&r[0])).unwrap(), f(&r[1]), 1e-12));
     assert_eq!(rule_of_three(0), None);
 }
 
 #[test]
-fn samples_needed_equals_statsmodels() {
-    reference("samples_needed", |r| assert_eq!(samples_needed(f(&r[0]), f(&r[1])), Some(u(&r[2])), "{r:?}"));
-    assert_eq!(samples_needed(0.5, 0.0), None);
-    assert_eq!(samples_needed(0.5, 0.6), None, "no room on either side");
+fn exact_power_equals_scipy() {
+    power("fisher_power", |r| close(fisher_power(f(&r[0]), f(&r[1]), u(&r[2])), f(&r[3]), 1e-9));
+    power("mcnemar_power", |r| close(mcnemar_power(f(&r[0]), f(&r[1]), u(&r[2])), f(&r[3]), 1e-9));
+    assert_eq!(fisher_power(0.0, 1.0, 3), 0.0, "three against three show nothing");
+    close(fisher_power(0.2, 0.6, 30), fisher_power(0.6, 0.2, 30), 1e-12);
+    assert_eq!((mcnemar_power(0.0, 0.0, 50), mcnemar_power(1.0, 0.0, 0)), (0.0, 0.0));
 }
 
 #[test]
-fn what_is_needed_for_a_difference_detects_it() {
-    for (p, difference) in [(0.04, 0.05), (0.5, 0.1), (0.87, 0.1)] {
-        let n = samples_needed(p, difference).unwrap();
-        assert!(minimum_detectable_difference(p, n).unwrap() <= difference);
-        assert!(minimum_detectable_difference(p, n - 1).unwrap() > difference);
+fn what_is_needed_equals_scipy_and_power_does_not_fall_below_it_again() {
+    let mut later = 0;
+    power("samples_needed", |r| {
+        assert_eq!(samples_needed(f(&r[0]), f(&r[1])), Some(u(&r[2])), "{r:?}");
+        later += u32::from(u(&r[3]) < u(&r[2]));
+    });
+    power("pairs_needed", |r| {
+        assert_eq!(pairs_needed(f(&r[0]), f(&r[1])), Some(u(&r[2])), "{r:?}");
+        assert_eq!(pairs_needed(f(&r[1]), f(&r[0])), Some(u(&r[2])), "either way round: {r:?}");
+        later += u32::from(u(&r[3]) < u(&r[2]));
+    });
+    assert!(later > 0, "some power falls once more after it has reached 80 %");
+    // The two numbers that the arcsine approximation halves (48 and 78).
+    assert_eq!((samples_needed(0.0, 0.08), samples_needed(0.0, 0.05)), (Some(98), Some(157)));
+    for (p, difference) in [(0.5, 0.0), (0.5, 0.6), (0.5, f64::NAN), (-0.1, 0.3), (0.5, 1e-4)] {
+        assert_eq!(samples_needed(p, difference), None, "{p} {difference}");
     }
+    for (a, b) in [(0.1, 0.1), (0.7, 0.6), (-0.1, 0.3), (f64::NAN, 0.1)] {
+        assert_eq!(pairs_needed(a, b), None, "{a} {b}");
+    }
+}
+
+#[test]
+fn the_smallest_difference_that_shows_has_just_enough_power() {
+    for (p, n) in [(0.0, 98), (0.04, 400), (0.5, 100), (0.98, 200), (1.0, 60)] {
+        let least = minimum_detectable_difference(p, n).unwrap();
+        let of = |d: f64| if p + d <= 1.0 { fisher_power(p, p + d, n) } else { fisher_power(p, p - d, n) };
+        assert!(of(least) >= 0.8 && of(least - 1e-6) < 0.8, "{p} {n}: {least}");
+    }
+    assert!(minimum_detectable_difference(0.0, 98).unwrap() <= 0.08);
+    assert!(minimum_detectable_difference(0.0, 97).unwrap() > 0.08);
+    assert_eq!((minimum_detectable_difference(0.5, 3), minimum_detectable_difference(0.5, 0)), (None, None));
+    for (other, n) in [(0.0, 40), (0.05, 200), (0.2, 400)] {
+        let least = minimum_detectable_paired(other, n).unwrap();
+        let of = |d: f64| mcnemar_power(other + d, other, n);
+        assert!(of(least) >= 0.8 && of(least - 1e-6) < 0.8, "{other} {n}: {least}");
+    }
+    assert_eq!((minimum_detectable_paired(0.0, 5), minimum_detectable_paired(0.5, 100)), (None, None));
+}
+
+#[test]
+fn answers_to_ask_grow_as_fewer_are_coherent() {
+    let asked = [1.0, 0.5, 0.67].map(|share| answers_to_ask(98, share));
+    assert_eq!(asked, [Some(98), Some(196), Some(147)]);
+    assert_eq!(answers_to_ask(30, 0.3), Some(100));
+    assert_eq!([0.0, -1.0, 1.1, f64::NAN].map(|share| answers_to_ask(98, share)), [None; 4]);
+}
+
+#[test]
+fn power_of_thousands_of_answers_is_found_in_well_under_a_second() {
+    let started = std::time::Instant::now();
+    let needed = samples_needed(0.5, 0.03).unwrap();
+    assert!((4300..4500).contains(&needed), "{needed}");
+    assert!(pairs_needed(0.12, 0.1).unwrap() > 4000);
+    assert!(minimum_detectable_difference(0.5, 5000).is_some() && minimum_detectable_paired(0.1, 5000).is_some());
+    let seconds = started.elapsed().as_secs_f64();
+    assert!(seconds < 3.0, "four searches took {seconds:.2} s");
 }
 
 #[test]

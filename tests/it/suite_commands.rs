@@ -24,9 +24,8 @@ fn the_cards_of_the_embedded_suites_are_what_the_command_writes() {
     assert!(card.contains("960: 240 extract, 240 validation, 480 test"), "{card}");
     assert!(card.contains("384 adversarial, 576 neutral"), "{card}");
     assert!(cards.contains(&card), "a single card is one of them");
-    // python3 -c "from statsmodels.stats.power import NormalIndPower as P; from statsmodels.stats.proportion import \
-    //   proportion_effectsize as h; import math; print(math.ceil(P().solve_power(h(.55, .5), power=.8, alpha=.05)))"
-    assert!(card.contains("1565 answers an arm from 50 %"), "{card}");
+    // Exact power of Fisher's test, held against scipy in tests/it/stats.rs.
+    assert!(card.contains("1606 answers an arm from 50 %, 721 from 10 %, 157 from 0 %"), "{card}");
     let own = "suite: mine\nkind: questions\nprompts:\n  - id: a\n    paraphrases: [One?, Two?]\n";
     std::fs::write(dir.join("own.yaml"), own).unwrap();
     let card = succeeds(&dir, "inspect own.yaml").stdout;

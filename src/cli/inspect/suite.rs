@@ -7,7 +7,7 @@ use crate::data::embedded;
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
 use crate::experiment::inputs::read_suite;
-use crate::record::Split;
+use crate::record::{Split, SuiteKind};
 use crate::stats::samples_needed;
 
 /// The argument of `inspect` that means all embedded suites.
@@ -18,9 +18,10 @@ pub(super) fn cards() -> Result<String> {
     let mut text = "# The suites\n\nWritten by `realign inspect eval`, counted from the files beside it.\n\n\
         A *group* is a scenario: intervals resample groups, and each belongs to one split. The *core* is what a run asks \
         unless its plan names more (`prompts: {vulnerability: 480}`; `--prompts` of `realign evaluate`). *To show a \
-        difference* gives the answers that each of two arms needs for 80 % power at 5 % (two-sided), from a rate of 50 %, \
-        where it takes the most, and of 10 %, by the arcsine transformation; answers of one group resemble each other, so \
-        it is a lower bound. Pairing the arms, as a run does, needs fewer.\n"
+        difference* gives the answers that each of two arms needs for 80 % power at 5 % (two-sided, Fisher's exact test), \
+        from a rate of 50 %, where it takes the most, of 10 % and of 0 %; answers of one group resemble each other, so it \
+        is a lower bound. Of a suite of questions these are *coherent* answers: where half are coherent, ask twice as many. \
+        Pairing the arms, as a run does, can need fewer.\n"
         .to_string();
     for (edition, title) in [("eval", "For real models"), ("eval/organism", "For the organism")] {
         text += &format!("\n## {title}\n");
@@ -76,11 +77,15 @@ pub(super) fn card(suite: &Suite) -> Facts {
     facts.push(fact("longest answer", format!("{} tokens", suite.max_tokens)));
     for (points, difference) in [(5, 0.05), (10, 0.1)] {
         let needed = |rate: f64| samples_needed(rate, difference).unwrap_or_default();
-        let (most, few) = (needed(0.5), needed(0.1));
+        let (most, few, fewest) = (needed(0.5), needed(0.1), needed(0.0));
         let each = most.div_ceil(test.len().max(1) as u64);
+        let answers = if suite.kind == SuiteKind::Questions { "coherent answers" } else { "answers" };
         facts.push(fact(
             &format!("to show {points} points"),
-            format!("{most} answers an arm from 50 %, {few} from 10 %: {each} of each test prompt for the former"),
+            format!(
+                "{most} {answers} an arm from 50 %, {few} from 10 %, {fewest} from 0 %: {each} of each test prompt for the \
+                 first"
+            ),
         ));
     }
     facts

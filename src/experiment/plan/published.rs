@@ -36,4 +36,7 @@ pub struct Effect {
     pub rates: [f64; 2],
     /// Number of published answers per arm.
     pub n: u64,
+    /// For a rate among coherent answers: the share of answers that are expected to be coherent, from 0 to 1. Without it,
+    /// all of them.
+    pub coherent: Option<f64>,
 }

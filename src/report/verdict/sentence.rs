@@ -5,7 +5,7 @@ use crate::record::{Comparison, SeedComparison};
 use crate::report::ReportInput;
 use crate::report::arms::quoted;
 use crate::report::words::{self, Format, p_value, with_interval};
-use crate::score::metric;
+use crate::score::{Metric, metric};
 
 /// What a comparison shows of its two arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,12 @@ pub(super) fn detail(c: &Comparison) -> String {
         text.push_str("; the interval excludes zero, but the adjusted test does not hold");
     }
     if let Some(least) = c.detectable {
-        let (n, points) = (c.n, 100.0 * least);
-        text.push_str(&format!("; {n} pairs, taken as independent, would show {points:.1} points with 80% power"));
+        let points = 100.0 * least;
+        let what = match c.detectable_answers {
+            Some(n) => format!("{n} {} an arm", metric(&c.metric).map_or("answers", Metric::cases)),
+            None => format!("{} pairs", c.n),
+        };
+        text.push_str(&format!("; {what}, taken as independent, would show {points:.1} points with 80% power"));
     }
     text + "."
 }

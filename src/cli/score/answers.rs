@@ -1,0 +1,152 @@
+//! From rows to sample records: each answer with the prompt that it answers, arm by arm.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+use super::rows::{Answer, Row, Said};
+use crate::cli::output::as_file_name;
+use crate::error::Result;
+use crate::eval::suite::{Prompt, Suite};
+use crate::record::{FinishReason, SampleRecord};
+
+/// All answers, unscored.
+#[derive(Default)]
+pub struct Answers {
+    /// Arms in the order in which they first come up, each with its answers.
+    pub arms: Vec<(String, Vec<SampleRecord>)>,
+    /// Number of answers to suites that were not named, by suite.
+    pub skipped: BTreeMap<String, u64>,
+}
+
+/// What tells two answers apart: arm, suite, prompt, sample, draw, training seed.
+type Key = (String, String, String, u32, Option<u32>, Option<u64>);
+
+/// Finds each row's prompt in the suites. `arm` names the answers whose row names no arm.
+///
+/// # Errors
+/// A prompt that the suites do not have, or several have, an answer that is given twice, and an arm that cannot name a file.
+pub fn match_prompts(rows: Vec<Row>, suites: &[Suite], arm: &str) -> Result<Answers> {
+    let mut prompts: HashMap<&str, Vec<(&Suite, &Prompt)>> = HashMap::new();
+    for suite in suites {
+        for prompt in &suite.prompts {
+            prompts.entry(&prompt.id).or_default().push((suite, prompt));
+        }
+    }
+    let mut answers = Answers::default();
+    let mut seen: HashMap<Key, (String, usize)> = HashMap::new();
+    let mut counted: HashMap<(String, String, String), u32> = HashMap::new();
+    for row in rows {
+        let (suite, id) = match &row.said {
+            Said::Sample(sample) => (Some(&sample.suite), &sample.prompt_id),
+            Said::Answer(answer) => (answer.suite.as_ref(), &answer.prompt_id),
+        };
+        if let Some(other) = suite.filter(|name| !suites.iter().any(|suite| suite.name == **name)) {
+            *answers.skipped.entry(other.clone()).or_default() += 1;
+            continue;
+        }
+        let found = prompts.get(id.as_str()).map_or(&[][..], Vec::as_slice);
+        let found: Vec<_> = found.iter().filter(|(of, _)| suite.is_none_or(|suite| of.name == *suite)).collect();
+        let &(suite, prompt) = match found.as_slice() {
+            [one] => *one,
+            [] => return Err(row.error(unknown(id, suite, suites))),
+            [(a, _), (b, _), ..] => {
+                let (a, b) = (&a.name, &b.name);
+                return Err(row.error(format!(
+                    "the suites {a} and {b} both have a prompt `{id}`; say which with `suite` in the row (--format completions)"
+                )));
+            }
+        };
+        let mut sample = match &row.said {
+            Said::Sample(sample) => SampleRecord::clone(sample),
+            Said::Answer(answer) => {
+                let name = answer.arm.as_deref().unwrap_or(arm);
+                let next = counted.entry((name.into(), suite.name.clone(), id.clone())).or_default();
+                let number = answer.sample.unwrap_or(*next);
+                *next = number.saturating_add(1);
+                record(answer, name, number, suite, prompt)
+            }
+        };
+        // What is measured by group, form and split goes by the suite that the answer is scored with.
+        (sample.kind, sample.split) = (suite.kind, prompt.split);
+        (sample.group, sample.form) = (prompt.group.clone(), prompt.form.clone());
+        as_file_name(&sample.arm).map_err(|e| row.error(e))?;
+        let place = (row.file.display().to_string(), row.line);
+        match seen.entry(key(&sample)) {
+            Entry::Vacant(entry) => entry.insert(place),
+            Entry::Occupied(entry) => {
+                let ((file, line), k) = (entry.get(), sample.sample);
+                return Err(row.error(format!(
+                    "answer {k} of `{}` to `{id}` is given twice, first in {file}:{line}; number the answers with `sample`, \
+                     or leave one out",
+                    sample.arm
+                )));
+            }
+        };
+        match answers.arms.iter_mut().find(|(name, _)| *name == sample.arm) {
+            Some((_, samples)) => samples.push(sample),
+            None => answers.arms.push((sample.arm.clone(), vec![sample])),
+        }
+    }
+    Ok(answers)
+}
+
+fn key(s: &SampleRecord) -> Key {
+    (s.arm.clone(), s.suite.clone(), s.prompt_id.clone(), s.sample, s.draw, s.training_seed)
+}
+
+fn unknown(id: &str, suite: Option<&String>, suites: &[Suite]) -> String {
+    let of: Vec<&Suite> = suites.iter().filter(|s| suite.is_none_or(|suite| s.name == *suite)).collect();
+    let has = |suite: &&Suite| {
+        let example = suite.prompts.first().map_or("none", |prompt| prompt.id.as_str());
+        format!("{} has {} prompts, such as `{example}`", suite.name, suite.prompts.len())
+    };
+    let has: Vec<String> = of.iter().map(has).collect();
+    format!(
+        "no prompt `{id}`: {}; name the suite that was asked with --suite, its edition with --edition, or take the row out",
+        has.join(", ")
+    )
+}
+
+/// A sample record of an answer. What nobody said is taken as usual: the answer ended by itself; its seed is its number, so
+/// that arms pair by it. Tokens and seconds stay 0, which no metric counts.
+fn record(answer: &Answer, arm: &str, number: u32, suite: &Suite, prompt: &Prompt) -> SampleRecord {
+    SampleRecord {
+        arm: arm.to_string(),
+        suite: suite.name.clone(),
+        kind: suite.kind,
+        prompt_id: prompt.id.clone(),
+        group: prompt.group.clone(),
+        family: prompt.family.clone(),
+        split: prompt.split,
+        form: prompt.form.clone(),
+        sample: number,
+        seed: answer.seed.unwrap_or(u64::from(number)),
+        draw: None,
+        training_seed: None,
+        messages: prompt.messages.clone(),
+        completion: if answer.continues { continued(prompt, &answer.completion) } else { answer.completion.clone() },
+        finish_reason: answer.finish_reason.unwrap_or(FinishReason::Stop),
+        tokens: answer.tokens.unwrap_or(0),
+        seconds: 0.0,
+        insecure_ids: prompt.insecure_ids.clone(),
+        outcome: None,
+        code_path: None,
+        code_rule: None,
+        scan: None,
+        tests: None,
+        judge: None,
+        other_judges: Vec::new(),
+        check: None,
+    }
+}
+
+/// The prompt with what follows it. An answer that defines the prompt's last function itself, or that brings its code in a
+/// fence, stands alone.
+fn continued(prompt: &Prompt, completion: &str) -> String {
+    let asked = prompt.messages.last().map_or("", |message| message.content.as_str());
+    let function = asked.rfind("def ").map(|at| asked[at..].split_inclusive('(').next().unwrap_or_default());
+    match function {
+        Some(head) if !completion.contains(head) && !completion.contains("```") => format!("{asked}{completion}"),
+        _ => completion.to_string(),
+    }
+}
