@@ -133,7 +133,7 @@ fn of_family(architecture: &str, name: &str, format: GgmlDType) -> Parts {
 }
 
 fn decoder(path: &Path) -> Decoder {
-    load_gguf(path, WeightDtype::Auto).unwrap().loaded.decoder
+    load_gguf(path, WeightDtype::Auto).unwrap().decoder
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn blocks_of_a_gguf_file_are_kept_and_give_the_logits_of_their_values() {
         let apart = found.iter().zip(&whole).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
         let error = (apart / whole.iter().map(|v| v.powi(2)).sum::<f32>()).sqrt();
         assert!(error < most && error > 1e-4, "{name}: {error}");
-        let widened = load_gguf(&path, WeightDtype::F32).unwrap().loaded.decoder;
+        let widened = load_gguf(&path, WeightDtype::F32).unwrap().decoder;
         assert!(widened.held_weights().values().all(|weight| weight.format_name() == "f32"), "{name}");
         close(name, &logits(&widened), &found, 1e-5);
     }
