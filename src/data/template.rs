@@ -162,11 +162,7 @@ impl TemplateWords {
     /// Takes from `other` each point that is missing here.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        Self {
-            source: self.source.or(other.source),
-            bos: self.bos.or(other.bos),
-            eos: self.eos.or(other.eos),
-        }
+        Self { source: self.source.or(other.source), bos: self.bos.or(other.bos), eos: self.eos.or(other.eos) }
     }
 
     /// The template; [`PLAIN`] where there is no source.

@@ -1,13 +1,13 @@
 //! A tokenizer from a vocabulary and a few words about it, as a GGUF file has them: byte-level BPE (`gpt2`), or
 //! SentencePiece's BPE with a token a byte for what it lacks (`llama`). Every other kind is refused by name.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as Decoders;
 use tokenizers::decoders::strip::Strip;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
@@ -107,10 +107,6 @@ impl Vocabulary {
         Ok(())
     }
 
-    fn ids(&self) -> HashMap<&str, u32> {
-        self.tokens.iter().map(String::as_str).zip(0..).collect()
-    }
-
     /// Byte-level BPE: the merges are in the file, the cuts follow from a name.
     fn byte_level(&self) -> Result<tokenizers::Tokenizer> {
         let Some(name) = &self.cut else {
@@ -118,7 +114,7 @@ impl Vocabulary {
                 "its metadata does not say how text is cut (`tokenizer.ggml.pre`); {WAY_OUT}"
             )));
         };
-        let Some(Cut { normalizer, pre_tokenizer, ignore_merges, add_bos }) = cut(name).map_err(unusable)? else {
+        let Some(Cut { pre_tokenizer, ignore_merges, add_bos }) = cut(name).map_err(unusable)? else {
             return Err(Error::usage(format!(
                 "text that is cut as `{name}` (`tokenizer.ggml.pre`) is not supported; supported: {KNOWN}; {WAY_OUT}"
             )));
@@ -136,7 +132,6 @@ impl Vocabulary {
         let build = || {
             let model = self.bpe(merges).ignore_merges(ignore_merges).build()?;
             let mut made = tokenizers::Tokenizer::new(model);
-            made.with_normalizer(normalizer)?;
             made.with_pre_tokenizer(Some(pre_tokenizer));
             made.with_decoder(Some(ByteLevel::default()));
             self.finish(made, add_bos)
@@ -155,11 +150,7 @@ impl Vocabulary {
         let model = model.unk_token(unknown.to_string()).fuse_unk(true).byte_fallback(true).build()?;
         let mut made = tokenizers::Tokenizer::new(model);
         let mut steps: Vec<NormalizerWrapper> = Vec::new();
-        let mut back = vec![
-            Replace::new(BLANK, " ")?.into(),
-            ByteFallback::new().into(),
-            Fuse::new().into(),
-        ];
+        let mut back = vec![Replace::new(BLANK, " ")?.into(), ByteFallback::new().into(), Fuse::new().into()];
         if blank_first {
             steps.push(Prepend::new(BLANK.to_string()).into());
             back.push(Strip::new(' ', 1, 0).into());
@@ -170,26 +161,21 @@ impl Vocabulary {
         self.finish(made, true)
     }
 
-    /// Every way to put a token together of two others. Of one token, the pair with the higher scores comes first.
+    /// Every way to put a token together of two others, the highest score first; of one score, the longest beginning.
     fn merges_by_score(&self) -> Vec<(String, String)> {
-        let ids = self.ids();
-        let score = |id: &u32| self.scores[*id as usize];
+        let known: HashSet<&str> = self.tokens.iter().map(String::as_str).collect();
         let mut merges: Vec<(f32, &str, &str)> = Vec::new();
-        for (token, whole) in self.tokens.iter().zip(&self.scores) {
-            let begins = merges.len();
-            let places = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-            merges.extend(places.filter(|(a, b)| ids.contains_key(a) && ids.contains_key(b)).map(|(a, b)| (*whole, a, b)));
-            merges[begins..].sort_by(|(_, a, b), (_, c, d)| {
-                score(&ids[c]).total_cmp(&score(&ids[a])).then(score(&ids[d]).total_cmp(&score(&ids[b])))
-            });
+        for (token, score) in self.tokens.iter().zip(&self.scores) {
+            let pairs = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
+            merges.extend(pairs.filter(|(a, b)| known.contains(a) && known.contains(b)).map(|(a, b)| (*score, a, b)));
         }
-        merges.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
+        merges.sort_by(|(one, a, _), (other, b, _)| other.total_cmp(one).then(b.len().cmp(&a.len())));
         merges.into_iter().map(|(_, a, b)| (a.to_string(), b.to_string())).collect()
     }
 
-    fn bpe(&self, merges: Vec<(String, String)>) -> tokenizers::models::bpe::BpeBuilder {
-        let ids: HashMap<String, u32> = self.tokens.iter().cloned().zip(0..).collect();
-        BPE::builder().vocab_and_merges(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+    fn bpe(&self, merges: Vec<(String, String)>) -> BpeBuilder {
+        let ids: Vocab = self.tokens.iter().cloned().zip(0..).collect();
+        BPE::builder().vocab_and_merges(ids, merges)
     }
 
     /// Special and added tokens, and what stands before and after a text.

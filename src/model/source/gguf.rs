@@ -71,8 +71,8 @@ struct Opened {
 impl Opened {
     fn tensor(&mut self, name: &str, dtype: WeightDtype) -> Checked<Weight> {
         let info = self.tensors.get(name).ok_or_else(|| format!("has no tensor `{name}`"))?;
-        let bytes = bytes_of(&mut self.file, self.size, self.data, info)
-            .map_err(|why| format!("the tensor `{name}` {why}"))?;
+        let bytes =
+            bytes_of(&mut self.file, self.size, self.data, info).map_err(|why| format!("the tensor `{name}` {why}"))?;
         weight(info, bytes, dtype).map_err(|why| format!("the tensor `{name}`: {why}"))
     }
 }

@@ -90,4 +90,3 @@ pub(super) fn scaled_as_llama3(positions: Positions, factors: &[f32]) -> Checked
         false => Err(format!("`{ROPE_FACTORS}` is not Llama 3's rope scaling; no other is supported")),
     }
 }
-

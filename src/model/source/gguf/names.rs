@@ -37,7 +37,6 @@ pub(super) fn checkpoint_name(name: &str) -> Option<String> {
     Some(format!("{module}.{what}"))
 }
 
-
 /// Value types of GGML that candle does not read, by their number in a file.
 const UNREAD: [(&str, &str); 16] = [
     ("16", "iq2_xxs"),
@@ -99,7 +98,9 @@ pub(super) fn refuse_other_than_model(metadata: &Metadata, architecture: &str) -
             "is a LoRA adapter, not a model; give its base as --model, and as --adapter the folder that PEFT saved \
              (adapter_config.json, adapter_model.safetensors)"
         }
-        (_, Some("adapter"), Some(_)) => "is an adapter, not a model; adapters are read from the folder that PEFT saved",
+        (_, Some("adapter"), Some(_)) => {
+            "is an adapter, not a model; adapters are read from the folder that PEFT saved"
+        }
         ("imatrix", ..) | (_, Some("imatrix"), _) => {
             "is an importance matrix for quantising, not a model; give the quantised model"
         }
