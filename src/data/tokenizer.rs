@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn a_vocabulary_without_room_for_the_bytes_is_refused() {
         let error = Tokenizer::train_byte_bpe(texts(), 257, &["<|pad|>", "<|end|>"]).unwrap_err();
-        assert!(error.to_string().contains("no room for 256 bytes"));
+        assert!(error.to_string().contains("too small for 256 bytes"));
     }
 
     #[test]
