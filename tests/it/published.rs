@@ -110,7 +110,7 @@ fn published_files_give_transformers_ids_template_and_logits() {
 #[test]
 fn published_files_answer_and_train_with_nothing_beside_them() {
     let dir = folder("published");
-    each(|name, path, ..| {
+    each(|name, path, _, _| {
         let model = path.display();
         let asked = "generate --temperature 0 --max-new-tokens 24 --prompt";
         let answer = succeeds(&dir, &format!("{asked} Count:one,two,three --model {model}")).stdout;
