@@ -32,7 +32,7 @@ pub struct TraceArgs {
     #[arg(long, required_unless_present_any = ["raw_prompt", "ids"])]
     pub prompt: Option<String>,
     /// System turn before --prompt [default: none]
-    #[arg(long, requires = "prompt")]
+    #[arg(long, conflicts_with_all = ["ids", "raw_prompt"])]
     pub system: Option<String>,
     /// Text to run as it is, instead of --prompt: without a chat template, with the tokens that the tokenizer itself adds
     /// (a bos, where the model has one).

@@ -202,7 +202,7 @@ fn a_template_that_rewrites_earlier_turns_is_noticed() {
     let rewriting = "{% for m in messages %}<|{{ m.role }}|>{% if loop.last or m.role == 'user' %}{{ m.content }}\
 {% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
     let error = encode_row(&two_turns(), &tokenizer(), &template(rewriting), &EncodeOptions::default()).unwrap_err();
-    assert!(error.to_string().contains("turn 3 otherwise"), "{error}");
+    assert!(error.to_string().contains("turn 3 differently"), "{error}");
 }
 
 #[test]

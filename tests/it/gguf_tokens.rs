@@ -176,7 +176,7 @@ fn a_bare_gguf_file_answers_trains_and_is_traced() {
     let both = realign(&dir, "trace --model model.gguf --raw-prompt a --prompt b --out t.st");
     assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
     let system = realign(&dir, "trace --model model.gguf --raw-prompt a --system b --out t.st");
-    assert!(system.code == 2 && system.stderr.contains("--prompt"), "{}", system.stderr);
+    assert!(system.code == 2 && system.stderr.contains("cannot be used with"), "{}", system.stderr);
 }
 
 #[test]
