@@ -38,8 +38,8 @@ pub struct RunArgs {
     /// Plan to run: a YAML file, or the name of an embedded plan (default, seed003, em-qwen-coder, em-rank1-0.5b,
     /// starcoder). Flags override what the plan says [default: default]
     pub plan: Option<PathBuf>,
-    /// Base model: `organism` (embedded), a folder in Hugging Face layout, a GGUF file with its tokenizer.json beside it, or
-    /// an id on the Hugging Face Hub (owner/name or owner/name@revision) [default: the plan's]
+    /// Base model: `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or an id on the Hugging Face Hub
+    /// (owner/name or owner/name@revision) [default: the plan's]
     #[arg(long)]
     pub model: Option<String>,
     /// Format that the base's weights are held in: `auto` (as in the file), `f32`, `bf16`, `f16`, or quantised while

@@ -14,8 +14,8 @@ use crate::subject::{ORGANISM, Subject, SubjectSpec};
 #[derive(Debug, Args)]
 pub struct BaseArgs {
     /// Base model: `organism` (embedded, nothing to download), a folder in Hugging Face layout (config.json, tokenizer.json,
-    /// tokenizer_config.json, model.safetensors), a GGUF file with its tokenizer.json beside it, or an id on the Hugging
-    /// Face Hub (owner/name or owner/name@revision).
+    /// tokenizer_config.json, model.safetensors), a GGUF file, or an id on the Hugging Face Hub (owner/name or
+    /// owner/name@revision).
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// Branch, tag or commit of a model on the Hub [default: the repository's default branch]

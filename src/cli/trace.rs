@@ -22,19 +22,24 @@ use crate::steer::capture::capture;
 #[command(after_long_help = "\
 Examples:
   realign trace --prompt \"Hello\" --out trace.safetensors
+  realign trace --model model.gguf --raw-prompt \"def f(x):\" --out trace.safetensors
   realign trace --model Qwen/Qwen2.5-0.5B-Instruct --ids 1,17,92 --out trace.safetensors")]
 pub struct TraceArgs {
     /// The model that is run.
     #[command(flatten)]
     pub subject: SubjectArgs,
     /// Prompt; it goes through the model's chat template, up to where the answer would begin.
-    #[arg(long, required_unless_present = "ids", conflicts_with = "ids")]
+    #[arg(long, required_unless_present_any = ["raw_prompt", "ids"])]
     pub prompt: Option<String>,
     /// System turn before --prompt [default: none]
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, conflicts_with_all = ["ids", "raw_prompt"])]
     pub system: Option<String>,
+    /// Text to run as it is, instead of --prompt: without a chat template, with the tokens that the tokenizer itself adds
+    /// (a bos, where the model has one).
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompt")]
+    pub raw_prompt: Option<String>,
     /// Token ids to run, instead of --prompt, without a chat template, e.g. 1,17,92.
-    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', conflicts_with_all = ["prompt", "raw_prompt"])]
     pub ids: Option<Vec<u32>>,
     /// Safetensors file to write; an existing one is replaced.
     #[arg(long, value_name = "FILE")]
@@ -45,9 +50,10 @@ pub struct TraceArgs {
 pub fn trace(args: &TraceArgs, progress: Progress) -> Result<()> {
     let subject = args.subject.open(progress)?;
     let decoder = &subject.decoder;
-    let ids = match (&args.ids, &args.prompt) {
-        (Some(ids), _) => ids.clone(),
-        (None, prompt) => {
+    let ids = match (&args.ids, &args.raw_prompt, &args.prompt) {
+        (Some(ids), ..) => ids.clone(),
+        (None, Some(text), _) => subject.tokenizer.encode(text, true)?,
+        (None, None, prompt) => {
             let system = args.system.iter().map(Message::system);
             subject.prompt(&system.chain(prompt.iter().map(Message::user)).collect::<Vec<_>>())?
         }

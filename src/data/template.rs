@@ -65,32 +65,12 @@ impl ChatTemplate {
     /// Reads a model folder: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json` (a text, or a list
     /// of named templates with one called `default`), else [`PLAIN`].
     pub fn from_dir(dir: &Path) -> Result<Self> {
-        let read = |name: &str| -> Result<Option<String>> {
-            let path = dir.join(name);
-            if path.is_file() { fsio::read_text(&path).map(Some) } else { Ok(None) }
-        };
-        let jinja = read("chat_template.jinja")?;
-        let config = match read("tokenizer_config.json")? {
-            Some(text) => Some(text),
-            // Older folders name their special tokens only here.
-            None => read("special_tokens_map.json")?,
-        };
-        Self::from_parts(config.as_deref(), jinja.as_deref())
-            .map_err(|e| Error::file(dir.join("tokenizer_config.json"), e))
+        TemplateWords::from_dir(dir)?.compile().map_err(|e| Error::file(dir.join("tokenizer_config.json"), e))
     }
 
     /// As [`ChatTemplate::from_dir`], from the texts of `tokenizer_config.json` and `chat_template.jinja`.
     pub fn from_parts(tokenizer_config: Option<&str>, jinja: Option<&str>) -> Result<Self> {
-        let config: serde_json::Value = match tokenizer_config {
-            Some(text) => serde_json::from_str(text).map_err(|e| Error::usage(format!("not valid JSON: {e}")))?,
-            None => serde_json::Value::Null,
-        };
-        let (bos, eos) = (special_token(&config, "bos_token"), special_token(&config, "eos_token"));
-        let source = match jinja {
-            Some(text) => Some(text.to_string()),
-            None => template_of(&config)?,
-        };
-        Self::parse(source.as_deref().unwrap_or(PLAIN), bos.as_deref(), eos.as_deref())
+        TemplateWords::from_parts(tokenizer_config, jinja)?.compile()
     }
 
     /// Jinja source of the template.
@@ -133,6 +113,64 @@ impl ChatTemplate {
         const MARK: &str = "answer";
         let text = self.render(&[Message::user("question"), Message::assistant(MARK)], false)?;
         Ok(text.rfind(MARK).map(|at| text[at + MARK.len()..].to_string()).unwrap_or_default())
+    }
+}
+
+/// What a model's files say of its chat template, before it is compiled. Each point may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TemplateWords {
+    /// Jinja source.
+    pub source: Option<String>,
+    /// The token at the beginning of a text.
+    pub bos: Option<String>,
+    /// The token that ends a text.
+    pub eos: Option<String>,
+}
+
+impl TemplateWords {
+    /// Reads the files of a folder; see [`ChatTemplate::from_dir`].
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not valid.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        let read = |name: &str| -> Result<Option<String>> {
+            let path = dir.join(name);
+            if path.is_file() { fsio::read_text(&path).map(Some) } else { Ok(None) }
+        };
+        let jinja = read("chat_template.jinja")?;
+        let config = match read("tokenizer_config.json")? {
+            Some(text) => Some(text),
+            // Older folders name their special tokens only here.
+            None => read("special_tokens_map.json")?,
+        };
+        Self::from_parts(config.as_deref(), jinja.as_deref())
+            .map_err(|e| Error::file(dir.join("tokenizer_config.json"), e))
+    }
+
+    fn from_parts(tokenizer_config: Option<&str>, jinja: Option<&str>) -> Result<Self> {
+        let config: serde_json::Value = match tokenizer_config {
+            Some(text) => serde_json::from_str(text).map_err(|e| Error::usage(format!("not valid JSON: {e}")))?,
+            None => serde_json::Value::Null,
+        };
+        let source = match jinja {
+            Some(text) => Some(text.to_string()),
+            None => template_of(&config)?,
+        };
+        Ok(Self { source, bos: special_token(&config, "bos_token"), eos: special_token(&config, "eos_token") })
+    }
+
+    /// Takes from `other` each point that is missing here.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { source: self.source.or(other.source), bos: self.bos.or(other.bos), eos: self.eos.or(other.eos) }
+    }
+
+    /// The template; [`PLAIN`] where there is no source.
+    ///
+    /// # Errors
+    /// A source that is not valid Jinja.
+    pub fn compile(&self) -> Result<ChatTemplate> {
+        ChatTemplate::parse(self.source.as_deref().unwrap_or(PLAIN), self.bos.as_deref(), self.eos.as_deref())
     }
 }
 

@@ -1,4 +1,7 @@
-//! Reads Hugging Face's `tokenizer.json`, and trains the organism's tokenizer.
+//! Reads Hugging Face's `tokenizer.json`, makes a tokenizer of a GGUF file's vocabulary, and trains the organism's.
+
+mod cuts;
+mod vocabulary;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -6,6 +9,7 @@ use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder};
+pub use vocabulary::Vocabulary;
 
 use crate::error::{Error, Result};
 use crate::fsio;

@@ -4,6 +4,7 @@
 mod adapter;
 mod embedded;
 mod folder;
+mod gguf;
 mod open;
 mod sampling;
 mod stop_ids;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 pub use adapter::AppliedAdapter;
 pub use embedded::{ORGANISM, embedded_file, embedded_text};
 pub use folder::folder_of;
+pub use gguf::tokens_of_gguf;
 pub use open::SubjectSpec;
 pub use sampling::model_sampling;
 pub use stop_ids::stop_ids_of;

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::folder::full_name;
-use super::{ORGANISM, Subject, embedded_file, embedded_text, folder_of, stop_ids_of};
-use crate::data::template::{ChatTemplate, PLAIN};
+use super::{ORGANISM, Subject, embedded_file, embedded_text, folder_of, stop_ids_of, tokens_of_gguf};
+use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::source::gguf::{is_gguf, load_gguf};
+use crate::model::source::gguf::{is_gguf, load_gguf, outline_gguf};
 use crate::model::source::hub::Part;
 use crate::model::source::load::{LoadOptions, LoadedModel, WeightDtype, load_bytes, load_dir};
 use crate::progress::Progress;
@@ -66,40 +66,11 @@ impl Subject {
     }
 }
 
-/// A GGUF file with its tokenizer.json beside it; the chat template is the one beside it too, else the file's own.
 fn gguf(spec: &str, path: &Path, options: &LoadOptions) -> Result<Subject> {
+    // Tokens first: a vocabulary that is not supported is told before gigabytes are read.
+    let (tokenizer, template) = tokens_of_gguf(path, &outline_gguf(path)?.metadata)?;
     let dir = path.parent().unwrap_or(Path::new(""));
-    let beside = dir.join("tokenizer.json");
-    if !beside.is_file() {
-        return Err(Error::file(
-            path,
-            "has no tokenizer.json beside it; copy tokenizer.json (and tokenizer_config.json) of the original model \
-             there: the token list in a GGUF file does not say how text is split",
-        ));
-    }
-    let file = load_gguf(path, options.clone())?;
-    let tokenizer = Tokenizer::from_file(&beside)?;
-    let known = (0..).zip(&file.tokens).filter_map(|(id, token)| Some((tokenizer.token(id)?, token)));
-    let (same, other): (Vec<_>, Vec<_>) = known.partition(|(ours, theirs)| ours == *theirs);
-    // A converter may write an added token differently.
-    if other.len() * 100 > same.len() + other.len() {
-        return Err(Error::file(
-            &beside,
-            format!(
-                "is the tokenizer of another model: {} of {} tokens differ from those of {spec}",
-                other.len(),
-                same.len() + other.len()
-            ),
-        ));
-    }
-    let template = match ["tokenizer_config.json", "chat_template.jinja"].iter().any(|name| dir.join(name).is_file()) {
-        true => ChatTemplate::from_dir(dir)?,
-        false => {
-            let source = file.chat_template.as_deref().unwrap_or(PLAIN);
-            ChatTemplate::parse(source, file.bos.as_deref(), file.eos.as_deref()).map_err(|e| Error::file(path, e))?
-        }
-    };
-    assemble(spec, Some(dir), file.loaded, tokenizer, template)
+    assemble(spec, Some(dir), load_gguf(path, options.clone())?, tokenizer, template)
 }
 
 fn embedded(options: &LoadOptions) -> Result<Subject> {

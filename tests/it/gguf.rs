@@ -57,19 +57,24 @@ fn permuted(tensor: &Tensor, head_dim: usize) -> Tensor {
 }
 
 /// What a file holds.
-struct Parts {
+pub struct Parts {
     metadata: Vec<(String, Value)>,
     tensors: Vec<(String, QTensor)>,
 }
 
 impl Parts {
-    fn set(mut self, key: &str, value: Value) -> Self {
+    pub fn set(self, key: &str, value: Value) -> Self {
+        let mut set = self.without(key);
+        set.metadata.push((key.to_string(), value));
+        set
+    }
+
+    pub fn without(mut self, key: &str) -> Self {
         self.metadata.retain(|(name, _)| name != key);
-        self.metadata.push((key.to_string(), value));
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         let mut out = std::io::Cursor::new(Vec::new());
@@ -77,14 +82,14 @@ impl Parts {
         out.into_inner()
     }
 
-    fn write(&self, path: &Path) -> PathBuf {
+    pub fn write(&self, path: &Path) -> PathBuf {
         std::fs::write(path, self.bytes()).unwrap();
         path.to_path_buf()
     }
 }
 
 /// A model as llama.cpp converts it, its matrices as `format` where their width allows it.
-fn parts(architecture: &str, config: &DecoderConfig, weights: &Weights, format: GgmlDType) -> Parts {
+pub fn parts(architecture: &str, config: &DecoderConfig, weights: &Weights, format: GgmlDType) -> Parts {
     let count = |n: usize| Value::U32(n as u32);
     let (Positions::Rotary { rope, .. }, realign::model::config::Norm::Rms { eps }) =
         (config.positions.clone(), config.norm)
@@ -127,13 +132,13 @@ fn parts(architecture: &str, config: &DecoderConfig, weights: &Weights, format: 
     Parts { metadata, tensors }
 }
 
-fn of_family(architecture: &str, name: &str, format: GgmlDType) -> Parts {
+pub fn of_family(architecture: &str, name: &str, format: GgmlDType) -> Parts {
     let decoder = load_dir(&family(name), WeightDtype::F32).unwrap().decoder;
     parts(architecture, &decoder.config, &decoder.weights(), format)
 }
 
 fn decoder(path: &Path) -> Decoder {
-    load_gguf(path, WeightDtype::Auto).unwrap().loaded.decoder
+    load_gguf(path, WeightDtype::Auto).unwrap().decoder
 }
 
 #[test]
@@ -184,7 +189,7 @@ fn blocks_of_a_gguf_file_are_kept_and_give_the_logits_of_their_values() {
         let apart = found.iter().zip(&whole).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
         let error = (apart / whole.iter().map(|v| v.powi(2)).sum::<f32>()).sqrt();
         assert!(error < most && error > 1e-4, "{name}: {error}");
-        let widened = load_gguf(&path, WeightDtype::F32).unwrap().loaded.decoder;
+        let widened = load_gguf(&path, WeightDtype::F32).unwrap().decoder;
         assert!(widened.held_weights().values().all(|weight| weight.format_name() == "f32"), "{name}");
         close(name, &logits(&widened), &found, 1e-5);
     }
@@ -209,7 +214,7 @@ fn llama_3s_rope_factors_become_its_scaling() {
     refuses(&other.write(&path), "`rope_freqs.weight` is not Llama 3's rope scaling");
 }
 
-fn refuses(path: &Path, words: &str) {
+pub fn refuses(path: &Path, words: &str) {
     let error = load_gguf(path, WeightDtype::Auto).err().expect(words).to_string();
     assert!(error.contains(words) && error.contains(&path.display().to_string()), "{error}");
 }
@@ -301,7 +306,7 @@ fn a_gguf_file_trains_and_answers_through_the_commands() {
 }
 
 #[test]
-fn a_gguf_file_needs_its_own_tokenizer_beside_it() {
+fn a_tokenizer_beside_a_gguf_file_must_be_its_own() {
     let dir = model_file("gguf-tokenizer");
     let answer = "generate --model model.gguf --prompt abc --max-new-tokens 3";
     let tokens = (0..64).map(|i| Value::String(format!("token {i}"))).collect();
@@ -309,5 +314,9 @@ fn a_gguf_file_needs_its_own_tokenizer_beside_it() {
     parts.write(&dir.join("model.gguf"));
     refused(&dir, answer, &["tokenizer.json", "is the tokenizer of another model"]);
     std::fs::remove_file(dir.join("tokenizer.json")).unwrap();
-    refused(&dir, answer, &["model.gguf", "has no tokenizer.json beside it"]);
+    refused(
+        &dir,
+        answer,
+        &["model.gguf", "no `tokenizer.ggml.model`; put the tokenizer.json of the original model beside"],
+    );
 }

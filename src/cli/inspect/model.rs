@@ -13,13 +13,13 @@ use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::model::config::DecoderConfig;
 use crate::model::memory::{self, HELD, Training};
-use crate::model::source::gguf::{is_gguf, outline_gguf};
+use crate::model::source::gguf::{GgufOutline, is_gguf, outline_gguf};
 use crate::model::source::hub::Part;
 use crate::model::source::load::read_config;
 use crate::model::source::shards::{self, Entry, Shard};
 use crate::process;
 use crate::progress::Progress;
-use crate::subject::{ORGANISM, embedded_file, embedded_text, folder_of, stop_ids_of};
+use crate::subject::{ORGANISM, embedded_file, embedded_text, folder_of, stop_ids_of, tokens_of_gguf};
 use crate::train::CHUNK_TOKENS;
 
 /// Flags for the training that memory is estimated for.
@@ -107,9 +107,9 @@ fn of_folder(spec: &str, sha256: bool, progress: Progress) -> Result<Outline> {
 }
 
 fn of_gguf(path: &Path, sha256: bool) -> Result<Outline> {
-    let (config, bytes, formats) = outline_gguf(path)?;
+    let GgufOutline { config, bytes, formats, metadata } = outline_gguf(path)?;
     let sha256 = if sha256 { Some(crate::fsio::sha256_file(path)?) } else { None };
-    Ok(Outline { config, weights: Some((bytes, formats)), tokens: None, sha256 })
+    Ok(Outline { config, weights: Some((bytes, formats)), tokens: Some(tokens_of_gguf(path, &metadata)?), sha256 })
 }
 
 fn summed(entries: &[Entry]) -> (u64, BTreeSet<String>) {

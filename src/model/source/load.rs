@@ -156,16 +156,22 @@ pub fn load_dir(dir: &Path, options: impl Into<LoadOptions>) -> Result<LoadedMod
 pub fn read_config(dir: &Path) -> Result<DecoderConfig> {
     let config_path = dir.join("config.json");
     let mut config = DecoderConfig::parse(&config_path, &fsio::read_text(&config_path)?)?;
-    let generation = dir.join("generation_config.json");
-    if generation.exists() {
-        let json: serde_json::Value = fsio::read_json(&generation)?;
-        for id in token_ids(&json["eos_token_id"]) {
-            if !config.eos_token_ids.contains(&id) {
-                config.eos_token_ids.push(id);
-            }
+    for id in ends_of_generation(dir)? {
+        if !config.eos_token_ids.contains(&id) {
+            config.eos_token_ids.push(id);
         }
     }
     Ok(config)
+}
+
+/// Ids of the tokens that end a turn, from a folder's `generation_config.json`; none where it is missing or silent.
+pub(super) fn ends_of_generation(dir: &Path) -> Result<Vec<u32>> {
+    let path = dir.join("generation_config.json");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let json: serde_json::Value = fsio::read_json(&path)?;
+    Ok(token_ids(&json["eos_token_id"]))
 }
 
 /// Loads a model whose files are bytes at hand (the embedded base). `name` is for messages.

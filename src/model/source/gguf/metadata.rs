@@ -1,0 +1,99 @@
+//! The metadata of a GGUF file: named values, read as what a reader needs them to be.
+
+use std::collections::HashMap;
+
+use candle_core::quantized::gguf_file::Value;
+
+/// The metadata of a file, by key (`general.architecture`, `tokenizer.ggml.tokens`, …).
+#[derive(Debug, Clone, Default)]
+pub struct Metadata(pub(super) HashMap<String, Value>);
+
+/// A value, or why it is refused: the words after a file's name.
+type Checked<T> = std::result::Result<T, String>;
+
+impl Metadata {
+    /// A text; `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn text(&self, key: &str) -> Checked<Option<String>> {
+        self.read(key, "a text", |value| value.to_string().ok().cloned())
+    }
+
+    /// A yes or no.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn flag(&self, key: &str) -> Checked<Option<bool>> {
+        self.read(key, "true or false", |value| value.to_bool().ok())
+    }
+
+    /// A whole number that is not negative, of any width.
+    ///
+    /// # Errors
+    /// A value of another type, or a negative one.
+    pub fn count(&self, key: &str) -> Checked<Option<usize>> {
+        self.read(key, "a whole number", whole)
+    }
+
+    /// A number with a fraction.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn float(&self, key: &str) -> Checked<Option<f64>> {
+        self.read(key, "a number", |value| value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok())
+    }
+
+    /// A list of texts; empty where the key is missing.
+    ///
+    /// # Errors
+    /// A value that is no list, or a list with something else in it.
+    pub fn texts(&self, key: &str) -> Checked<Vec<String>> {
+        self.list(key, "a list of texts", |value| value.to_string().ok().cloned())
+    }
+
+    /// A list of whole numbers; empty where the key is missing.
+    ///
+    /// # Errors
+    /// A value that is no list, or a list with something else in it.
+    pub fn counts(&self, key: &str) -> Checked<Vec<usize>> {
+        self.list(key, "a list of whole numbers", whole)
+    }
+
+    /// A list of 32-bit numbers with a fraction; empty where the key is missing.
+    ///
+    /// # Errors
+    /// A value that is no list, or a list with something else in it.
+    pub fn floats(&self, key: &str) -> Checked<Vec<f32>> {
+        self.list(key, "a list of numbers", |value| value.to_f32().ok())
+    }
+
+    /// A count that a model cannot do without.
+    ///
+    /// # Errors
+    /// A missing key, or a value of another type.
+    pub fn needed(&self, key: &str) -> Checked<usize> {
+        self.count(key)?.ok_or_else(|| format!("its metadata has no `{key}`"))
+    }
+
+    fn read<T>(&self, key: &str, what: &str, read: impl Fn(&Value) -> Option<T>) -> Checked<Option<T>> {
+        let wrong = || format!("`{key}` in its metadata is not {what}");
+        self.0.get(key).map(|value| read(value).ok_or_else(wrong)).transpose()
+    }
+
+    fn list<T>(&self, key: &str, what: &str, read: impl Fn(&Value) -> Option<T>) -> Checked<Vec<T>> {
+        let all = |value: &Value| value.to_vec().ok()?.iter().map(&read).collect();
+        Ok(self.read(key, what, all)?.unwrap_or_default())
+    }
+}
+
+fn whole(value: &Value) -> Option<usize> {
+    let number = match value {
+        Value::I8(v) => u64::try_from(*v).ok(),
+        Value::I16(v) => u64::try_from(*v).ok(),
+        Value::I32(v) => u64::try_from(*v).ok(),
+        Value::I64(v) => u64::try_from(*v).ok(),
+        other => other.to_u64().ok(),
+    };
+    usize::try_from(number?).ok()
+}
