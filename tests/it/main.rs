@@ -18,6 +18,7 @@ mod generation;
 mod gguf;
 mod gradients;
 mod hub;
+mod integer_steps;
 mod judges;
 mod loading;
 mod organism;

@@ -150,8 +150,10 @@ unsafe fn rows_of_a_vector<V: Unit, F: Format>(x: &Rounded, from: &[u8], bytes: 
             let some = AT_ONCE.min(pieces - first);
             // SAFETY: within `from`, whose rows hold all pieces; what is fetched ahead is not read.
             unsafe {
-                fetch_ahead::<V>(from, first, some, pieces);
                 for piece in (0..some).step_by(F::PIECES) {
+                    if F::PIECES == 1 {
+                        fetch_ahead::<V>(from, first + piece, pieces);
+                    }
                     let at = from.as_ptr().add((first + piece) / F::PIECES * F::BYTES);
                     F::unpack(at, bytes, &mut unpacked[piece..piece + F::PIECES]);
                 }
@@ -160,12 +162,13 @@ unsafe fn rows_of_a_vector<V: Unit, F: Format>(x: &Rounded, from: &[u8], bytes: 
             let mut token = start;
             while token < end {
                 let to = &mut sums[(token - start) * V::ROWS..];
+                let next = (F::PIECES > 1 && token == start).then_some(from);
                 // SAFETY: `x` has these rows and pieces, and `to` room for their sums.
                 token += unsafe {
                     match end - token {
-                        4.. => multiply::<V, F, 4>(unpacked, first, x, token, to),
-                        2.. => multiply::<V, F, 2>(unpacked, first, x, token, to),
-                        _ => multiply::<V, F, 1>(unpacked, first, x, token, to),
+                        4.. => multiply::<V, F, 4>((unpacked, first), x, token, to, next),
+                        2.. => multiply::<V, F, 2>((unpacked, first), x, token, to, next),
+                        _ => multiply::<V, F, 1>((unpacked, first), x, token, to, next),
                     }
                 };
             }
@@ -178,25 +181,28 @@ unsafe fn rows_of_a_vector<V: Unit, F: Format>(x: &Rounded, from: &[u8], bytes: 
     }
 }
 
-/// Asks for the next rows' bytes, as large a part of them as is about to be read of these.
+/// Asks for this piece's share of the bytes behind `from`, those of the next rows. A few lines between the work on two pieces
+/// reach the memory's rate; all of them at once wait for each other (half the rate).
 #[inline(always)]
-unsafe fn fetch_ahead<V: Unit>(from: &[u8], first: usize, some: usize, pieces: usize) {
-    let (start, end) = (from.len() * first / pieces, from.len() * (first + some) / pieces);
+fn fetch_ahead<V: Unit>(from: &[u8], piece: usize, pieces: usize) {
+    let (start, end) = (from.len() * piece / pieces, from.len() * (piece + 1) / pieces);
     for line in (start..end).step_by(64) {
         V::fetch(from.as_ptr().wrapping_add(from.len() + line));
     }
 }
 
-/// Adds the products of unpacked pieces with `T` rows of `x` to their sums. Gives `T`.
+/// Adds the products of unpacked pieces, of which `first` is the number of the first one, with `T` rows of `x` to their sums.
+/// Gives `T`. With `next`, the rows that are read now, it asks for those behind them on the way.
 #[inline(always)]
 unsafe fn multiply<V: Unit, F: Format, const T: usize>(
-    unpacked: &[Piece<V>],
-    first: usize,
+    (unpacked, first): (&[Piece<V>], usize),
     x: &Rounded,
     token: usize,
     sums: &mut [f32],
+    next: Option<&[u8]>,
 ) -> usize {
     assert!(sums.len() >= T * V::ROWS);
+    let pieces = x.width() / 32;
     // SAFETY: the caller's.
     unsafe {
         let mut totals = [V::zero(); T];
@@ -204,6 +210,9 @@ unsafe fn multiply<V: Unit, F: Format, const T: usize>(
             *total = V::load(sums.as_ptr().add(t * V::ROWS));
         }
         for (at, piece) in unpacked.iter().enumerate() {
+            if let Some(from) = next {
+                fetch_ahead::<V>(from, first + at, pieces);
+            }
             for (t, total) in totals.iter_mut().enumerate() {
                 let (values, about) = x.piece(token + t, first + at);
                 let scale = V::times(piece.scale, V::every(about.scale));
