@@ -2,7 +2,7 @@
 //
 //   npm install node-llama-cpp@3.21.1          # beside this file or above it; --ignore-scripts is enough
 //   cargo bench --bench quantised --no-run     # prints where the bench is
-//   node benches/llama_cpp.mjs MODEL.gguf target/release/deps/quantised-… [--rounds 5] [--tokens 48]
+//   node benches/llama_cpp.mjs MODEL.gguf target/release/deps/quantised-… [ROWSxTHREADS…] [--rounds 5] [--tokens 48]
 //
 // Greedy, rows of four prompt tokens each; tokens a second from the first token of the answer on. Medians over rounds, and
 // the median of the ratios within a round. Peak memory is each process's own, Node's included.
@@ -15,7 +15,9 @@ const [file, ours, ...flags] = process.argv.slice(2);
 const number = (name, usual) => (flags.includes(name) ? Number(flags[flags.indexOf(name) + 1]) : usual);
 const rounds = number("--rounds", 5);
 const tokens = number("--tokens", 48);
-const cases = [[1, 1], [1, 2], [16, 2], [32, 2]]; // rows, threads
+// Rows and threads. Threads of llama.cpp wait for each other in a loop: with two, nothing else may run on the two cores.
+const named = flags.filter((flag) => /^\d+x\d+$/.test(flag));
+const cases = (named.length > 0 ? named : ["1x1", "1x2", "16x2", "32x2"]).map((flag) => flag.split("x").map(Number));
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const peakMib = () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) / 1024;

@@ -1,5 +1,8 @@
 //! Blocks of each format as the pieces of a product in integers. `super::super::blocks` has the formats' table.
 
+// Indices with constant bounds are what becomes vector code.
+#![allow(clippy::needless_range_loop)]
+
 use super::unit::{Piece, Unit};
 
 /// A format of blocks.

@@ -1,6 +1,9 @@
 //! Rows rounded to 8 bits by pieces of 32 values: a piece is `scale · q`, with `scale` = largest size / 127 and whole q in
 //! −127 … 127. Each value is off by at most half a scale, 1/254 of the largest size in its piece.
 
+// Indices with constant bounds are what becomes vector code.
+#![allow(clippy::needless_range_loop)]
+
 use crate::model::cpu::simd::vectorised;
 
 /// Number of values that share a scale.

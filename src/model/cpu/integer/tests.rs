@@ -47,7 +47,9 @@ fn blocks(format: GgmlDType, values: usize, seed: u64) -> Vec<u8> {
 
 fn rows(count: usize, width: usize, seed: u64) -> Vec<f32> {
     let mut rng = crate::rng::stream(seed, "integer rows", &[]);
-    (0..count * width).map(|at| rng.random_range(-1.0f32..1.0) * if at / PIECE % 3 == 0 { 8.0 } else { 0.5 }).collect()
+    (0..count * width)
+        .map(|at| rng.random_range(-1.0f32..1.0) * if (at / PIECE).is_multiple_of(3) { 8.0 } else { 0.5 })
+        .collect()
 }
 
 fn product(kind: Kind, x: &Rounded, format: GgmlDType, blocks: &[u8]) -> Vec<f32> {
