@@ -92,6 +92,9 @@ struct Settings<'a> {
     n: u32,
     seed: u64,
     sampling: &'a Sampling,
+    /// Whether quantised weights were decoded with their exact values; `None` where no weight is quantised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exact_quant: Option<bool>,
 }
 
 /// Runs `realign evaluate` and prints the headline metrics.
@@ -103,7 +106,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         return Err(Error::usage("--n is 0; it must be at least 1"));
     }
     let arm = arm_name(args)?;
-    let subject = args.subject.open(progress)?;
+    let subject = args.subject.open(progress)?.with_step_products(args.sampling.step_products());
     let steering = args.steering.open(&subject, progress)?;
     let steering = steering.as_ref().map(|vector| vector as &dyn Intervention);
     let read = |spec: &String| Ok(read_suite(spec, subject.organism)?.selected(args.prompts));
@@ -141,6 +144,7 @@ pub fn evaluate(args: &EvaluateArgs, progress: Progress) -> Result<()> {
         n: args.n,
         seed: args.seed,
         sampling: &sampling,
+        exact_quant: subject.exact_quant(),
     };
     let (metrics, answers) = reserved(&args.out, || {
         let (records, files) =

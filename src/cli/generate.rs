@@ -94,7 +94,7 @@ pub fn generate(args: &GenerateArgs, progress: Progress) -> Result<()> {
     if let Some(system) = &args.system {
         conversations.iter_mut().for_each(|c| c.insert(0, Message::system(system)));
     }
-    let subject = args.subject.open(progress)?;
+    let subject = args.subject.open(progress)?.with_step_products(args.sampling.step_products());
     let steering = args.steering.open(&subject, progress)?;
     let intervention = steering.as_ref().map(|vector| Arc::new(vector) as Arc<dyn Intervention + '_>);
     let on_terminal = std::io::stdout().is_terminal();

@@ -20,6 +20,7 @@ use crate::experiment::run::run as start;
 use crate::experiment::work::{self, Work};
 use crate::model::config::DecoderConfig;
 use crate::model::device::DeviceChoice;
+use crate::model::ops::quantised::Products;
 use crate::model::source::load::{LoadOptions, WeightDtype};
 use crate::progress::Progress;
 use crate::subject::SubjectSpec;
@@ -46,6 +47,11 @@ pub struct RunArgs {
     /// loading (`8bit`, `4bit`). Adapters are always f32 [default: the plan's, else auto]
     #[arg(long, visible_alias = "quantize", value_enum)]
     pub dtype: Option<WeightDtype>,
+    /// Decode with the exact values of quantised weights. Otherwise answers of a quantised base are decoded in integers, with
+    /// activations rounded to 8 bits, as llama.cpp does; training and everything else is exact in both cases [default: the
+    /// plan's, else off]
+    #[arg(long)]
+    pub exact_quant: bool,
     /// Device to run on: `auto`, `cpu`, `cuda`, `cuda:N` or `metal`. All but `auto` and `cpu` need a build with that feature
     /// [default: the plan's, else auto]
     #[arg(long)]
@@ -109,6 +115,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         judges: args.judge.judges.clone(),
         python: args.python.clone(),
         dtype: args.dtype,
+        exact_quant: args.exact_quant,
         device: args.device,
         quick: args.quick,
     };
@@ -118,8 +125,10 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     }
     let published = open.published.clone();
     let load = LoadOptions { dtype: open.dtype, device: open.device.open()? };
-    let model = SubjectSpec { load, ..SubjectSpec::new(&open.model) }.open(progress)?;
+    let products = if open.exact_quant { Products::Exact } else { Products::Integer };
+    let model = SubjectSpec { load, ..SubjectSpec::new(&open.model) }.open(progress)?.with_step_products(products);
     let mut plan = open.resolve(model.decoder.blocks.len())?;
+    plan.exact_quant = model.exact_quant();
     let inputs = Inputs::read(&plan, Some(&model))?;
     open.check_suites(&plan, &inputs.suites)?;
     ask_each(args.samples, &mut plan, &inputs);

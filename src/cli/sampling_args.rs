@@ -5,6 +5,7 @@ use clap::Args;
 use super::subject_args::BaseArgs;
 use crate::error::{Error, Result};
 use crate::generate::sampling::Sampling;
+use crate::model::ops::quantised::Products;
 use crate::progress::Progress;
 use crate::subject::model_sampling;
 
@@ -38,6 +39,11 @@ pub struct SamplingArgs {
     /// half of the free memory]
     #[arg(long, value_name = "GIB")]
     pub kv_cache_gib: Option<f64>,
+    /// Decode with the exact values of quantised weights. Without this flag, answers of a quantised model are decoded in
+    /// integers, with activations rounded to 8 bits, as llama.cpp does: faster, and the logits differ slightly. Reading
+    /// prompts and everything else is exact in both cases.
+    #[arg(long)]
+    pub exact_quant: bool,
 }
 
 impl SamplingArgs {
@@ -59,6 +65,11 @@ impl SamplingArgs {
             stop: self.stop.clone(),
         };
         sampling.checked()
+    }
+
+    /// How answers are decoded where weights are quantised.
+    pub fn step_products(&self) -> Products {
+        if self.exact_quant { Products::Exact } else { Products::Integer }
     }
 
     /// Bytes for the KV cache; 0 means half of the free memory.

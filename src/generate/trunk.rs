@@ -133,6 +133,7 @@ impl Trunks {
                 let mut caches: Vec<&mut RowCache> =
                     caches[places.clone()].iter_mut().map(|cache| &mut **cache).collect();
                 let mut pass = Pass::step(&mut caches)
+                    .with_products(decoder.step_products)
                     .with_intervention(steering.as_intervention())
                     .with_jobs(&about.jobs[places.clone()])
                     .with_positions(&about.positions[places]);
@@ -142,7 +143,7 @@ impl Trunks {
         for cache in self.all.values_mut().map(|t| &mut t.cache).chain(branches.iter_mut().map(|b| &mut b.cache)) {
             cache.layers.iter_mut().filter(|layer| layer.is_absent()).for_each(LayerCache::count_token);
         }
-        Ok(in_batches(&x, |_, x| decoder.head(&decoder.norm.forward(x)?))?)
+        Ok(in_batches(&x, |_, x| decoder.head_by(&decoder.norm.forward(x)?, decoder.step_products))?)
     }
 
     /// What goes through a block, and the branches that leave their trunk before it.

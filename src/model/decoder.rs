@@ -10,6 +10,7 @@ use super::config::{DecoderConfig, Mlp, Norm, Positions, Qkv};
 use super::linear::Linear;
 use super::ops::attention::Heads;
 use super::ops::linear::frozen_linear;
+use super::ops::quantised::Products;
 use super::ops::rope::RopeTable;
 use super::ops::softcap::softcap;
 use super::ops::weight::Weight;
@@ -39,6 +40,8 @@ pub struct Decoder {
     pub norm: NormLayer,
     /// `[vocab, d_model]`; the embedding itself where the two are tied.
     pub output: Weight,
+    /// How the steps of `generate` make their products with quantised weights; everything else is exact.
+    pub step_products: Products,
 }
 
 impl Decoder {
@@ -155,7 +158,15 @@ impl Decoder {
             false => take_held("lm_head.weight".into(), &[config.vocab_size, hidden])?,
         };
         let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_>>()?;
-        Ok(Self { embedding, positions, blocks, norm: norm(names.norm.into())?, output, config })
+        Ok(Self {
+            embedding,
+            positions,
+            blocks,
+            norm: norm(names.norm.into())?,
+            output,
+            step_products: Products::Exact,
+            config,
+        })
     }
 
     /// The device that holds its weights.
@@ -200,14 +211,25 @@ impl Decoder {
 
     /// Normalised hidden states to logits, `[tokens, d_model] → [tokens, vocab]`.
     pub fn head(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = frozen_linear(hidden, &self.output)?;
+        self.head_by(hidden, Products::Exact)
+    }
+
+    /// The same with products with a quantised head made like this.
+    pub fn head_by(&self, hidden: &Tensor, products: Products) -> Result<Tensor> {
+        let logits = frozen_linear(hidden, self.output.with_products(products))?;
         self.config.logit_softcap.map_or_else(|| Ok(logits.clone()), |cap| softcap(&logits, cap))
     }
 
     /// Logits of every token: `[tokens] → [tokens, vocab]`.
     pub fn forward(&self, ids: &[u32], pass: &mut Pass) -> Result<Tensor> {
         let x = self.blocks(self.embed(ids, &pass.attend)?, pass)?;
-        self.head(&self.norm.forward(&x)?)
+        self.head_by(&self.norm.forward(&x)?, pass.products)
+    }
+
+    /// Whether any weight that a product reads is quantised.
+    pub fn has_blocks(&self) -> bool {
+        let weights = self.linears().map(|linear| &linear.weight).chain([&self.output]);
+        weights.into_iter().any(|weight| weight.dense().is_none())
     }
 
     /// An empty cache for one row of up to `capacity` tokens.

@@ -209,7 +209,8 @@ fn norm_grad(layer: &NormLayer, x: &[f32], grad: &[f32], dx: &mut [f32]) -> Resu
 
 /// Each linear's output, and its LoRA's `x Aᵀ` (empty without one).
 fn linears<const N: usize>(linears: [&Linear; N], x: &[f32], pass: &Pass) -> Result<[(Vec<f32>, Vec<f32>); N]> {
-    let ys = each_times_transposed(x, linears.map(|linear| &linear.weight))?;
+    let weights = linears.map(|linear| linear.weight.with_products(pass.products));
+    let ys = each_times_transposed(x, weights.each_ref())?;
     let mut done = ys.map(|y| (y, Vec::new()));
     for ((y, low), linear) in done.iter_mut().zip(linears) {
         if let Some(lora) = &linear.lora {

@@ -25,7 +25,7 @@ pub struct Linear {
 impl Linear {
     /// `x Wᵀ + bias`, plus the LoRA's output if there is one: `[tokens, in] → [tokens, out]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let y = match (&self.lora, &self.weight) {
+        let y = match (&self.lora, &self.weight.with_products(pass.products)) {
             (Some(lora), weight) => lora.forward(x, weight, self.mask(lora, pass))?,
             (None, Weight::Dense(weight)) if weight.is_variable() => trainable_linear(x, weight)?,
             (None, weight) => frozen_linear(x, weight)?,

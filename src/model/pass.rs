@@ -10,6 +10,7 @@ use candle_core::{Result, Tensor};
 
 use super::cpu::cache::RowCache;
 use super::hooks::{HookContext, Intervention, Site, Tap};
+use super::ops::quantised::Products;
 use super::segments::Segments;
 
 /// Settings and state of one pass through the decoder.
@@ -18,6 +19,8 @@ pub struct Pass<'a> {
     pub attend: Attend<'a>,
     /// Key of (seed, step) for the dropout masks; `None` outside training.
     pub dropout: Option<u64>,
+    /// How products with quantised weights are made; exact unless [`Pass::with_products`] says otherwise.
+    pub products: Products,
     hook: Option<Hook<'a>>,
 }
 
@@ -43,22 +46,28 @@ struct Hook<'a> {
 impl<'a> Pass<'a> {
     /// A pass over whole sequences without a cache, as in training.
     pub fn sequences(segments: &'a Segments) -> Self {
-        Self { attend: Attend::Sequences(segments), dropout: None, hook: None }
+        Self { attend: Attend::Sequences(segments), dropout: None, products: Products::Exact, hook: None }
     }
 
     /// Prompts, whose keys and values go into one cache a segment.
     pub fn prefill(segments: &'a Segments, caches: &'a mut [RowCache]) -> Self {
-        Self { attend: Attend::Prefill(segments, caches), dropout: None, hook: None }
+        Self { attend: Attend::Prefill(segments, caches), dropout: None, products: Products::Exact, hook: None }
     }
 
     /// A decoding pass: one new token per row.
     pub fn step(rows: &'a mut [&'a mut RowCache]) -> Self {
-        Self { attend: Attend::Step(rows), dropout: None, hook: None }
+        Self { attend: Attend::Step(rows), dropout: None, products: Products::Exact, hook: None }
     }
 
     /// The same with this key for the dropout masks.
     pub fn with_dropout(mut self, key: Option<u64>) -> Self {
         self.dropout = key;
+        self
+    }
+
+    /// The same with products with quantised weights made like this.
+    pub fn with_products(mut self, products: Products) -> Self {
+        self.products = products;
         self
     }
 

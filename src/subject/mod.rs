@@ -24,6 +24,7 @@ use crate::data::template::ChatTemplate;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::Result;
 use crate::model::decoder::Decoder;
+use crate::model::ops::quantised::Products;
 use crate::record::Message;
 
 /// A decoder with everything that is needed to ask it, train it or steer it.
@@ -58,6 +59,18 @@ impl Subject {
         let formats: BTreeSet<&str> = self.base.linears().map(|linear| linear.weight.format_name()).collect();
         let formats: Vec<&str> = formats.into_iter().collect();
         (formats != ["f32"]).then(|| formats.join("+"))
+    }
+
+    /// The same subject, whose answers are decoded like this where its weights are quantised.
+    pub fn with_step_products(mut self, products: Products) -> Self {
+        self.base.step_products = products;
+        self.decoder.step_products = products;
+        self
+    }
+
+    /// Whether answers are decoded with the exact values of quantised weights; `None` where no weight is quantised.
+    pub fn exact_quant(&self) -> Option<bool> {
+        self.base.has_blocks().then_some(self.base.step_products == Products::Exact)
     }
 
     /// A conversation as token ids, up to where the model's answer begins.

@@ -64,7 +64,7 @@ fn watched<'a>(jobs: &[Job<'a>], watcher: &'a dyn Intervention) -> Vec<Job<'a>> 
     with(jobs, |job| job.intervention = Some(watcher.clone()))
 }
 
-fn jobs(count: usize) -> Vec<Job<'static>> {
+pub fn jobs(count: usize) -> Vec<Job<'static>> {
     use rand::Rng;
     let mut rng = stream(9, "prompts", &[]);
     (0..count)
@@ -137,7 +137,7 @@ fn traced(decoder: &Decoder, jobs: &[Job], options: &EngineOptions) -> (Vec<Vec<
 }
 
 /// Same answers and same bits from every batch, with any number of workers, forwards and backwards.
-fn check_invariance(name: &str, decoder: &Decoder, jobs: &[Job], sampling: &Sampling) {
+pub fn check_invariance(name: &str, decoder: &Decoder, jobs: &[Job], sampling: &Sampling) {
     let jobs = sampled(jobs, sampling);
     let alone = traced(decoder, &jobs, &options(1));
     assert!(alone.1.len() > jobs.len());

@@ -19,6 +19,7 @@ mod gguf;
 mod gguf_tokens;
 mod gradients;
 mod hub;
+mod integer_steps;
 mod judges;
 mod loading;
 mod organism;

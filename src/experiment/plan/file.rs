@@ -36,7 +36,7 @@ struct Layer {
 #[derive(Debug, Clone)]
 pub struct Layers(Vec<Layer>);
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "schema",
     "extends",
     "model",
@@ -56,6 +56,7 @@ const KEYS: [&str; 20] = [
     "published",
     "python",
     "dtype",
+    "exact_quant",
     "device",
 ];
 

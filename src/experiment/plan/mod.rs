@@ -47,6 +47,8 @@ pub struct Overrides {
     pub python: Option<String>,
     /// `--dtype`: the format of the base's weights.
     pub dtype: Option<WeightDtype>,
+    /// `--exact-quant`: whether quantised weights are decoded with their exact values, whatever the plan says.
+    pub exact_quant: bool,
     /// `--device`: the device that the model runs on.
     pub device: Option<DeviceChoice>,
     /// `--quick`: whether to apply the plan's quick patch.
@@ -163,6 +165,9 @@ pub struct Plan {
     pub python: String,
     /// How the model's weights are held.
     pub dtype: WeightDtype,
+    /// Whether quantised weights are decoded with their exact values, not in integers; `None` where none is quantised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_quant: Option<bool>,
     /// Device that the model runs on.
     pub device: DeviceChoice,
     /// Whether the plan's quick patch was put over it.
@@ -189,6 +194,8 @@ pub struct OpenPlan {
     pub published: Option<Published>,
     /// How the model's weights are held.
     pub dtype: WeightDtype,
+    /// Whether quantised weights are decoded with their exact values.
+    pub exact_quant: bool,
     /// Device that the model runs on.
     pub device: DeviceChoice,
 }
@@ -205,7 +212,8 @@ impl OpenPlan {
         merged.restore_arms(&whole, &named);
         let published = merged.get("published")?;
         let (dtype, device) = (merged.get("dtype")?.unwrap_or_default(), merged.get("device")?.unwrap_or_default());
-        Ok(Self { own_model: model == usual, model, published, dtype, device, merged, whole, over })
+        let exact_quant = merged.get("exact_quant")?.unwrap_or(false);
+        Ok(Self { own_model: model == usual, model, published, dtype, exact_quant, device, merged, whole, over })
     }
 
     /// Fills what is left open, for a model of `layers` layers.
@@ -263,6 +271,7 @@ fn patches(over: &Overrides) -> Result<Vec<Value>> {
         value(judges, "judges"),
         value(over.python.clone().map(Value::from), "python"),
         value(dtype, "dtype"),
+        value(over.exact_quant.then(|| Value::from(true)), "exact_quant"),
         value(device, "device"),
     ];
     Ok(all.into_iter().flatten().collect())

@@ -79,6 +79,7 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
         judges: merged.get("judges")?.unwrap_or_default(),
         python: merged.get("python")?.unwrap_or_else(|| AUTO.into()),
         dtype: open.dtype,
+        exact_quant: None,
         device: open.device,
         quick: open.over.quick,
         left_out,

@@ -57,7 +57,7 @@ vectorised! {
 
 /// The value of an IEEE half-precision number, from its two bytes.
 #[inline(always)]
-fn half(low: u8, high: u8) -> f32 {
+pub(super) fn half(low: u8, high: u8) -> f32 {
     let bits = u32::from(u16::from_le_bytes([low, high]));
     let (sign, rest) = ((bits & 0x8000) << 16, (bits & 0x7fff) << 13);
     // 2¹¹² moves the exponent to f32's place and makes small ones normal; infinities and NaN keep their meaning.

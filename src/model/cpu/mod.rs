@@ -8,6 +8,7 @@ pub(crate) mod dots;
 pub(crate) mod few_rows;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod halves;
+pub(crate) mod integer;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod lanes;
 #[cfg(target_arch = "x86_64")]

@@ -16,6 +16,7 @@ pub mod quantised;
 pub mod rms_norm;
 pub mod rope;
 pub mod softcap;
+mod stored;
 pub mod swiglu;
 pub mod weight;
 

@@ -1,21 +1,23 @@
 //! A weight `[out, in]` and the products with it in both directions. There is one copy of it, in f32, 16 bits or quantised.
 //! Products of a few rows read bf16 in place. Larger ones convert it to f32 a piece at a time (exact), or multiply in 16 bits
 //! where the processor is quicker at that (`cpu::dots`, `cpu::halves`, which round the other factor). f16 and quantised
-//! blocks are always converted a piece at a time.
+//! blocks are converted a piece at a time, but for decoding steps whose blocks are multiplied in integers ([`Products`]).
 //!
 //! A large product is cut into pieces by its shape alone and shared with this worker's helpers ([`team`]).
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::quantised::{Blocks, Quantised};
+use super::quantised::{Products, Quantised};
+use super::stored::{Values, in_place, stored};
 use super::uses_cpu_kernels;
 #[cfg(target_arch = "x86_64")]
 use crate::model::cpu::dots::{self, Pairs};
 use crate::model::cpu::few_rows::{self, Stored, few_rows};
 #[cfg(target_arch = "x86_64")]
 use crate::model::cpu::halves::{self, Halves};
+use crate::model::cpu::integer::rounded::Rounded as EightBits;
 #[cfg(target_arch = "x86_64")]
 use crate::model::cpu::panels::{self, Left, Right};
 use crate::model::cpu::product::{Matrix, into};
@@ -106,6 +108,14 @@ impl Weight {
         }
     }
 
+    /// The same weight, whose products are made like this where it is quantised.
+    pub(crate) fn with_products(&self, products: Products) -> Self {
+        match self {
+            Self::Dense(_) => self.clone(),
+            Self::Quantised(blocks) => Self::Quantised(blocks.with_products(products)),
+        }
+    }
+
     /// As a tensor: itself, or unpacked to f32.
     pub fn to_tensor(&self) -> Tensor {
         match self {
@@ -141,39 +151,6 @@ impl Weight {
     }
 }
 
-/// A weight's values, row after row.
-#[derive(Clone, Copy)]
-enum Values<'a> {
-    /// As numbers, which products can read where they lie.
-    InPlace(Stored<'a>),
-    /// Quantised blocks, to be unpacked before they are multiplied.
-    Blocks(Blocks<'a>),
-}
-
-impl<'a> Values<'a> {
-    fn len(self) -> usize {
-        match self {
-            Self::InPlace(values) => values.len(),
-            Self::Blocks(blocks) => blocks.len(),
-        }
-    }
-
-    fn range(self, range: Range<usize>) -> Values<'a> {
-        match self {
-            Self::InPlace(values) => Self::InPlace(values.range(range)),
-            Self::Blocks(blocks) => Self::Blocks(blocks.range(range)),
-        }
-    }
-
-    /// Values that a cut across the rows keeps together: a vector, or a block.
-    fn step(self) -> usize {
-        match self {
-            Self::InPlace(_) => 16,
-            Self::Blocks(blocks) => blocks.block(),
-        }
-    }
-}
-
 /// `x Wᵀ`, `[tokens, in] → [tokens, out]`.
 pub fn times_transposed(x: &[f32], weight: impl Into<Weight>) -> Result<Vec<f32>> {
     let [y] = each_times_transposed(x, [&weight.into()])?;
@@ -202,6 +179,7 @@ pub(crate) fn each_times_transposed<const N: usize>(x: &[f32], weights: [&Weight
     let rows = all.map(|w| w.len() / width);
     let sixteen = all.map(|w| in_sixteen_bits(w, tokens, w.len() / width));
     let rounded = sixteen.contains(&true).then(|| rounded(x, width, true)).flatten();
+    let eight = all.map(Values::in_integers).contains(&true).then(|| EightBits::new(x, width)).flatten();
     let mut ys = rows.map(|rows| Vec::with_capacity(tokens * rows));
     let mut next = 0;
     let mut parts = [(0, 0, Target { values: std::ptr::null_mut(), stride: 0 }); N]; // first piece, lines of a piece
@@ -216,7 +194,12 @@ pub(crate) fn each_times_transposed<const N: usize>(x: &[f32], weights: [&Weight
         let range = (piece - first) * lines..((piece - first + 1) * lines).min(rows[which]);
         let w = all[which].range(range.start * width..range.end * width);
         // SAFETY: every piece writes all rows of its own columns.
-        unsafe { forward(x, rounded.as_ref().filter(|_| sixteen[which]), w, width, y.at_column(range.start)) };
+        unsafe {
+            match (w, &eight) {
+                (Values::Blocks(w), Some(x)) if w.in_integers() => w.times_transposed(x, y.at_column(range.start)),
+                _ => forward(x, rounded.as_ref().filter(|_| sixteen[which]), w, width, y.at_column(range.start)),
+            }
+        };
     });
     for (y, rows) in ys.iter_mut().zip(rows) {
         // SAFETY: the pieces are all columns.
@@ -470,31 +453,4 @@ unsafe fn filled(rows: usize, columns: usize, fill: impl FnOnce(Target) -> Resul
     // SAFETY: the caller's.
     unsafe { values.set_len(rows * columns) };
     Ok(values)
-}
-
-/// Hands out a weight's values as they are stored.
-fn stored<R>(weight: &Weight, body: impl FnOnce(Values) -> R) -> Result<R> {
-    let weight = match weight {
-        Weight::Dense(tensor) => tensor,
-        Weight::Quantised(blocks) => return Ok(body(Values::Blocks(blocks.stored()))),
-    };
-    let (storage, layout) = weight.storage_and_layout();
-    Ok(body(in_place(&storage, layout)?))
-}
-
-fn in_place<'a>(storage: &'a Storage, layout: &Layout) -> Result<Values<'a>> {
-    let Some((start, end)) = layout.contiguous_offsets() else { bail!("a weight is not contiguous") };
-    match storage {
-        Storage::Cpu(CpuStorage::F32(values)) => Ok(Values::InPlace(Stored::F32(&values[start..end]))),
-        Storage::Cpu(CpuStorage::BF16(values)) => Ok(Values::InPlace(Stored::Bf16(bits(&values[start..end])))),
-        Storage::Cpu(CpuStorage::F16(values)) => Ok(Values::InPlace(Stored::F16(bits(&values[start..end])))),
-        _ => bail!("a CPU kernel was handed a weight that is not f32, bf16 or f16, or one of another device"),
-    }
-}
-
-/// bf16 or f16 as their bits.
-fn bits<T: Copy>(values: &[T]) -> &[u16] {
-    const { assert!(size_of::<T>() == 2 && align_of::<T>() == 2) };
-    // SAFETY: both are 16 bits without padding (`repr(transparent)` over `u16`).
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u16>(), values.len()) }
 }
