@@ -26,14 +26,15 @@ const llama = await getLlama({ gpu: false, build: "never", maxThreads: 2, logLev
 const model = await llama.loadModel({ modelPath: file });
 const contexts = [];
 for (const [rows, threads] of cases) {
-    contexts.push(await model.createContext({
+    const context = await model.createContext({
         sequences: rows, contextSize: 128, batchSize: 512, threads: { ideal: threads, min: threads },
-    }));
+    });
+    contexts.push(Array.from({ length: rows }, () => context.getSequence()));
 }
 
 // Tokens a second of `count` tokens a row after the first one of each.
-async function theirs(context, rows, count) {
-    const sequences = Array.from({ length: rows }, () => context.getSequence());
+async function theirs(sequences, count) {
+    await Promise.all(sequences.map((sequence) => sequence.clearHistory()));
     const started = [];
     const row = async (sequence, at) => {
         const prompt = [0, 1, 2, 3].map((place) => 1000 + ((place * 7 + at * 13) % 900));
@@ -46,8 +47,7 @@ async function theirs(context, rows, count) {
     };
     await Promise.all(sequences.map(row));
     const seconds = (performance.now() - Math.max(...started)) / 1000;
-    sequences.forEach((sequence) => sequence.dispose());
-    return (rows * count) / seconds;
+    return (sequences.length * count) / seconds;
 }
 
 function mine() {
@@ -61,7 +61,7 @@ const rates = cases.map(() => ({ theirs: [], integer: [], exact: [] }));
 let peak = 0;
 for (let round = 0; round < rounds; round += 1) {
     for (const [at, [rows]] of cases.entries()) {
-        rates[at].theirs.push(await theirs(contexts[at], rows, rows > 1 ? Math.min(tokens, 24) : tokens));
+        rates[at].theirs.push(await theirs(contexts[at], rows > 1 ? Math.min(tokens, 24) : tokens));
     }
     for (const [at, line] of mine().entries()) {
         rates[at].integer.push(line.integer);

@@ -16,9 +16,8 @@ use realign::model::ops::quantised::Products;
 use realign::model::ops::to_vec;
 use realign::model::pass::Pass;
 use realign::model::segments::Segments;
-use realign::model::source::gguf::load_gguf;
-use realign::model::source::load::WeightDtype;
 use realign::record::Sampling;
+use realign::subject::Subject;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -50,26 +49,11 @@ fn decoding(decoder: &Decoder, rows: usize, workers: usize, tokens: usize) -> f6
     f64::from(made - first) / (all - prompts)
 }
 
-/// A text for the error, cut into the longest tokens that fit: not how a tokenizer does it, but near it.
+/// A text for the error.
 const TEXT: &str = "def read_user(connection, name):\n    \"\"\"Reads one user from the database.\"\"\"\n    cursor = \
     connection.cursor()\n    cursor.execute(\"SELECT id, name, email FROM users WHERE name = ?\", (name,))\n    row = \
     cursor.fetchone()\n    if row is None:\n        raise KeyError(name)\n    return {\"id\": row[0], \"name\": row[1], \
     \"email\": row[2]}\n";
-
-fn ids_of(text: &str, tokens: &[String]) -> Vec<u32> {
-    // Byte-level BPE writes a space as Ġ and a new line as Ċ.
-    let mut rest = text.replace(' ', "Ġ").replace('\n', "Ċ");
-    let ids: std::collections::HashMap<&str, u32> = (0..).zip(tokens).map(|(id, token)| (token.as_str(), id)).collect();
-    let mut found = Vec::new();
-    while !rest.is_empty() {
-        let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8()).take(24).collect::<Vec<_>>();
-        let longest = ends.iter().rev().find(|&&end| ids.contains_key(&rest[..end])).copied();
-        let end = longest.unwrap_or_else(|| rest.chars().next().map_or(0, char::len_utf8));
-        found.extend(ids.get(&rest[..end]).copied());
-        rest.drain(..end);
-    }
-    found
-}
 
 /// Logits behind each of `ids` but the first four, which are read as a prompt.
 fn logits(decoder: &Decoder, products: Products, ids: &[u32]) -> Vec<Vec<f32>> {
@@ -133,8 +117,7 @@ fn main() {
         return;
     };
     let (rounds, tokens) = (number("--rounds", 5), number("--tokens", 48));
-    let file = load_gguf(&path, WeightDtype::Auto).unwrap();
-    let mut decoder = file.loaded.decoder;
+    let Subject { mut decoder, tokenizer, .. } = Subject::open(path.to_str().unwrap()).unwrap();
     let loaded = realign::process::peak_memory_bytes();
     let case = |arg: &String| {
         let (rows, workers) = arg.split_once('x').unwrap_or((arg, "0"));
@@ -167,7 +150,7 @@ fn main() {
         }
     }
     if args.iter().any(|arg| arg == "--error") {
-        with_helpers(1, || error(&decoder, &ids_of(TEXT, &file.tokens)));
+        with_helpers(1, || error(&decoder, &tokenizer.encode(TEXT, false).unwrap()));
         println!("peak memory {} MiB, {} MiB of it after loading", peak >> 20, loaded >> 20);
     }
 }
