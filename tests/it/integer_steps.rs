@@ -62,9 +62,9 @@ fn steps_in_integers_are_near_the_exact_ones_in_every_family_and_prompts_keep_th
             assert_eq!(near.0, exact.0, "{name}: a prompt is read exactly");
             let error = relative(&near.1, &exact.1);
             // Rounding puts a product off by some 0.5 % (a step of 1/127 of the largest of 32 values, over √12); the layers of
-            // these small random models make up to ten times as much of it.
+            // these small random models make 0.8 to 3.4 % of it.
             println!("{name}, {dtype:?}: {error:.4}");
-            assert!(error < 0.08, "{name}, {dtype:?}: {error}");
+            assert!(error < 0.05, "{name}, {dtype:?}: {error}");
             changed += usize::from(error > 0.0);
         }
     }
