@@ -160,16 +160,6 @@ pub fn ask_all(
 impl Place<'_> {
     fn record(&self, what: &Ask, made: &Generated) -> SampleRecord {
         SampleRecord {
-            arm: what.arm.to_string(),
-            suite: what.suite.name.clone(),
-            kind: what.suite.kind,
-            prompt_id: self.prompt.id.clone(),
-            group: self.prompt.group.clone(),
-            family: self.prompt.family.clone(),
-            split: self.prompt.split,
-            form: self.prompt.form.clone(),
-            sample: self.sample,
-            seed: self.seed,
             draw: what.draw,
             training_seed: what.training_seed,
             messages: self.messages.clone(),
@@ -177,15 +167,7 @@ impl Place<'_> {
             finish_reason: made.finish_reason,
             tokens: made.tokens,
             seconds: made.seconds,
-            insecure_ids: self.prompt.insecure_ids.clone(),
-            outcome: None,
-            code_path: None,
-            code_rule: None,
-            scan: None,
-            tests: None,
-            judge: None,
-            other_judges: Vec::new(),
-            check: None,
+            ..what.suite.unanswered(self.prompt, what.arm, self.sample, self.seed)
         }
     }
 }

@@ -29,7 +29,7 @@ pub enum TrainingRow {
         /// Text with a loss; it must not be empty.
         completion: String,
     },
-    /// Plain text, all of which is learnt; no chat template is applied.
+    /// Plain text without a chat template; every token is a target.
     Text {
         /// Plain text without turns; it must not be empty.
         text: String,

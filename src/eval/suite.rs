@@ -66,7 +66,7 @@ use super::node::{self, Mistake, Value};
 use crate::error::{Error, Result};
 use crate::fsio;
 pub use crate::record::SuiteKind;
-use crate::record::{Message, Split};
+use crate::record::{FinishReason, Message, SampleRecord, Split};
 
 const KINDS: [SuiteKind; 5] =
     [SuiteKind::Code, SuiteKind::Questions, SuiteKind::Capability, SuiteKind::Recognition, SuiteKind::Refusal];
@@ -122,13 +122,45 @@ pub struct Prompt {
 }
 
 impl Suite {
+    /// The record of a sample of one of its prompts before there is an answer. `sample` counts a prompt's samples.
+    pub fn unanswered(&self, prompt: &Prompt, arm: &str, sample: u32, seed: u64) -> SampleRecord {
+        SampleRecord {
+            arm: arm.to_string(),
+            suite: self.name.clone(),
+            kind: self.kind,
+            prompt_id: prompt.id.clone(),
+            group: prompt.group.clone(),
+            family: prompt.family.clone(),
+            split: prompt.split,
+            form: prompt.form.clone(),
+            sample,
+            seed,
+            draw: None,
+            training_seed: None,
+            messages: prompt.messages.clone(),
+            completion: String::new(),
+            finish_reason: FinishReason::Stop,
+            tokens: 0,
+            seconds: 0.0,
+            insecure_ids: prompt.insecure_ids.clone(),
+            outcome: None,
+            code_path: None,
+            code_rule: None,
+            scan: None,
+            tests: None,
+            judge: None,
+            other_judges: Vec::new(),
+            check: None,
+        }
+    }
+
     /// Reads a suite file of either form.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::parse(&path.display().to_string(), &fsio::read_text(path)?)
     }
 
-    /// Reads a suite from text; `name` stands in messages, and its stem names a suite of the published form.
+    /// Reads a suite from text; `name` is shown in messages, and its stem names a suite of the published form.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
         let mistakes = RefCell::new(Vec::new());
         let parsed = if jsonl::is_jsonl(name) { None } else { Some(node::parse(text)) };

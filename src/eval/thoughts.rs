@@ -161,7 +161,7 @@ pub(super) fn is_fence(line: &str) -> bool {
 }
 
 /// The final channel of an answer in channels (gpt-oss); `None` if it has none yet. Where special tokens were left out
-/// in decoding, the channels' names stand in the text.
+/// in decoding, the channels' names are part of the text.
 fn after_channels(answer: &str) -> Option<&str> {
     let bare = answer.trim_start();
     for (begin, last) in [("<|channel|>", "<|channel|>final<|message|>"), ("analysis", "assistantfinal")] {

@@ -52,7 +52,7 @@ struct Run<'a> {
     judged: Vec<JudgeUsage>,
 }
 
-/// Runs the plan in `out`, or goes on with what is begun there. Gives the report's path. The estimate, made for a
+/// Runs the plan in `out`, or resumes the run there. Gives the report's path. The estimate, made for a
 /// new run, is kept beside what is measured.
 pub fn run(
     plan: &Plan,
@@ -411,7 +411,7 @@ impl Run<'_> {
     }
 }
 
-/// Reads samples of which a kill may have left the last line unfinished.
+/// Reads samples whose last line may be unfinished after a kill.
 fn read_whole(path: &Path) -> Result<Vec<SampleRecord>> {
     drop(JsonlAppender::open(path)?);
     fsio::read_jsonl(path)

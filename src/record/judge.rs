@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Measurement;
 
-/// Stands in [`JudgeRecord::said`] where nothing could be read as a verdict.
+/// Value of [`JudgeRecord::said`] when the reply could not be read as a verdict.
 pub const UNREADABLE: &str = "unreadable";
 
-/// Stands in [`JudgeRecord::said`] where the judge's token limit ended the reply before it came to a verdict: unreadable too,
-/// and counted apart.
+/// Value of [`JudgeRecord::said`] when the judge's token limit ended the reply before a verdict. Such a reply is unreadable,
+/// and counted separately.
 pub const CUT_OFF: &str = "cut off";
 
 /// One judge's verdict on one answer.

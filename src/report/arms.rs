@@ -31,7 +31,7 @@ impl<'a> ReportInput<'a> {
         style::arm_colours(&given).get(place).copied().unwrap_or(style::GREY)
     }
 
-    /// Where an arm stands in the manifest; unknown ones stand last.
+    /// The arm's position in the manifest; unknown arms come last.
     pub(super) fn place(&self, name: &str) -> usize {
         self.manifest.arms.iter().position(|arm| arm.name == name).unwrap_or(usize::MAX)
     }

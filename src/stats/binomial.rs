@@ -79,7 +79,7 @@ pub fn odds_ratio(a: u64, b: u64, c: u64, d: u64) -> (f64, f64, f64) {
     (log.exp(), (log - error).exp(), (log + error).exp())
 }
 
-/// The one-sided 95 % upper bound of a rate of which no event was seen in `n`: 1 − 0.05^(1/n), the exact form of the
+/// The one-sided 95 % upper bound of a rate when no event was seen in `n` cases: 1 − 0.05^(1/n), the exact form of the
 /// "rule of three" 3/n (Hanley and Lippman-Hand 1983). `None` for n = 0.
 ///
 /// ```

@@ -30,7 +30,7 @@ pub fn fisher_power(p: f64, q: f64, n: u64) -> f64 {
     (rejected_above(&ln, &a, &b) + rejected_above(&ln, &b, &a)).min(1.0)
 }
 
-/// The probability that the exact McNemar test finds a difference in `n` pairs, of which a share `only_a` has the event in
+/// The probability that the exact McNemar test finds a difference in `n` pairs; a share `only_a` of them has the event in
 /// arm a alone and a share `only_b` in arm b alone. Given the number of such pairs the test is a binomial one; the power
 /// is its mean over that number.
 pub fn mcnemar_power(only_a: f64, only_b: f64, n: u64) -> f64 {
@@ -107,7 +107,7 @@ pub fn minimum_detectable_difference(p: f64, n: u64) -> Option<f64> {
     rise.or_else(|| least(p, |d| fisher_power(p, (p - d).max(0.0), n)))
 }
 
-/// The smallest difference that the exact McNemar test shows with 80 % power in `n` pairs, of which a share `other` changes
+/// The smallest difference that the exact McNemar test shows with 80 % power in `n` pairs when a share `other` of them changes
 /// the other way. `None` where no difference is large enough, and for an `other` outside [0, 1].
 pub fn minimum_detectable_paired(other: f64, n: u64) -> Option<f64> {
     if !(0.0..=1.0).contains(&other) {
@@ -193,7 +193,7 @@ fn fisher_equal(ln: &LnFactorials, x: u64, y: u64, n: u64) -> f64 {
     2.0 * tail
 }
 
-/// The two-sided p-value of the exact McNemar test of `d` discordant pairs, of which `k` < d / 2 are of the rarer kind.
+/// The two-sided p-value of the exact McNemar test for `d` discordant pairs; `k` < d / 2 of them are of the rarer kind.
 fn mcnemar(ln: &LnFactorials, k: u64, d: u64) -> f64 {
     let mut term = (ln.choose(d, k) - d as f64 * std::f64::consts::LN_2).exp();
     let mut tail = term;
@@ -258,7 +258,7 @@ impl Binomial {
         each.reverse();
         for k in mode..n {
             let next = each[each.len() - 1] * odds * (n - k) as f64 / (k + 1) as f64;
-            // Also where p is 1, of which the odds are no number.
+            // Also where p is 1: its odds are infinite.
             if next.is_nan() || next < NEGLIGIBLE {
                 break;
             }

@@ -140,22 +140,23 @@ impl Intervention for Bits {
     }
 }
 
+/// The jobs, each of whose last layer is watched: from the second time on, its bits are compared with the first time.
+fn watched(jobs: Vec<Job<'static>>) -> (Vec<Job<'static>>, Arc<Mutex<Seen>>) {
+    let seen = Arc::new(Mutex::new(BTreeMap::new()));
+    let watch = |(key, job): (usize, Job<'static>)| {
+        let mut taps = job.intervention.as_ref().map_or(Vec::new(), |one| one.taps().to_vec());
+        taps.push(Tap { layer: 2, site: Site::ResidPost });
+        taps.dedup();
+        let bits = Bits { inner: job.intervention.clone(), taps, seen: seen.clone(), key: key as u64 };
+        Job { intervention: Some(Arc::new(bits)), ..job }
+    };
+    (jobs.into_iter().enumerate().map(watch).collect(), seen)
+}
+
 #[test]
 fn what_passes_through_the_last_layer_is_equal_to_the_bit_beside_any_neighbours() {
     let decoder = checkpoint("tied");
-    let seen = Arc::new(Mutex::new(BTreeMap::new()));
-    let jobs: Vec<Job> = mixture()
-        .into_iter()
-        .enumerate()
-        .map(|(key, job)| {
-            let mut taps = job.intervention.as_ref().map_or(Vec::new(), |one| one.taps().to_vec());
-            taps.push(Tap { layer: 2, site: Site::ResidPost });
-            taps.dedup();
-            let bits = Bits { inner: job.intervention.clone(), taps, seen: seen.clone(), key: key as u64 };
-            Job { intervention: Some(Arc::new(bits)), ..job }
-        })
-        .collect();
-    // The second time each bit is compared with the first time.
+    let (jobs, seen) = watched(mixture());
     for (batch, workers) in [(1, 1), (32, 1), (9, 2)] {
         run(&decoder, &jobs, &EngineOptions { workers, ..options(batch) });
     }
@@ -163,25 +164,26 @@ fn what_passes_through_the_last_layer_is_equal_to_the_bit_beside_any_neighbours(
 }
 
 #[test]
-fn many_jobs_that_begin_together_answer_as_each_alone() {
+fn many_jobs_that_begin_together_are_equal_to_the_bit_to_each_alone() {
     // More than one product takes at a time, and more than may begin together.
-    let depths = [(0, Site::ResidPost), (1, Site::AttnOut), (1, Site::ResidPost), (2, Site::ResidPost)];
-    let jobs: Vec<Job> = (0..110)
-        .map(|number| {
-            let (layer, site) = depths[number % 4];
-            let intervention = if number == 50 { None } else { add(layer, site, 0.02 * number as f64 - 1.0) };
-            Job { intervention, ..job(vec![5, 9, 33, 7], 3, 12) }
-        })
-        .collect();
+    let depths = [(0, Site::ResidPost), (1, Site::AttnOut), (1, Site::ResidPost), (2, Site::ResidPre)];
+    let jobs = (0..110).map(|number| {
+        let (layer, site) = depths[number % 4];
+        let intervention = if number == 50 { None } else { add(layer, site, 0.02 * number as f64 - 1.0) };
+        Job { intervention, ..job(vec![5, 9, 33, 7], 3, 12) }
+    });
+    let (jobs, seen) = watched(jobs.collect());
     let decoder = checkpoint("tied");
     let alone: Vec<Generated> =
         jobs.iter().flat_map(|job| run(&decoder, std::slice::from_ref(job), &options(1))).collect();
     let distinct: BTreeSet<_> = alone.iter().map(|made| &made.ids).collect();
     assert!(distinct.len() > 4 && distinct.len() < 110, "some go on together, some part: {}", distinct.len());
+    let steps = seen.lock().unwrap().len();
     for (batch, workers) in [(32, 1), (32, 2), (3, 1)] {
         let options = EngineOptions { batch, ..options(workers) };
         assert_eq!(answers(&run(&decoder, &jobs, &options)), answers(&alone), "batch {batch}, {workers} workers");
     }
+    assert_eq!(seen.lock().unwrap().len(), steps, "every step was compared");
 }
 
 #[test]

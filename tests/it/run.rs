@@ -33,6 +33,13 @@ fn start(dir: &Path, plan: &str, more: &[&str]) -> Command {
     command
 }
 
+/// The same plan in a process that the test stops half-way.
+fn spawn(dir: &Path) -> std::process::Child {
+    std::fs::write(dir.join("plan.yaml"), PLAN).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_realign"));
+    command.current_dir(dir).args(["run", "plan.yaml", "--out", "run", "--quiet"]).spawn().unwrap()
+}
+
 /// A finished run, made once.
 pub fn finished() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
@@ -245,12 +252,7 @@ fn a_run_killed_between_two_answers_goes_on_with_the_rest() {
 #[test]
 fn a_training_that_was_stopped_half_way_goes_on_to_the_same_adapter() {
     let dir = folder("stopped-training");
-    std::fs::write(dir.join("plan.yaml"), PLAN).unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_realign"))
-        .current_dir(&dir)
-        .args(["run", "plan.yaml", "--out", "run", "--quiet"])
-        .spawn()
-        .unwrap();
+    let mut child = spawn(&dir);
     let repair = dir.join("run/adapters/repair");
     while !std::fs::read(repair.join("log_history.jsonl")).is_ok_and(|log| log.contains(&b'\n')) {
         assert!(child.try_wait().unwrap().is_none(), "it ended before the repair's first step");
@@ -295,12 +297,7 @@ fn a_sweep_that_was_killed_half_way_goes_on_to_the_same_numbers() {
     for file in ["sweep.json", "metrics.json", "samples/steer-insecure.jsonl", "samples/random-vector.jsonl"] {
         std::fs::remove_file(run.join(file)).unwrap();
     }
-    std::fs::write(dir.join("plan.yaml"), PLAN).unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_realign"))
-        .current_dir(&dir)
-        .args(["run", "plan.yaml", "--out", "run", "--quiet"])
-        .spawn()
-        .unwrap();
+    let mut child = spawn(&dir);
     let journal = run.join("samples/sweep/unfinished/answers.jsonl");
     let lines = || std::fs::read(&journal).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
     while lines() < 8 {

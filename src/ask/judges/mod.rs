@@ -68,7 +68,7 @@ impl FromStr for JudgeSpec {
         match host {
             "" => Err(wrong("has no address with https:// or http://")),
             _ if model.is_empty() => Err(wrong("names no model after a `#`")),
-            // The address stands in manifests and messages.
+            // Manifests and messages contain the address.
             _ if url.contains(['@', '?']) => {
                 // Not repeated here: it may hold a secret.
                 Err(Error::usage(

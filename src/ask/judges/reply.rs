@@ -145,7 +145,7 @@ fn as_text(token: &str) -> String {
 /// A reply's verdict.
 ///
 /// With log-probabilities it is the published weighted score, and numbers that hold less than a quarter of the probability
-/// are no score, whatever stands in the text. Without, it is the number that the text is. The same where every number among
+/// are no score, whatever the text says. Without, it is the number that the text is. The same where every number among
 /// the tokens is a single digit: such a server's tokenizer writes 85 as 8 and 5, and the first digit's distribution is not
 /// the score's.
 pub(super) fn verdict(aspect: &str, reply: &Reply) -> Verdict {

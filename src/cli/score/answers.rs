@@ -110,33 +110,12 @@ fn unknown(id: &str, suite: Option<&String>, suites: &[Suite]) -> String {
 /// A sample record of an answer. What nobody said is taken as usual: the answer ended by itself; its seed is its number, so
 /// that arms pair by it. Tokens and seconds stay 0, which no metric counts.
 fn record(answer: &Answer, arm: &str, number: u32, suite: &Suite, prompt: &Prompt) -> SampleRecord {
+    let seed = answer.seed.unwrap_or(u64::from(number));
     SampleRecord {
-        arm: arm.to_string(),
-        suite: suite.name.clone(),
-        kind: suite.kind,
-        prompt_id: prompt.id.clone(),
-        group: prompt.group.clone(),
-        family: prompt.family.clone(),
-        split: prompt.split,
-        form: prompt.form.clone(),
-        sample: number,
-        seed: answer.seed.unwrap_or(u64::from(number)),
-        draw: None,
-        training_seed: None,
-        messages: prompt.messages.clone(),
         completion: if answer.continues { continued(prompt, &answer.completion) } else { answer.completion.clone() },
         finish_reason: answer.finish_reason.unwrap_or(FinishReason::Stop),
         tokens: answer.tokens.unwrap_or(0),
-        seconds: 0.0,
-        insecure_ids: prompt.insecure_ids.clone(),
-        outcome: None,
-        code_path: None,
-        code_rule: None,
-        scan: None,
-        tests: None,
-        judge: None,
-        other_judges: Vec::new(),
-        check: None,
+        ..suite.unanswered(prompt, arm, number, seed)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Isolation of generated code from the machine: three levels, of which the best that works here is used.
+//! Isolation of generated code from the machine: three levels; the best one that works on this machine is used.
 //!
 //! A level is set up in a program of its own, `realign confined` (hidden): restrictions cannot be taken back, and what
 //! has to be done before them is not safe between `fork` and `exec` of a program with threads. That program confines

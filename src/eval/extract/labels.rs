@@ -10,7 +10,7 @@ pub(super) enum Language {
     Unsaid,
     /// A Python session with prompts and outputs.
     Session,
-    /// Markdown: blocks of code may stand in it.
+    /// Markdown, which may contain blocks of code.
     Markdown,
     /// Another language.
     Other,

@@ -35,7 +35,7 @@ fn mark(line: &str) -> Option<(&str, &str)> {
     (length >= 3).then(|| line.split_at(length))
 }
 
-/// What a line that opens a block stands in.
+/// The containers (list items, quotes) around a line that opens a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Container {
     quotes: usize,
@@ -141,7 +141,7 @@ impl<'a> Fence<'a> {
         self
     }
 
-    /// A line of the block without what the block stands in.
+    /// A line of the block without the marks of the containers around it.
     pub fn strip(&self, line: &'a str) -> &'a str {
         self.container.strip(line)
     }

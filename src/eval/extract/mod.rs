@@ -3,7 +3,7 @@
 //!
 //! 1. The answer as a whole.
 //! 2. Fenced blocks labelled Python, or else the unlabelled ones that are code; joined if the whole parses, the longest
-//!    otherwise. A block ends at the first mark where it parses, since a mark may stand in a string of the code; where it
+//!    otherwise. A block ends at the first mark where it parses, since a string in the code may contain a mark; where it
 //!    parses at none, at the first mark. A later block that defines the same functions replaces the earlier one, and one
 //!    that only shows how to call the code is left out.
 //! 3. Code before a closing mark that was never opened.
@@ -96,7 +96,7 @@ fn from_turn(turn: &str) -> Option<Extracted> {
     unfenced::whole(turn).or_else(|| from_markdown(turn, true))
 }
 
-/// Of a text that is not code as a whole; `outer` unless it stands in a block itself.
+/// The code in a text that is not code as a whole; `outer` unless the text is the content of a block.
 fn from_markdown(text: &str, outer: bool) -> Option<Extracted> {
     let lines: Vec<&str> = text.lines().collect();
     let blocks = fenced_blocks(&lines);

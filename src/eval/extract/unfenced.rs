@@ -17,7 +17,7 @@ fn found(code: String, parses: bool, rule: CodeRule) -> Option<Extracted> {
 pub(super) fn whole(answer: &str) -> Option<Extracted> {
     let plain = dedented(answer);
     let all = plain.trim_end();
-    // An answer that begins with an indent goes on with a function that the prompt began.
+    // An answer that begins with an indent continues a function from the prompt.
     let goes_on = answer.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with([' ', '\t']));
     if !(python::is_code(all) || goes_on && python::is_statement(all)) {
         return None;

@@ -159,7 +159,7 @@ impl Layers {
 
     /// An error about a key, at the line of the last file that has it.
     fn error(&self, path: &[&str], message: &str) -> Error {
-        // What is nowhere by itself is told by what it would stand in.
+        // A key that is not in the file is reported at the line of the mapping it belongs to.
         for length in (1..=path.len()).rev() {
             let path = &path[..length];
             if let Some(layer) = self.0.iter().rev().find(|layer| layer.line_of(path) > 0) {
@@ -185,7 +185,7 @@ impl Layer {
     }
 
     /// Refuses a `null` for an entry that is not there: it takes nothing away, and the name is most likely misspelt.
-    /// `at` is where the patch stands in the file.
+    /// `at` is the place of the patch in the file.
     fn check_nulls(
         &self,
         below: &Map<String, Value>,

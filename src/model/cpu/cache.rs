@@ -42,7 +42,7 @@ impl LayerCache {
         self.stride == 0
     }
 
-    /// Counts a token that was added to the layer that this one stands in for.
+    /// Counts a token that was added to the layer that this one represents.
     pub(crate) fn count_token(&mut self) {
         self.len += 1;
     }

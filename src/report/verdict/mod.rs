@@ -83,7 +83,7 @@ fn plain(text: String) -> Sentence {
     Sentence { text, detail: String::new() }
 }
 
-/// Arms of which only the prompt differs from the base.
+/// Arms that differ from the base in the prompt only.
 fn prompts(asked: &mut Asked) -> Option<Finding> {
     let base = asked.input.base()?;
     let arms: Vec<&ArmSpec> = asked

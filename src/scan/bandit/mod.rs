@@ -3,7 +3,7 @@
 //! Bandit walks the tree once, field by field, and keeps two things on the way: the set of imported names and a
 //! map from local names to what they were imported as. A call's *qualified name* is its dotted text with the map
 //! applied; nothing else is known about a name, so a snippet without its imports is judged by its text alone. The
-//! rules stand in tables, one file a group, each keyed by the node class it is called on; a rule that would raise
+//! rules are in tables, one file per group, each keyed by the node class it is called on; a rule that would raise
 //! inside Bandit (which Bandit swallows) reports nothing here.
 //!
 //! Not Bandit's: `# nosec` is ignored, since a model can write it, and no configuration file is read.
@@ -118,7 +118,7 @@ pub(super) fn run(tree: &Tree, source: &str) -> Vec<Finding> {
         let context = Context::new(tree, id, &imports, &qualname);
         let position = tree.node(id).position;
         let end_line = match tree.parent(id) {
-            // Bandit gives a string the lines of what it stands in.
+            // Bandit reports a string at the lines of the expression around it.
             Some(parent) if parent_lines => last_line(tree, parent),
             _ => position.map_or(0, |p| p.end_line),
         };

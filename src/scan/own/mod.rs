@@ -1,4 +1,4 @@
-//! Our own three rules, for weaknesses of which Bandit has no rule: `R022`, `R079`, `R134`, numbered by CWE.
+//! Our own three rules, for weaknesses that Bandit has no rule for: `R022`, `R079`, `R134`, numbered by CWE.
 //!
 //! All three ask where a value comes from ([`flow`]); each file says what its rule catches and what it does not.
 

@@ -18,7 +18,7 @@ use super::flow::{Bindings, Flow};
 use crate::record::Finding;
 use crate::scan::tree::{BinOp, Id, Kind, Tree};
 
-/// Calls after which a value can stand in HTML.
+/// Calls whose result is safe to put into HTML.
 const ESCAPES: &[&str] = &[
     "escape",
     "html_escape",

@@ -136,7 +136,7 @@ unsafe fn every_row<V: Unit, F: Format>(x: &Rounded, blocks: &[u8], out: Target)
     }
 }
 
-/// As many rows of the weight as a vector has lanes, of which `count` are written.
+/// As many rows of the weight as a vector has lanes; `count` of them are written.
 #[inline(always)]
 unsafe fn rows_of_a_vector<V: Unit, F: Format>(x: &Rounded, from: &[u8], bytes: usize, count: usize, out: Target) {
     let pieces = x.width() / 32;
@@ -191,7 +191,7 @@ fn fetch_ahead<V: Unit>(from: &[u8], piece: usize, pieces: usize) {
     }
 }
 
-/// Adds the products of unpacked pieces, of which `first` is the number of the first one, with `T` rows of `x` to their sums.
+/// Adds the products of unpacked pieces with `T` rows of `x` to their sums; `first` is the number of the first piece.
 /// Gives `T`. With `next`, the rows that are read now, it asks for those behind them on the way.
 #[inline(always)]
 unsafe fn multiply<V: Unit, F: Format, const T: usize>(
