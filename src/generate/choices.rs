@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::model::cpu::cache::RowCache;
-use crate::model::cpu::team::with_helpers;
+use crate::model::cpu::team::side_by_side;
 use crate::model::decoder::Decoder;
 use crate::model::ops::to_vec;
 use crate::model::pass::Pass;
@@ -96,24 +96,15 @@ pub fn choice_probabilities(
     let batches = batches(prompts);
     let cores = process::workers(workers);
     let workers = cores.min(batches.len()).max(1);
-    let work = |number: usize| {
-        with_helpers(cores / workers - 1, || {
-            let mine = batches.iter().skip(number).step_by(workers);
-            let each =
-                mine.map(|batch| Ok((batch.start, one_batch(decoder, &prompts[batch.clone()], choices, cancel)?)));
-            each.collect::<Result<Vec<_>>>()
-        })
-    };
-    let mut done: Vec<(usize, Vec<Vec<f64>>)> = std::thread::scope(|scope| {
-        let work = &work;
-        let handles: Vec<_> = (1..workers).map(|n| scope.spawn(move || work(n))).collect();
-        let mut all = work(0)?;
-        for handle in handles {
-            // A worker's panic is a bug of ours: it is passed on.
-            all.extend(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        }
-        Ok::<_, Error>(all)
-    })?;
+    let parts = side_by_side(workers, cores, |number| {
+        let mine = batches.iter().skip(number).step_by(workers);
+        let each = mine.map(|batch| Ok((batch.start, one_batch(decoder, &prompts[batch.clone()], choices, cancel)?)));
+        each.collect::<Result<Vec<_>>>()
+    });
+    let mut done: Vec<(usize, Vec<Vec<f64>>)> = Vec::with_capacity(batches.len());
+    for part in parts {
+        done.extend(part?);
+    }
     done.sort_by_key(|(start, _)| *start);
     Ok(done.into_iter().flat_map(|(_, rows)| rows).collect())
 }

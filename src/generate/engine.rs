@@ -8,7 +8,7 @@ use super::queue::Queue;
 use super::worker::worker;
 use crate::data::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
-use crate::model::cpu::team::with_helpers;
+use crate::model::cpu::team::side_by_side;
 use crate::model::decoder::Decoder;
 use crate::model::ops::MAX_BATCH_INVARIANT_ROWS;
 use crate::process::{self, CancellationToken};
@@ -96,26 +96,17 @@ impl<'a> Engine<'a> {
     fn run_workers(&self) -> Result<()> {
         let cores = self.decoder.workers(self.options.workers);
         let batch = self.options.batch.clamp(1, MAX_BATCH);
-        // Where all jobs are known, no core waits for one, and cores without any help with the products.
+        // Where all jobs are known, no core waits for one.
         let workers = self.queue.final_count().map_or(cores, |jobs| cores.min(jobs).max(1));
-        let helpers = (process::workers(self.options.workers) / workers).saturating_sub(1);
-        let work = || {
-            let options = EngineOptions { batch, ..self.options.clone() };
-            let result = with_helpers(helpers, || worker(self.decoder, &self.queue, &options, workers));
+        let options = EngineOptions { batch, ..self.options.clone() };
+        let results = side_by_side(workers, process::workers(self.options.workers), |_| {
+            let result = worker(self.decoder, &self.queue, &options, workers);
             if result.is_err() {
                 self.queue.abandon();
             }
             result
-        };
-        std::thread::scope(|scope| {
-            let handles: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-            let mut result = work();
-            for handle in handles {
-                // A worker's panic is a bug of ours: it is passed on.
-                result = result.and(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            }
-            result
-        })
+        });
+        results.into_iter().collect()
     }
 }
 

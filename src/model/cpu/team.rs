@@ -1,12 +1,11 @@
-//! A thread pool for one worker that has more than one core: large products are cut into pieces by shape alone, and a
-//! free thread takes the next piece. A piece is computed in the same way by any thread, so results do not depend on the
-//! number of helpers.
+//! Threads that share the large products of a few workers. A product is cut into pieces by shape alone, and a free thread
+//! takes the next piece. A piece is computed in the same way by any thread, so results do not depend on who helps whom.
 //!
 //! ```
-//! use realign::model::cpu::team::{each, with_helpers};
+//! use realign::model::cpu::team::{each, side_by_side};
 //! use std::sync::atomic::{AtomicUsize, Ordering};
 //! let sum = AtomicUsize::new(0);
-//! with_helpers(1, || each(10, &|piece| { sum.fetch_add(piece, Ordering::Relaxed); }));
+//! side_by_side(1, 2, |_| each(10, &|piece| { sum.fetch_add(piece, Ordering::Relaxed); }));
 //! assert_eq!(sum.into_inner(), 45);
 //! ```
 
@@ -60,14 +59,18 @@ struct Team {
     /// Helpers at the pieces. Counted up under the lock, so that none comes once the pieces are taken back.
     inside: AtomicUsize,
     panicked: AtomicBool,
+    /// Threads that chose this team to help.
+    helpers: AtomicUsize,
 }
 
 thread_local! {
     static TEAM: Cell<*const Team> = const { Cell::new(std::ptr::null()) };
 }
 
-/// Does `work` with so many helper threads at its side.
-pub fn with_helpers<R>(helpers: usize, work: impl FnOnce() -> R) -> R {
+/// Runs `work(0)` to `work(workers - 1)` at the same time on `threads` threads in all, this one among them; results come
+/// back in order. A thread without work of its own, and one whose work is done, helps with the products of the others.
+pub fn side_by_side<R: Send>(workers: usize, threads: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    /// The team of a worker at work; helpers leave it when it ends, on a panic too.
     struct Open<'a>(&'a Team);
     impl Drop for Open<'_> {
         fn drop(&mut self) {
@@ -76,22 +79,48 @@ pub fn with_helpers<R>(helpers: usize, work: impl FnOnce() -> R) -> R {
             self.0.called.notify_all();
         }
     }
-    if helpers == 0 {
-        return work();
+    if workers == 1 && threads <= 1 {
+        return vec![work(0)];
     }
-    let team = Team::default();
+    let teams: Vec<Team> = (0..workers).map(|_| Team::default()).collect();
+    let mine = |number: usize| {
+        let result = teams.get(number).map(|team| {
+            let open = Open(team);
+            TEAM.set(open.0);
+            work(number)
+        });
+        help_all(&teams);
+        result
+    };
     let vectors = path();
+    let others = |number: usize| {
+        force(vectors);
+        mine(number)
+    };
     std::thread::scope(|scope| {
-        for _ in 0..helpers {
-            scope.spawn(|| {
-                force(vectors);
-                team.help();
-            });
+        let others = &others;
+        let handles: Vec<_> = (1..threads.max(workers)).map(|n| scope.spawn(move || others(n))).collect();
+        let mut results: Vec<R> = mine(0).into_iter().collect();
+        for handle in handles {
+            // A worker's panic is a bug of ours: it is passed on.
+            results.extend(handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        let open = Open(&team);
-        TEAM.set(open.0);
-        work()
+        results
     })
+}
+
+/// Does `work` with so many helper threads at its side.
+pub fn with_helpers<R: Send>(helpers: usize, work: impl Fn() -> R + Sync) -> R {
+    side_by_side(1, helpers + 1, |_| work()).swap_remove(0)
+}
+
+/// Helps whoever is still at work and has the fewest helpers, until all are done.
+fn help_all(teams: &[Team]) {
+    let open = || teams.iter().filter(|team| !team.lock().closed);
+    while let Some(team) = open().min_by_key(|team| team.helpers.load(Ordering::Relaxed)) {
+        team.helpers.fetch_add(1, Ordering::Relaxed);
+        team.help();
+    }
 }
 
 /// Does every piece of `count`, with this thread's helpers if it has any.
@@ -100,7 +129,7 @@ pub fn each(count: usize, work: &(dyn Fn(usize) + Sync)) {
     if team.is_null() || count <= 1 {
         return (0..count).for_each(work);
     }
-    // SAFETY: `with_helpers` takes the pointer back before its team goes.
+    // SAFETY: `side_by_side` takes the pointer back before its team goes.
     unsafe { &*team }.each(count, work);
 }
 
@@ -212,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_piece_is_done_once_call_after_call() {
-        with_helpers(3, || {
+        side_by_side(1, 4, |_| {
             for round in 0..2000 {
                 let count = round % 17;
                 let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
@@ -227,7 +256,7 @@ mod tests {
     #[test]
     fn a_piece_with_pieces_of_its_own_does_them_alone() {
         let sum = AtomicUsize::new(0);
-        with_helpers(2, || {
+        side_by_side(1, 3, |_| {
             for _ in 0..50 {
                 each(4, &|_| {
                     each(5, &|inner| {
@@ -243,7 +272,7 @@ mod tests {
     fn helpers_that_lay_down_come_when_called() {
         let by_others = AtomicUsize::new(0);
         let me = std::thread::current().id();
-        with_helpers(1, || {
+        side_by_side(1, 2, |_| {
             std::thread::sleep(std::time::Duration::from_millis(20));
             // Each piece waits until two threads are at work: it ends only if the helper comes.
             let at_work = std::sync::Barrier::new(2);
@@ -256,10 +285,27 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_done_helps_the_one_that_is_not() {
+        let done = AtomicUsize::new(0);
+        let results = side_by_side(2, 2, |number| {
+            if number == 1 {
+                // Two pieces at once need a second thread, and only the first worker's is there.
+                let at_work = std::sync::Barrier::new(2);
+                each(2, &|_| {
+                    at_work.wait();
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            number
+        });
+        assert_eq!((results, done.into_inner()), (vec![0, 1], 2));
+    }
+
+    #[test]
     fn a_piece_that_panics_ends_the_work_with_a_panic() {
         for guilty in 0..2 {
             let result = std::panic::catch_unwind(|| {
-                with_helpers(1, || each(2, &|piece| assert_ne!(piece, guilty, "planted")));
+                side_by_side(1, 2, |_| each(2, &|piece| assert_ne!(piece, guilty, "planted")));
             });
             assert!(result.is_err());
         }
