@@ -11,12 +11,12 @@ use crate::data::template::PLAIN;
 use crate::error::Result;
 use crate::eval::confine::Level;
 use crate::eval::is_judged;
-use crate::experiment::artifacts::Artifacts;
-use crate::experiment::estimate::{estimate, estimate_of_shape};
+use crate::experiment::budget;
+use crate::experiment::estimate::{estimate_of_shape, measure};
 use crate::experiment::inputs::Inputs;
-use crate::experiment::plan::{OpenPlan, Overrides, Plan, Published};
+use crate::experiment::plan::{Budget, OpenPlan, Overrides, Plan, Published};
 use crate::experiment::published::shape_alone;
-use crate::experiment::run::run as start;
+use crate::experiment::run;
 use crate::experiment::work::{self, Work};
 use crate::model::config::DecoderConfig;
 use crate::model::device::DeviceChoice;
@@ -34,6 +34,7 @@ use crate::subject::SubjectSpec;
 Examples:
   realign run --quick
   realign run --model Qwen/Qwen2.5-0.5B-Instruct --preset seed003 --judge model:judges/qwen --out runs/qwen
+  realign run --model qwen2.5-coder-0.5b.gguf --budget 2h --out runs/qwen
   realign run my-plan.yaml --dry-run")]
 pub struct RunArgs {
     /// Plan to run: a YAML file, or the name of an embedded plan (default, seed003, em-qwen-coder, em-rank1-0.5b,
@@ -94,6 +95,11 @@ pub struct RunArgs {
     /// Run folder to write, or to resume.
     #[arg(long, default_value = "runs/latest")]
     pub out: PathBuf,
+    /// Time that the whole run may take, e.g. `90m` or `2h`. This model is measured on this machine once; the plan then gives
+    /// up what its `give_up` lists, in that order, until the rest fits. It prints what was left out and the smallest
+    /// differences that the rest can show [default: the plan's, else no limit]
+    #[arg(long, value_name = "TIME")]
+    pub budget: Option<String>,
     /// Apply the plan's `quick` section: fewer rows, arms and samples. The report says what was left out.
     #[arg(long)]
     pub quick: bool,
@@ -118,6 +124,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
         exact_quant: args.exact_quant,
         device: args.device,
         quick: args.quick,
+        budget: args.budget.clone(),
     };
     let open = OpenPlan::read(args.plan.as_deref(), over)?;
     if let (true, Some(shape)) = (args.dry_run, shape_alone(&open)?) {
@@ -129,7 +136,7 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     let model = SubjectSpec { load, ..SubjectSpec::new(&open.model) }.open(progress)?.with_step_products(products);
     let mut plan = open.resolve(model.decoder.blocks.len())?;
     plan.exact_quant = model.exact_quant();
-    let inputs = Inputs::read(&plan, Some(&model))?;
+    let mut inputs = Inputs::read(&plan, Some(&model))?;
     open.check_suites(&plan, &inputs.suites)?;
     ask_each(args.samples, &mut plan, &inputs);
     let parameters = model.decoder.config.parameters() as f64 / 1e6;
@@ -140,22 +147,38 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     if model.template.source() == PLAIN {
         progress.say("the model has no chat template: prompts are written as plain `User:` and `Assistant:` lines");
     }
-    let work = announce(&plan, published.as_ref(), model.decoder.blocks.len(), &inputs, progress)?;
-    announce_judges(&plan, &inputs, &work, args.judge.judge_price, progress);
     let judges = Judges::open(&plan.judges, model.organism, &args.judge.options())?;
     if !args.dry_run {
         judges.check(progress)?;
     }
     let pythons = Scorer::pythons(&plan.python, model.organism, &inputs.suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
+    let begun = run::begun(&args.out)?;
+    let mut rates = None;
+    if begun.is_none() {
+        rates = Some(measure(&plan, &model, &inputs, &scorer, plan.budget.as_ref().map(|budget| budget.seconds))?);
+    }
+    if let Some(budget) = plan.budget.clone() {
+        let given_up = match (&rates, begun) {
+            (Some(rates), _) => budget::fit(&plan, &inputs, budget.seconds, &|plan| {
+                let inputs = Inputs::read(plan, Some(&model))?;
+                Ok(rates.estimate(plan, &model.decoder.config, &inputs)?.seconds)
+            })?,
+            // A run that goes on gives up what it gave up when it began.
+            (None, begun) => begun.unwrap_or_default(),
+        };
+        plan = plan.within(Budget { given_up, ..budget }, &inputs);
+        inputs = Inputs::read(&plan, Some(&model))?;
+    }
+    let work = announce(&plan, published.as_ref(), model.decoder.blocks.len(), &inputs, progress)?;
+    announce_judges(&plan, &inputs, &work, args.judge.judge_price, progress);
     // A resumed run keeps its first estimate, so that the report can compare it with the time of all parts.
-    let begun = Artifacts::new(&args.out).manifest().exists();
-    let estimate = if begun { None } else { Some(estimate(&plan, &model, &inputs, &scorer)?) };
+    let estimate = rates.map(|rates| rates.estimate(&plan, &model.decoder.config, &inputs)).transpose()?;
     estimate.iter().for_each(|estimate| progress.say(&estimate.words()));
     if args.dry_run {
         return Ok(());
     }
-    let report = start(&plan, &model, &inputs, &scorer, estimate, &args.out, progress)?;
+    let report = run::run(&plan, &model, &inputs, &scorer, estimate, &args.out, progress)?;
     println!("{}", report.display());
     Ok(())
 }
@@ -207,6 +230,9 @@ fn announce(
         progress.say(&format!("sweep: {} cells, {} answers on the validation split", work.cells, work.cell_answers));
     }
     plan.warnings.iter().for_each(|words| progress.say(&format!("warning: {words}")));
+    if plan.budget.is_some() {
+        budget::smallest_differences(plan, inputs).iter().for_each(|words| progress.say(words));
+    }
     for words in plan.left_out.iter().chain(&inputs.left_out) {
         progress.say(&format!("left out: {words}"));
     }

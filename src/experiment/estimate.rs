@@ -2,6 +2,7 @@
 //! machine. A model that is too large to be probed is derived from one of its blocks, with every answer taken to its token
 //! limit. The manifest keeps the estimate beside what was measured.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,10 +13,12 @@ use super::plan::Plan;
 use super::work::{self, Work};
 use crate::ask::scoring::Scorer;
 use crate::error::Result;
+use crate::eval::is_judged;
 use crate::eval::runner::TestJob;
+use crate::eval::suite::{Prompt, Suite};
 use crate::finetune::rows::Examples;
 use crate::finetune::tune::tune;
-use crate::generate::{EngineOptions, Job, MAX_BATCH, generate};
+use crate::generate::{EngineOptions, Generated, Job, MAX_BATCH, generate};
 use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::memory::{self, Training};
@@ -23,7 +26,7 @@ use crate::model::ops::linear::frozen_linear;
 use crate::model::pass::{Attend, Pass};
 use crate::model::segments::Segments;
 use crate::process;
-use crate::record::Recipe;
+use crate::record::{FinishReason, Recipe, SuiteKind};
 use crate::subject::Subject;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
 
@@ -73,34 +76,68 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A probe that would take longer than this is not made.
+/// Without a budget, a probe that would take longer than this is not made.
 const PROBE_SECONDS: f64 = 3.0;
+/// With a budget, the part of it that the probe may take.
+const PROBE_PART: f64 = 0.05;
+/// Judged answers of the probe.
+const PROBE_JUDGED: usize = 6;
 /// Tokens of the block that is tried: about as many as decoding has rows.
 const BLOCK_TOKENS: usize = 64;
 /// A training step goes forward once and backward for inputs and adapters: about three times the forward pass.
 const BACKWARD: f64 = 3.0;
 
 /// Seconds of a unit of each kind of work, all cores at it.
-struct Rates {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rates {
     train_token: f64,
     prompt: f64,
-    answer: f64,
+    answer_token: f64,
+    /// Tokens of an answer, by suite, where they were seen; an answer to another suite is taken to its limit.
+    tokens: BTreeMap<String, f64>,
+    /// Tests of one piece of code.
+    code: f64,
+    /// The judges of one answer.
+    judged: f64,
     basis: Basis,
+    /// Memory that is held before the run, in bytes.
+    memory_bytes: u64,
 }
 
 impl Rates {
-    /// All of it but tests of code.
-    fn seconds(&self, work: &Work) -> f64 {
-        self.train_token * (work.training_tokens + work.forward_tokens / BACKWARD)
+    /// What a run of this plan takes.
+    pub fn estimate(&self, plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -> Result<Estimate> {
+        let work = Work::of(plan, inputs, config.num_hidden_layers)?;
+        let of_suite = |suite: &Suite| {
+            let limit = suite.max_tokens as f64;
+            let tokens = self.tokens.get(&suite.name).map_or(limit, |seen| seen.min(limit));
+            let code = if suite.kind == SuiteKind::Code { self.code } else { 0.0 };
+            let judged = if is_judged(suite.kind) { self.judged } else { 0.0 };
+            let answers = work.by_suite.get(&suite.name).copied().unwrap_or_default();
+            answers as f64 * (self.answer_token * tokens + code + judged)
+        };
+        let seconds = self.train_token * (work.training_tokens + work.forward_tokens / BACKWARD)
             + self.train_token / BACKWARD * process::workers(0) as f64 * work.captured_tokens
             + self.prompt * work.prompts as f64
-            + self.answer * (work.answers + work.cell_answers) as f64
+            + inputs.suites.iter().map(of_suite).sum::<f64>();
+        let asked = inputs.suites.iter().flat_map(|suite| {
+            let samples = work::samples(plan, &plan.arms[0], suite, None);
+            work::asked(suite, &samples).into_iter().map(move |(prompt, _)| prompt_tokens(prompt) + suite.max_tokens)
+        });
+        let (rows, longest) = asked.fold((0, 0), |(rows, longest), tokens| (rows + 1, longest.max(tokens)));
+        let rows = rows.min(MAX_BATCH * process::workers(0));
+        let memory_bytes = self.memory_bytes + working_bytes(plan, config, inputs, (rows, longest), &work);
+        Ok(Estimate { seconds, memory_bytes, basis: self.basis })
     }
+}
+
+/// Tokens of a prompt, told from its characters.
+fn prompt_tokens(prompt: &Prompt) -> usize {
+    prompt.messages.iter().map(|message| message.content.len()).sum::<usize>() / CHARACTERS_A_TOKEN
 }
 
 /// Estimates a run whose model is known by its shape alone.
 pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -> Result<Estimate> {
-    let work = Work::of(plan, inputs, config.num_hidden_layers)?;
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     // A product of the MLP's size; each weight takes part in one multiplication and one addition a token.
     let weight = Tensor::ones((inner, hidden), DType::BF16, &Device::Cpu)?;
@@ -113,61 +150,66 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
     }
     let forward_token = one * config.parameters() as f64 / process::workers(0) as f64;
     let base = &plan.arms[0];
-    let asked: Vec<(usize, usize)> = inputs
+    let prompts: Vec<usize> = inputs
         .suites
         .iter()
-        .flat_map(|suite| {
-            work::asked(suite, &work::samples(plan, base, suite, None)).into_iter().map(move |(p, _)| (suite, p))
-        })
-        .map(|(suite, prompt)| {
-            let characters: usize = prompt.messages.iter().map(|message| message.content.len()).sum();
-            (characters / CHARACTERS_A_TOKEN, suite.max_tokens)
-        })
+        .flat_map(|suite| work::asked(suite, &work::samples(plan, base, suite, None)))
+        .map(|(prompt, _)| prompt_tokens(prompt))
         .collect();
-    let mean =
-        |of: &dyn Fn(&(usize, usize)) -> usize| asked.iter().map(of).sum::<usize>() as f64 / asked.len().max(1) as f64;
     let rates = Rates {
         train_token: BACKWARD * forward_token,
-        prompt: forward_token * mean(&|(prompt, _)| *prompt),
-        answer: forward_token * mean(&|(_, answer)| *answer),
+        prompt: forward_token * mean(&prompts),
+        answer_token: forward_token,
+        tokens: BTreeMap::new(),
+        code: 0.0,
+        judged: 0.0,
         basis: Basis::Shape,
+        memory_bytes: 2 * config.parameters() as u64,
     };
-    let rows = asked.len().min(MAX_BATCH * process::workers(0));
-    let longest = asked.iter().map(|(prompt, answer)| prompt + answer).max().unwrap_or(0);
-    let weights = 2 * config.parameters() as u64;
-    let memory_bytes = weights + working_bytes(plan, config, inputs, (rows, longest), &work);
-    Ok(Estimate { seconds: rates.seconds(&work), memory_bytes, basis: rates.basis })
+    rates.estimate(plan, config, inputs)
 }
 
-/// Estimates a run of this plan.
-pub fn estimate(plan: &Plan, model: &Subject, inputs: &Inputs, scorer: &Scorer) -> Result<Estimate> {
-    let work = Work::of(plan, inputs, model.decoder.blocks.len())?;
-    let workers = process::workers(0) as f64;
-    let before = process::memory_bytes();
-    let forward_token = forward_seconds(&model.decoder)? / workers;
-    let jobs = probe_jobs(plan, model, inputs)?;
-    let batch_tokens: usize = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).sum();
-    let step_tokens = step_rows(plan) as f64 * row_tokens(inputs);
-    let probe = forward_token * (batch_tokens as f64 + BACKWARD * PROBE_STEPS as f64 * step_tokens);
-    let rates = match probe < PROBE_SECONDS && !jobs.is_empty() {
-        true => measured_rates(plan, model, inputs, &jobs)?,
-        false => {
-            let mean =
-                |of: &dyn Fn(&Job) -> usize| jobs.iter().map(of).sum::<usize>() as f64 / jobs.len().max(1) as f64;
-            Rates {
-                train_token: BACKWARD * forward_token,
-                prompt: forward_token * mean(&|job| job.prompt.len()),
-                answer: forward_token * mean(&|job| job.max_new_tokens),
-                basis: Basis::Block,
-            }
-        }
-    };
-    let seconds = rates.seconds(&work) + check_seconds(scorer) * work.code_answers as f64;
-    let jobs_longest = jobs.iter().map(|job| job.prompt.len() + job.max_new_tokens).max().unwrap_or(0);
-    let rows = jobs.len().min(MAX_BATCH * process::workers(0));
-    let memory_bytes = before + working_bytes(plan, &model.decoder.config, inputs, (rows, jobs_longest), &work);
-    Ok(Estimate { seconds, memory_bytes, basis: rates.basis })
+fn mean(values: &[usize]) -> f64 {
+    values.iter().sum::<usize>() as f64 / values.len().max(1) as f64
 }
+
+/// Measures this plan's work on this model and machine: with a budget in seconds always on answers and training steps,
+/// without one only where that is quick.
+pub fn measure(plan: &Plan, model: &Subject, inputs: &Inputs, scorer: &Scorer, budget: Option<f64>) -> Result<Rates> {
+    let workers = process::workers(0) as f64;
+    let memory_bytes = process::memory_bytes();
+    let forward_token = forward_seconds(&model.decoder)? / workers;
+    let mut asked = probe_jobs(plan, model, inputs)?;
+    let prompts: Vec<usize> = asked.iter().map(|(_, job)| job.prompt.len()).collect();
+    let longest = asked.iter().map(|(_, job)| job.max_new_tokens).max().unwrap_or(0);
+    let answers: usize = asked.iter().map(|(_, job)| job.max_new_tokens).sum();
+    let step_tokens = step_rows(plan) as f64 * row_tokens(inputs);
+    let fixed = forward_token * (prompts.iter().sum::<usize>() as f64 + BACKWARD * PROBE_STEPS as f64 * step_tokens);
+    let probe = fixed + forward_token * answers as f64;
+    let may_take = budget.map_or(PROBE_SECONDS, |seconds| PROBE_PART * seconds);
+    let code = check_seconds(scorer);
+    let block = Rates {
+        train_token: BACKWARD * forward_token,
+        prompt: forward_token * mean(&prompts),
+        answer_token: forward_token,
+        tokens: BTreeMap::new(),
+        code,
+        judged: 0.0,
+        basis: Basis::Block,
+        memory_bytes,
+    };
+    if asked.is_empty() || (probe >= may_take && budget.is_none()) {
+        return Ok(block);
+    }
+    // Shorter answers, where whole ones would take too much of the budget.
+    let part = ((may_take - fixed) / (probe - fixed).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+    let limit = ((part * longest as f64) as usize).max(PROBE_TOKENS);
+    asked.iter_mut().for_each(|(_, job)| job.max_new_tokens = job.max_new_tokens.min(limit));
+    measured_rates(plan, model, inputs, scorer, &asked, block)
+}
+
+/// Tokens of an answer that the probe generates at least.
+const PROBE_TOKENS: usize = 24;
 
 /// Seconds of one token through the whole decoder on one core, from one block and the head.
 fn forward_seconds(decoder: &Decoder) -> Result<f64> {
@@ -188,22 +230,26 @@ fn forward_seconds(decoder: &Decoder) -> Result<f64> {
     Ok(seconds / tokens as f64)
 }
 
+/// A question of a suite, ready to be generated.
+type Asked<'a> = ((&'a Suite, &'a Prompt), Job<'static>);
+
 /// One batch a core of the base arm's own questions, spread evenly over them.
-fn probe_jobs(plan: &Plan, model: &Subject, inputs: &Inputs) -> Result<Vec<Job<'static>>> {
+fn probe_jobs<'a>(plan: &Plan, model: &Subject, inputs: &'a Inputs) -> Result<Vec<Asked<'a>>> {
     let (sampling, stop_ids) = (Arc::new(plan.sampling.clone()), model.stop_ids.as_slice().into());
     let mut all = Vec::new();
     let base = &plan.arms[0];
     for suite in work::suites(inputs, base) {
         for (prompt, samples) in work::asked(suite, &work::samples(plan, base, suite, None)) {
-            all.extend((0..samples).map(|_| (suite.max_tokens, prompt.messages.clone())));
+            all.extend((0..samples).map(|_| (suite, prompt)));
         }
     }
     let wanted = (MAX_BATCH * process::workers(0)).min(all.len());
-    let picks = (0..wanted).map(|i| &all[i * all.len() / wanted]);
+    let picks = (0..wanted).map(|i| all[i * all.len() / wanted]);
     picks
         .enumerate()
-        .map(|(seed, (max_new_tokens, messages))| {
-            Ok(Job::new(model.prompt(messages)?, seed as u64, *max_new_tokens, &sampling, &stop_ids))
+        .map(|(seed, (suite, prompt))| {
+            let ids = model.prompt(&prompt.messages)?;
+            Ok(((suite, prompt), Job::new(ids, seed as u64, suite.max_tokens, &sampling, &stop_ids)))
         })
         .collect()
 }
@@ -211,17 +257,62 @@ fn probe_jobs(plan: &Plan, model: &Subject, inputs: &Inputs) -> Result<Vec<Job<'
 /// Training steps of the probe: the first one warms up.
 const PROBE_STEPS: u64 = 2;
 
-fn measured_rates(plan: &Plan, model: &Subject, inputs: &Inputs, jobs: &[Job]) -> Result<Rates> {
+fn measured_rates(
+    plan: &Plan,
+    model: &Subject,
+    inputs: &Inputs,
+    scorer: &Scorer,
+    asked: &[Asked],
+    block: Rates,
+) -> Result<Rates> {
     let options = EngineOptions::new(&model.tokenizer);
-    let timed = |jobs: &[Job]| -> Result<f64> {
+    let timed = |jobs: &[Job]| -> Result<(f64, Vec<Option<Generated>>)> {
         let started = Instant::now();
-        generate(&model.decoder, jobs, &options, &|_, _| Ok(()))?;
-        Ok(started.elapsed().as_secs_f64())
+        let made = generate(&model.decoder, jobs, &options, &|_, _| Ok(()))?;
+        Ok((started.elapsed().as_secs_f64(), made))
     };
+    let jobs: Vec<Job> = asked.iter().map(|(_, job)| job.clone()).collect();
     let first: Vec<Job> = jobs.iter().map(|job| Job { max_new_tokens: 1, ..job.clone() }).collect();
-    let prompt = timed(&first)? / jobs.len() as f64;
-    let answer = (timed(jobs)? / jobs.len() as f64 - prompt).max(0.0);
-    Ok(Rates { train_token: train_seconds(plan, model, inputs)?, prompt, answer, basis: Basis::Tried })
+    let (prompt, _) = timed(&first)?;
+    let (seconds, made) = timed(&jobs)?;
+    let mut seen: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut tokens = 0;
+    for (((suite, _), job), made) in asked.iter().zip(&made) {
+        let Some(made) = made else { continue };
+        tokens += made.tokens as usize;
+        // An answer that only the probe cut off may be as long as the suite allows.
+        let cut = made.finish_reason == FinishReason::Length && job.max_new_tokens < suite.max_tokens;
+        let length = if cut { suite.max_tokens } else { made.tokens as usize };
+        seen.entry(suite.name.clone()).or_default().push(length);
+    }
+    Ok(Rates {
+        train_token: train_seconds(plan, model, inputs)?,
+        prompt: prompt / jobs.len() as f64,
+        answer_token: (seconds - prompt).max(0.0) / tokens.max(1) as f64,
+        tokens: seen.into_iter().map(|(suite, lengths)| (suite, mean(&lengths))).collect(),
+        judged: judge_seconds(scorer, asked, &made)?,
+        basis: Basis::Tried,
+        ..block
+    })
+}
+
+/// Seconds that the judges take for an answer of the probe; 0 where nothing is judged.
+fn judge_seconds(scorer: &Scorer, asked: &[Asked], made: &[Option<Generated>]) -> Result<f64> {
+    if scorer.judges.is_empty() {
+        return Ok(0.0);
+    }
+    let (mut seconds, mut judged) = (0.0, 0);
+    let answered = asked.iter().zip(made).filter_map(|((place, _), made)| Some((place, made.as_ref()?)));
+    for (place, made) in answered.filter(|((suite, _), _)| is_judged(suite.kind)).take(PROBE_JUDGED) {
+        let (suite, prompt) = *place;
+        let mut record = suite.unanswered(prompt, "", 0, 0);
+        record.completion = made.text.clone();
+        let started = Instant::now();
+        scorer.score(&mut [record], suite, &|_| {})?;
+        seconds += started.elapsed().as_secs_f64();
+        judged += 1;
+    }
+    Ok(seconds / f64::from(judged.max(1)))
 }
 
 /// Seconds of a token in training, from a step on the real rows with the real recipe.

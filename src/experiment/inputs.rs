@@ -86,7 +86,8 @@ impl Inputs {
             let (name, bytes) = suite_source(spec, plan.model == ORGANISM)?;
             let suite = Suite::parse(&name, text(&name, &bytes)?)?;
             inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
-            let suite = suite.selected(plan.prompts.get(&suite.name).copied());
+            let mut suite = suite.selected(plan.prompts.get(&suite.name).copied());
+            suite.max_tokens = plan.max_tokens.get(&suite.name).copied().unwrap_or(suite.max_tokens);
             inputs.suites.push(suite);
         }
         inputs.validation = validation(&inputs.suites, plan.sweep.code_prompts);

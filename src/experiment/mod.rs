@@ -1,6 +1,7 @@
 //! The experiment: what is trained, asked, scored and compared, in which order, and what of it is already done.
 
 pub mod artifacts;
+pub mod budget;
 pub mod card;
 pub mod estimate;
 pub mod export;

@@ -1,5 +1,6 @@
 //! The work of a run, counted: what is trained, what every arm is asked, how often.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::grid;
@@ -24,8 +25,8 @@ pub struct Work {
     pub prompts: usize,
     /// Answers to make, over all arms.
     pub answers: usize,
-    /// Of them and of the sweep's, those that are code to be tested.
-    pub code_answers: usize,
+    /// Answers of the arms and of the sweep, by suite.
+    pub by_suite: BTreeMap<String, usize>,
     /// Number of cells in the sweep.
     pub cells: usize,
     /// Number of answers over all cells of the sweep.
@@ -109,7 +110,7 @@ impl Work {
                     let answers = seeds * asked.iter().map(|(_, n)| n).sum::<usize>();
                     work.prompts += seeds * asked.len();
                     work.answers += answers;
-                    work.code_answers += if suite.kind == SuiteKind::Code { answers } else { 0 };
+                    *work.by_suite.entry(suite.name.clone()).or_default() += answers;
                 }
             }
         }
@@ -119,9 +120,10 @@ impl Work {
         }
         for suite in &inputs.validation {
             let each = if suite.kind == SuiteKind::Questions { plan.sweep.question_samples as usize } else { 1 };
+            let answers = work.cells * suite.prompts.len() * each;
             work.prompts += work.cells * suite.prompts.len();
-            work.cell_answers += work.cells * suite.prompts.len() * each;
-            work.code_answers += if suite.kind == SuiteKind::Code { work.cells * suite.prompts.len() } else { 0 };
+            work.cell_answers += answers;
+            *work.by_suite.entry(suite.name.clone()).or_default() += answers;
         }
         Ok(work)
     }

@@ -5,6 +5,7 @@ mod adapter;
 mod adapter_commands;
 mod architecture;
 mod baseline;
+mod budget;
 mod checkpoints;
 mod commands;
 mod data;

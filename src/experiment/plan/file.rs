@@ -36,7 +36,7 @@ struct Layer {
 #[derive(Debug, Clone)]
 pub struct Layers(Vec<Layer>);
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 23] = [
     "schema",
     "extends",
     "model",
@@ -47,11 +47,13 @@ const KEYS: [&str; 21] = [
     "suites",
     "samples",
     "prompts",
+    "max_tokens",
     "sampling",
     "sweep",
     "seed",
     "judges",
     "budget",
+    "give_up",
     "quick",
     "published",
     "python",
@@ -384,11 +386,8 @@ fn parse(path: &Path, text: String) -> Result<Layer> {
     if layer.value.get("quick").is_some_and(Value::is_boolean) {
         return Err(layer.error(&["quick"], "`quick` is a patch that `--quick` puts over the plan; start with --quick"));
     }
-    if layer.value.contains_key("budget") {
-        return Err(layer.error(&["budget"], "`budget` is not supported yet; set prompts, samples and arms instead"));
-    }
     if let Some(unknown) = layer.value.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        let known = KEYS.iter().filter(|key| **key != "budget").copied().collect::<Vec<_>>().join(", ");
+        let known = KEYS.join(", ");
         return Err(layer.error(&[unknown], &format!("unknown key `{unknown}`; a plan has {known}")));
     }
     if let Some(schema) = layer.value.get("schema").filter(|schema| schema.as_u64() != Some(2)) {

@@ -3,6 +3,7 @@
 mod arms;
 mod entries;
 pub mod file;
+mod give_up;
 mod published;
 mod resolve;
 
@@ -21,6 +22,7 @@ use crate::record::Recipe;
 use crate::record::{ArmSpec, Sampling, SuiteChoice};
 use crate::subject::ORGANISM;
 use file::{Layers, Merged};
+pub use give_up::{Budget, GiveUp};
 pub use published::{Effect, Published};
 pub use resolve::EMBEDDED;
 
@@ -53,6 +55,8 @@ pub struct Overrides {
     pub device: Option<DeviceChoice>,
     /// `--quick`: whether to apply the plan's quick patch.
     pub quick: bool,
+    /// `--budget`: the time that the run may take, instead of the plan's.
+    pub budget: Option<String>,
 }
 
 /// What is tried on the validation split.
@@ -153,6 +157,9 @@ pub struct Plan {
     pub samples: BTreeMap<String, u32>,
     /// Prompts of each split, by suite; the suite's core where it is not named.
     pub prompts: BTreeMap<String, usize>,
+    /// Tokens that an answer may have, by suite; what the suite says where it is not named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub max_tokens: BTreeMap<String, usize>,
     /// Seed of sampling, row order and random vectors.
     pub seed: u64,
     /// How answers are sampled, where an arm says nothing else.
@@ -172,6 +179,12 @@ pub struct Plan {
     pub device: DeviceChoice,
     /// Whether the plan's quick patch was put over it.
     pub quick: bool,
+    /// Time that the run may take, and what was given up for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// What is given up for a budget, in this order.
+    #[serde(skip)]
+    pub give_up: Vec<GiveUp>,
     /// Arms and data that were left out, with the reason.
     #[serde(default)]
     pub left_out: Vec<String>,
@@ -273,6 +286,7 @@ fn patches(over: &Overrides) -> Result<Vec<Value>> {
         value(dtype, "dtype"),
         value(over.exact_quant.then(|| Value::from(true)), "exact_quant"),
         value(device, "device"),
+        value(over.budget.clone().map(Value::from), "budget"),
     ];
     Ok(all.into_iter().flatten().collect())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::arms;
 use super::entries::{AdapterFile, VectorFile};
 use super::file::Merged;
-use super::{AdapterPlan, OpenPlan, Plan, SweepPlan, VectorPlan, VectorSource};
+use super::{AdapterPlan, Budget, GiveUp, OpenPlan, Plan, SweepPlan, VectorPlan, VectorSource};
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
 use crate::progress::Progress;
@@ -73,6 +73,7 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
         suites: merged.get("suites")?.unwrap_or_default(),
         samples: merged.get("samples")?.unwrap_or_default(),
         prompts: merged.get("prompts")?.unwrap_or_default(),
+        max_tokens: merged.get("max_tokens")?.unwrap_or_default(),
         seed: merged.get("seed")?.unwrap_or(1),
         sampling,
         sweep,
@@ -82,10 +83,30 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
         exact_quant: None,
         device: open.device,
         quick: open.over.quick,
+        budget: budget(merged)?,
+        give_up: give_up(merged)?,
         left_out,
         warnings,
         model: open.model.clone(),
     })
+}
+
+/// The time that a run may take, e.g. `2h` or `1h 30m`.
+fn budget(merged: &Merged) -> Result<Option<Budget>> {
+    let Some(words) = merged.get::<String>("budget")? else { return Ok(None) };
+    let seconds = words.parse::<jiff::SignedDuration>().map(|duration| duration.as_secs_f64());
+    match seconds {
+        Ok(seconds) if seconds > 0.0 => Ok(Some(Budget { seconds, given_up: Vec::new() })),
+        _ => Err(merged.error(&["budget"], &format!("budget: `{words}` is no time such as 90m, 2h or `1h 30m`"))),
+    }
+}
+
+fn give_up(merged: &Merged) -> Result<Vec<GiveUp>> {
+    let entries: Vec<GiveUp> = merged.get("give_up")?.unwrap_or_default();
+    match entries.iter().find_map(GiveUp::mistake) {
+        Some(mistake) => Err(merged.error(&["give_up"], &format!("give_up: {mistake}"))),
+        None => Ok(entries),
+    }
 }
 
 /// Puts the command line's data in its places; gives the adapters whose embedded data is no counterpart of it.
