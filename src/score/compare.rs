@@ -212,7 +212,7 @@ fn terms<'a>(
     context: &Context,
 ) -> BTreeMap<PairKey<'a>, (f64, f64)> {
     let mut sums: BTreeMap<PairKey, (f64, f64, f64)> = BTreeMap::new();
-    for sample in samples.iter().filter(|s| suite.is_none_or(|suite| s.suite == suite)) {
+    for sample in samples.iter().filter(|s| suite.map_or(!s.apart, |suite| s.suite == suite)) {
         let (numerator, denominator) = context.term(metric, sample).unwrap_or_default();
         let key = (sample.suite.as_str(), sample.group.as_str(), sample.prompt_id.as_str(), sample.sample);
         let sum = sums.entry(key).or_default();
