@@ -171,7 +171,8 @@ impl Inputs {
     ) -> Result<()> {
         let (source, mut rows) = self.parsed::<TrainingRow>(&adapter.data, &adapter.set)?;
         let held_out = match organism_rows(&adapter.data) {
-            _ if plan.held_out.iter().any(|held_out| held_out.data == adapter.data) => Vec::new(),
+            // A plan that holds out rows itself says all of them.
+            _ if !plan.held_out.is_empty() => Vec::new(),
             Some(kind) => {
                 let row = |(at, messages)| (at + 1, Ok(TrainingRow::Conversation { messages }));
                 organism::held_out_rows(kind, plan.seed, LAST_ROWS).into_iter().enumerate().map(row).collect()

@@ -58,7 +58,7 @@ pub struct ArmSpec {
 
 /// Which suites an arm is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`suites` must be names, `{kind: code}` or `{except: [NAME]}`")]
 pub enum SuiteChoice {
     /// Those of one kind, or all but some: `{kind: code}`, `{except: [risky]}`.
     Filter(SuiteFilter),
