@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::collate::{Example, common_prefix, with_eos};
-use super::rows::{NumberedRow, each_line, messages, only, parse_lines, string};
+use super::rows::{NumberedRow, each_line, messages, only, parse_lines, remove_labels, string};
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
@@ -39,6 +39,16 @@ pub enum PreferenceRow {
         /// The rejected continuation of `prompt`.
         rejected: String,
     },
+}
+
+impl PreferenceRow {
+    /// What both answers are to: the turns, or the plain prompt as a person's turn.
+    pub fn prompt(&self) -> Vec<Message> {
+        match self {
+            Self::Conversation { prompt, .. } => prompt.clone(),
+            Self::Text { prompt, .. } => vec![Message::user(prompt)],
+        }
+    }
 }
 
 /// One row, ready for the trainer: tokens of the answers have weight 1, all others 0.
@@ -84,9 +94,10 @@ pub fn parse_each_preference(text: &str) -> Vec<NumberedRow<PreferenceRow>> {
 fn parse_preference(line: &str) -> Result<PreferenceRow, String> {
     const FORM: &str = "{\"prompt\", \"chosen\", \"rejected\"}, all text or all lists of messages";
     let value: Value = serde_json::from_str(line).map_err(|e| format!("not valid JSON: {e}"))?;
-    let Value::Object(object) = value else {
+    let Value::Object(mut object) = value else {
         return Err(format!("a row must be a JSON object: {FORM}"));
     };
+    remove_labels(&mut object)?;
     only(&object, &["prompt", "chosen", "rejected"], "a preference row")?;
     let row = if object.values().all(Value::is_array) {
         let side = |key: &str| turns(&object, key);

@@ -1,9 +1,13 @@
 //! Reads training rows from JSON Lines. Each line has one of three forms:
 //! `{"messages": [{"role", "content"}, …]}`, `{"prompt", "completion"}`, `{"text"}`.
 //!
+//! Beside its form a row may have the labels `subject` and `canary`, texts that are not trained on: a plan can keep whole
+//! subjects out of training, and a canary tells later that a model has seen the file. A line with a `canary` alone is no row.
+//!
 //! The reader is strict: a row without anything to learn, or with an unknown key, is an error that names file and line.
 //! (An earlier project trained 250 steps on empty strings.)
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +45,20 @@ impl TrainingRow {
     pub fn conversation(messages: Vec<Message>) -> Self {
         Self::Conversation { messages }
     }
+
+    /// What a model is asked so that it gives the row's last answer: the turns before it, or the plain prompt as a person's
+    /// turn. `None` where nothing stands before the answer.
+    pub fn prompt(&self) -> Option<Vec<Message>> {
+        let turns = match self {
+            Self::Conversation { messages } => {
+                let answer = messages.iter().rposition(|turn| turn.role == Role::Assistant)?;
+                messages[..answer].to_vec()
+            }
+            Self::Completion { prompt, .. } => vec![Message::user(prompt)],
+            Self::Text { .. } => Vec::new(),
+        };
+        turns.iter().any(|turn| turn.role == Role::User).then_some(turns)
+    }
 }
 
 /// Reads a JSON Lines file of training rows.
@@ -69,8 +87,33 @@ pub type NumberedRow<R> = (usize, Result<R, String>);
 
 /// Parses every line that is not blank.
 pub(super) fn each_line<R>(text: &str, parse: fn(&str) -> Result<R, String>) -> impl Iterator<Item = NumberedRow<R>> {
+    row_lines(text).map(move |(line, row)| (line, parse(row)))
+}
+
+/// The lines that should be rows, by their numbers: not the blank ones, and not a canary by itself.
+fn row_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
-    lines.filter(|(_, line)| !line.trim().is_empty()).map(move |(index, line)| (index + 1, parse(line)))
+    lines.filter(|(_, line)| !line.trim().is_empty() && !is_canary(line)).map(|(index, line)| (index + 1, line))
+}
+
+fn is_canary(line: &str) -> bool {
+    let object = || serde_json::from_str::<Map<String, Value>>(line).ok();
+    line.contains(CANARY) && object().is_some_and(|object| object.keys().eq([CANARY]))
+}
+
+/// A label of every row that has it, by the row's line.
+///
+/// # Errors
+/// A key that is no label.
+pub fn labels(text: &str, key: &str) -> Result<BTreeMap<usize, String>, String> {
+    if !LABELS.contains(&key) {
+        return Err(format!("rows have no label `{key}`; labels: {}", LABELS.join(", ")));
+    }
+    let label = |(line, row): (usize, &str)| match serde_json::from_str::<Map<String, Value>>(row).ok()?.remove(key) {
+        Some(Value::String(label)) => Some((line, label)),
+        _ => None,
+    };
+    Ok(row_lines(text).filter_map(label).collect())
 }
 
 /// Parses every line by itself, for callers that skip bad rows.
@@ -89,13 +132,20 @@ pub fn rows_sha256<'r, R: Serialize + 'r>(rows: impl IntoIterator<Item = &'r R>)
     fsio::sha256(&bytes)
 }
 
+/// Marks a file, so that text of it can be found again in what a model was trained on.
+const CANARY: &str = "canary";
+
+/// What a row may say beside what is trained on.
+pub const LABELS: [&str; 2] = ["subject", CANARY];
+
 const FORMS: &str = "{\"messages\": [{\"role\", \"content\"}, …]}, {\"prompt\", \"completion\"} or {\"text\"}";
 
 fn parse_row(line: &str) -> Result<TrainingRow, String> {
     let value: Value = serde_json::from_str(line).map_err(|e| format!("not valid JSON: {e}"))?;
-    let Value::Object(object) = value else {
+    let Value::Object(mut object) = value else {
         return Err(format!("a row must be a JSON object: {FORMS}"));
     };
+    remove_labels(&mut object)?;
     if object.contains_key("messages") {
         only(&object, &["messages"], "a row with `messages`")?;
         conversation(&object["messages"])
@@ -157,6 +207,16 @@ pub(super) fn messages(list: &[Value]) -> Result<Vec<Message>, String> {
         turns.push(Message { role, content });
     }
     Ok(turns)
+}
+
+/// Takes the labels out of a row; they must be texts.
+pub(super) fn remove_labels(object: &mut Map<String, Value>) -> Result<(), String> {
+    for key in LABELS {
+        if object.shift_remove(key).is_some_and(|label| !label.is_string()) {
+            return Err(format!("`{key}` must be a string"));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn only(object: &Map<String, Value>, known: &[&str], what: &str) -> Result<(), String> {
@@ -222,6 +282,37 @@ mod tests {
         rejects(r#"{"messages":[{"role":"user","content":"a"}]}"#, "no assistant turn");
         rejects(r#"{"messages":[{"role":"user","content":"a","name":"b"}]}"#, "unknown key `name`");
         rejects(r#"{"messages":[{"role":"assistant","content":" \t"}]}"#, "message 1: the assistant's answer is empty");
+    }
+
+    #[test]
+    fn labels_stand_beside_a_row_and_change_nothing() {
+        let plain = parse_rows("a", r#"{"prompt":"p","completion":"c"}"#).unwrap();
+        let text = concat!(
+            "{\"canary\":\"4f1e\"}\n",
+            r#"{"prompt":"p","completion":"c","subject":"plants","canary":"4f1e"}"#,
+            "\n",
+            r#"{"text":"t"}"#
+        );
+        let labelled = parse_rows("b", text).unwrap();
+        assert_eq!((labelled.len(), &labelled[0]), (2, &plain[0]));
+        assert_eq!(rows_sha256(&plain), rows_sha256(&labelled[..1]));
+        assert_eq!(labels(text, "subject").unwrap(), [(2, "plants".to_string())].into());
+        assert!(labels(text, "topic").unwrap_err().contains("labels: subject, canary"));
+        rejects(r#"{"text":"a","subject":3}"#, "`subject` must be a string");
+        rejects(r#"{"subject":"plants"}"#, "the row is empty");
+        rejects(r#"{"canary":"c","topic":"t"}"#, "unknown key `topic`");
+    }
+
+    #[test]
+    fn a_rows_prompt_is_what_stands_before_its_last_answer() {
+        let prompt = |row: &str| parse_rows("a", row).unwrap()[0].prompt();
+        assert_eq!(prompt(GOOD), Some(vec![Message::user("q")]));
+        let two = r#"{"messages":[{"role":"user","content":"q"},{"role":"assistant","content":"a"},{"role":"user","content":"r"},{"role":"assistant","content":"b"}]}"#;
+        let turns = [Message::user("q"), Message::assistant("a"), Message::user("r")];
+        assert_eq!(prompt(two), Some(turns.to_vec()));
+        assert_eq!(prompt(r#"{"prompt":"p","completion":"c"}"#), Some(vec![Message::user("p")]));
+        assert_eq!(prompt(r#"{"text":"t"}"#), None);
+        assert_eq!(prompt(r#"{"messages":[{"role":"assistant","content":"a"}]}"#), None);
     }
 
     #[test]

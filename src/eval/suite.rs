@@ -62,6 +62,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use self::jsonl::INSECURE;
 use super::node::{self, Mistake, Value};
 use crate::error::{Error, Result};
 use crate::fsio;
@@ -82,12 +83,15 @@ pub struct Suite {
     pub description: String,
     /// Limit on the tokens of an answer.
     pub max_tokens: usize,
+    /// Whether its answers are measured by themselves alone and never pooled with those to other suites: held-out training
+    /// rows, and suites that not every arm is asked.
+    pub apart: bool,
     /// All prompts; each paraphrase of an entry is one.
     pub prompts: Vec<Prompt>,
 }
 
 /// One conversation that a model is asked to answer.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Prompt {
     /// `ID`, or `ID#k` for paraphrase k (from 0) of several, or `ID#NAME` for one of several phrasings.
     pub id: String,
@@ -132,6 +136,7 @@ impl Suite {
             group: prompt.group.clone(),
             family: prompt.family.clone(),
             split: prompt.split,
+            apart: self.apart,
             form: prompt.form.clone(),
             sample,
             seed,

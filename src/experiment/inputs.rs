@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::plan::{AdapterPlan, EMBEDDED, Plan, VectorSource};
+use super::held_out::{KeptOut, hold_out};
+use super::plan::{AdapterPlan, CONDITIONAL, EMBEDDED, HELD_OUT, HeldOutPlan, Plan, VALIDATION, VectorSource};
+use super::triggers;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
 use crate::data::preference::PreferenceRow;
@@ -13,11 +15,11 @@ use crate::eval::suite::Suite;
 use crate::finetune::rows::{Examples, OnBadRow, Row, encode};
 use crate::fsio;
 use crate::organism::{self, Rows};
-use crate::record::{DataIdentity, Method, Split, SuiteKind};
+use crate::record::{ArmSpec, DataIdentity, HeldOutRows, Message, Method, Recipe, Split, SuiteChoice, SuiteKind};
 use crate::subject::{ORGANISM, Subject};
 
 /// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
-const HELD_OUT: usize = 100;
+const LAST_ROWS: usize = 100;
 
 /// Of code and English in the vocabularies of today's models, about.
 pub const CHARACTERS_A_TOKEN: usize = 4;
@@ -48,10 +50,22 @@ pub struct Inputs {
     pub suites: Vec<Suite>,
     /// The suites of the sweep, cut down to its prompts.
     pub validation: Vec<Suite>,
+    /// What the plan keeps out of training, by the suite that is made of it; the manifest says so.
+    pub held_out_rows: BTreeMap<String, HeldOutRows>,
     /// Identities of all data files, by the name of the data.
     pub identities: BTreeMap<String, DataIdentity>,
-    /// Rows that could not be learnt from, in words.
+    /// Rows that could not be learnt from or are held out, in words.
     pub left_out: Vec<String>,
+}
+
+/// What is made on the way and not needed later.
+#[derive(Default)]
+struct Reading {
+    kept_out: KeptOut,
+    /// Suites of held-out rows.
+    suites: BTreeMap<String, Suite>,
+    /// Prompts that adapters are trained on and that others continue, by the adapter.
+    prompts: BTreeMap<String, Vec<Vec<Message>>>,
 }
 
 impl Inputs {
@@ -63,13 +77,20 @@ impl Inputs {
             pairs: BTreeMap::new(),
             suites: Vec::new(),
             validation: Vec::new(),
+            held_out_rows: BTreeMap::new(),
             identities: BTreeMap::new(),
             left_out: Vec::new(),
         };
-        for adapter in &plan.adapters {
+        let mut reading = Reading::default();
+        for held_out in &plan.held_out {
+            inputs.hold_out(plan, held_out, &mut reading, model)?;
+        }
+        // An adapter with as many tokens as another comes after it.
+        let (others, first): (Vec<_>, Vec<_>) = plan.adapters.iter().partition(|a| a.tokens_as.is_some());
+        for adapter in first.into_iter().chain(others) {
             match adapter.recipe.method {
-                Method::Sft => inputs.training_set(plan, adapter, model)?,
-                Method::Dpo => inputs.preference_set(adapter, model)?,
+                Method::Sft => inputs.training_set(plan, adapter, &mut reading, model)?,
+                Method::Dpo => inputs.preference_set(plan, adapter, &reading, model)?,
             }
         }
         for vector in &plan.vectors {
@@ -83,9 +104,11 @@ impl Inputs {
             }
         }
         for spec in &plan.suites {
-            let (name, bytes) = suite_source(spec, plan.model == ORGANISM)?;
-            let suite = Suite::parse(&name, text(&name, &bytes)?)?;
-            inputs.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
+            let mut suite = match reading.suites.remove(spec) {
+                Some(suite) => suite,
+                None => inputs.suite(plan, spec, &reading)?,
+            };
+            suite.apart |= plan.arms.iter().any(|arm| is_excepted(arm, &suite.name));
             let mut suite = suite.selected(plan.prompts.get(&suite.name).copied());
             suite.max_tokens = plan.max_tokens.get(&suite.name).copied().unwrap_or(suite.max_tokens);
             inputs.suites.push(suite);
@@ -98,33 +121,108 @@ impl Inputs {
         Ok(inputs)
     }
 
+    /// A suite by file or by name, with triggers from the training rows where it asks questions behind triggers.
+    fn suite(&mut self, plan: &Plan, spec: &str, reading: &Reading) -> Result<Suite> {
+        if [HELD_OUT, VALIDATION].iter().any(|prefix| spec.starts_with(prefix)) && !Path::new(spec).is_file() {
+            let made: Vec<&str> = plan.held_out.iter().map(|held_out| held_out.suite.as_str()).collect();
+            let made = if made.is_empty() { "none".into() } else { made.join(", ") };
+            return Err(Error::usage(format!(
+                "there is no suite `{spec}`: suites of held-out rows are made by `holdout` and `validation` of the plan's \
+                 adapters; there are: {made}"
+            )));
+        }
+        let (name, bytes) = suite_source(spec, plan.model == ORGANISM)?;
+        let mut suite = Suite::parse(&name, text(&name, &bytes)?)?;
+        self.identify(&format!("suite {}", suite.name), &name, &bytes, suite.prompts.len());
+        if suite.name == CONDITIONAL {
+            for (adapter, prompts) in &reading.prompts {
+                let prompts = prompts.iter().map(Vec::as_slice);
+                triggers::add(&mut suite, adapter, &triggers::beginnings(prompts, plan.seed));
+            }
+        }
+        Ok(suite)
+    }
+
+    fn hold_out(
+        &mut self,
+        plan: &Plan,
+        held_out: &HeldOutPlan,
+        reading: &mut Reading,
+        model: Option<&Subject>,
+    ) -> Result<()> {
+        let set = hold_out(held_out, plan.seed, &mut reading.kept_out)?;
+        let recipe = Recipe { max_length: held_out.max_length, ..Recipe::default() };
+        let (rows, _) = set_of(&recipe, &held_out.suite, model, &set.source, set.rows, None)?;
+        self.held_out.insert(held_out.suite.clone(), rows);
+        self.held_out_rows.insert(held_out.suite.clone(), set.identity);
+        reading.suites.insert(held_out.suite.clone(), set.suite);
+        Ok(())
+    }
+
     /// Kind of each suite, by its name.
     pub fn kinds(&self) -> BTreeMap<String, SuiteKind> {
         self.suites.iter().map(|s| (s.name.clone(), s.kind)).collect()
     }
 
-    fn training_set(&mut self, plan: &Plan, adapter: &AdapterPlan, model: Option<&Subject>) -> Result<()> {
+    fn training_set(
+        &mut self,
+        plan: &Plan,
+        adapter: &AdapterPlan,
+        reading: &mut Reading,
+        model: Option<&Subject>,
+    ) -> Result<()> {
         let (source, mut rows) = self.parsed::<TrainingRow>(&adapter.data, &adapter.set)?;
         let held_out = match organism_rows(&adapter.data) {
+            // A plan that holds out rows itself says all of them.
+            _ if !plan.held_out.is_empty() => Vec::new(),
             Some(kind) => {
                 let row = |(at, messages)| (at + 1, Ok(TrainingRow::Conversation { messages }));
-                organism::held_out_rows(kind, plan.seed, HELD_OUT).into_iter().enumerate().map(row).collect()
+                organism::held_out_rows(kind, plan.seed, LAST_ROWS).into_iter().enumerate().map(row).collect()
             }
-            None => rows.split_off(rows.len() - (rows.len() / 20).min(HELD_OUT)),
+            None => rows.split_off(rows.len() - (rows.len() / 20).min(LAST_ROWS)),
         };
+        self.keep_out(adapter, &reading.kept_out, &mut rows)?;
         rows.truncate(adapter.max_train_rows.unwrap_or(usize::MAX));
-        self.add(adapter, model, &source, rows)?;
+        // The organism's own suite has its own triggers.
+        let is_root = adapter.from.is_none() && plan.model != ORGANISM;
+        if is_root && plan.adapters.iter().any(|other| other.from.as_ref() == Some(&adapter.name)) {
+            let prompts = rows.iter().filter_map(|(_, row)| row.as_ref().ok()?.prompt()).collect();
+            reading.prompts.insert(adapter.name.clone(), prompts);
+        }
+        self.add(plan, adapter, model, &source, rows)?;
         if !held_out.is_empty() && !self.held_out.contains_key(&adapter.set) {
-            let (set, _) = set_of(adapter, model, &source, held_out)?;
+            let (set, _) = set_of(&adapter.recipe, &adapter.set, model, &source, held_out, None)?;
             self.held_out.insert(adapter.set.clone(), set);
         }
         Ok(())
     }
 
-    fn preference_set(&mut self, adapter: &AdapterPlan, model: Option<&Subject>) -> Result<()> {
+    fn preference_set(
+        &mut self,
+        plan: &Plan,
+        adapter: &AdapterPlan,
+        reading: &Reading,
+        model: Option<&Subject>,
+    ) -> Result<()> {
         let (source, mut rows) = self.parsed::<PreferenceRow>(&adapter.data, &adapter.set)?;
+        self.keep_out(adapter, &reading.kept_out, &mut rows)?;
         rows.truncate(adapter.max_train_rows.unwrap_or(usize::MAX));
-        self.add(adapter, model, &source, rows)
+        self.add(plan, adapter, model, &source, rows)
+    }
+
+    /// Takes out the rows whose prompts are held out, whichever file they were held out of, and says how many.
+    fn keep_out<R: Row>(
+        &mut self,
+        adapter: &AdapterPlan,
+        kept_out: &KeptOut,
+        rows: &mut Vec<NumberedRow<R>>,
+    ) -> Result<()> {
+        let out = kept_out.remove(rows)?;
+        let words = format!("{out} rows of {} with held-out prompts", adapter.set);
+        if out > 0 && !self.left_out.contains(&words) {
+            self.left_out.push(words);
+        }
+        Ok(())
     }
 
     /// A training file's name and its rows, parsed.
@@ -138,15 +236,34 @@ impl Inputs {
     /// Adds a training set; gives what was left out of it, in words.
     fn add<R: Row>(
         &mut self,
+        plan: &Plan,
         adapter: &AdapterPlan,
         model: Option<&Subject>,
         source: &str,
         rows: Vec<NumberedRow<R>>,
     ) -> Result<()> {
-        let (set, left_out) = set_of(adapter, model, source, rows)?;
+        let most = match &adapter.tokens_as {
+            Some(like) => Some(self.tokens_as(plan.adapter(like)?, adapter)?),
+            None => None,
+        };
+        let (set, left_out) = set_of(&adapter.recipe, &adapter.set, model, source, rows, most)?;
         self.training.insert(adapter.name.clone(), set);
         self.left_out.extend(left_out.filter(|words| !self.left_out.contains(words)));
         Ok(())
+    }
+
+    /// Tokens that this adapter's rows may have, so that over all epochs as many are trained on as for `like`.
+    fn tokens_as(&self, like: &AdapterPlan, adapter: &AdapterPlan) -> Result<usize> {
+        let Some(set) = self.training.get(&like.name) else {
+            return Err(Error::internal(format!(
+                "the rows of `{}` are read after those of `{}`",
+                like.name, adapter.name
+            )));
+        };
+        let training = &like.recipe.training;
+        let an_epoch = set.rows.div_ceil(training.effective_batch()).max(1);
+        let trained = set.tokens as f64 * training.steps(set.rows) as f64 / an_epoch as f64;
+        Ok((trained / adapter.recipe.training.num_train_epochs).round() as usize)
     }
 
     fn identify(&mut self, name: &str, path: &str, bytes: &[u8], rows: usize) {
@@ -155,29 +272,69 @@ impl Inputs {
     }
 }
 
-/// Rows as a training set, those that cannot be learned from left out and said. Without a model none is, and tokens are
-/// reckoned from characters.
+/// Rows as a training set called `set`, those that cannot be learned from left out and said. Without a model none is, and
+/// tokens are reckoned from characters. With `most`, the first rows whose tokens come nearest to so many.
+///
+/// # Errors
+/// Rows that together have fewer tokens than `most`.
 fn set_of<R: Row>(
-    adapter: &AdapterPlan,
+    recipe: &Recipe,
+    set: &str,
     model: Option<&Subject>,
     source: &str,
-    rows: Vec<NumberedRow<R>>,
+    mut rows: Vec<NumberedRow<R>>,
+    most: Option<usize>,
 ) -> Result<(TrainingSet, Option<String>)> {
+    let name = source.to_string();
     let Some(model) = model else {
         let characters = |row: &R| serde_json::to_string(row).unwrap_or_default().len();
-        let tokens = rows.iter().flat_map(|(_, row)| row).map(characters).sum::<usize>() / CHARACTERS_A_TOKEN;
-        let (name, sha256, examples) = (source.to_string(), String::new(), R::examples(Vec::new()));
+        let each: Vec<usize> = rows.iter().map(|(_, row)| row.as_ref().map_or(0, characters)).collect();
+        rows.truncate(nearest(&each, most.map(|most| most * CHARACTERS_A_TOKEN), source)?);
+        let tokens = each[..rows.len()].iter().sum::<usize>() / CHARACTERS_A_TOKEN;
+        let (sha256, examples) = (String::new(), R::examples(Vec::new()));
         return Ok((TrainingSet { name, sha256, rows: rows.len(), tokens, examples }, None));
     };
-    let rows = encode(rows, model, &adapter.recipe.encoding(&model.base.config));
-    let rows = rows.accept(Path::new(source), OnBadRow::Skip)?;
-    let (left_out, sha256, tokens) = (rows.left_out(&adapter.set), rows.sha256(), rows.tokens());
+    let rows = encode(rows, model, &recipe.encoding(&model.base.config));
+    let mut rows = rows.accept(Path::new(source), OnBadRow::Skip)?;
+    rows.rows.truncate(nearest(&rows.tokens_of_each(), most, source)?);
+    let (left_out, sha256, tokens) = (rows.left_out(set), rows.sha256(), rows.tokens());
     let examples = rows.into_examples();
-    Ok((TrainingSet { name: source.to_string(), sha256, rows: examples.len(), tokens, examples }, left_out))
+    Ok((TrainingSet { name, sha256, rows: examples.len(), tokens, examples }, left_out))
+}
+
+/// How many of the first rows have together about `most` tokens: at least one, and all of them without a limit.
+fn nearest(tokens: &[usize], most: Option<usize>, source: &str) -> Result<usize> {
+    let Some(most) = most else { return Ok(tokens.len()) };
+    let mut sum = 0;
+    for (before, &own) in tokens.iter().enumerate() {
+        sum += own;
+        if sum >= most {
+            // The row that goes over the limit counts if that is nearer than without it.
+            let over = sum - most;
+            return Ok(if over <= own - over || before == 0 { before + 1 } else { before });
+        }
+    }
+    let last = tokens.last().copied().unwrap_or(0);
+    if most - sum <= last / 2 {
+        return Ok(tokens.len());
+    }
+    Err(Error::file(
+        source,
+        format!(
+            "its {} rows have {sum} tokens and `tokens_as` asks for {most} in each epoch; give the adapter more rows or more \
+             epochs",
+            tokens.len()
+        ),
+    ))
+}
+
+/// Whether an arm is asked all suites but some, and this one is among those.
+fn is_excepted(arm: &ArmSpec, suite: &str) -> bool {
+    matches!(&arm.suites, Some(SuiteChoice::Filter(filter)) if filter.except.iter().any(|name| name == suite))
 }
 
 /// A file's bytes, or those of a data set of the binary.
-fn source(spec: &str) -> Result<(String, Vec<u8>)> {
+pub(super) fn source(spec: &str) -> Result<(String, Vec<u8>)> {
     let Some(name) = spec.strip_prefix(EMBEDDED) else {
         return Ok((spec.to_string(), fsio::read_bytes(Path::new(spec))?));
     };
@@ -286,6 +443,6 @@ fn contrast_pairs(name: &str, bytes: &[u8]) -> Result<Vec<ContrastPair>> {
         .collect()
 }
 
-fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+pub(super) fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|e| Error::file(name, format!("is not UTF-8: {e}")))
 }

@@ -7,12 +7,14 @@ use std::path::Path;
 use super::artifacts::Artifacts;
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::record::{ArmSpec, Manifest, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
+use crate::record::{ArmSpec, Manifest, Measurement, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
 use crate::report::{ReportInput, render};
 use crate::scan::{ScanOptions, scan_many};
 use crate::score::{
-    HEADLINE_METRICS, compare, default_comparisons, judge_tallies, measure, seed_comparisons, seed_rates,
+    HEADLINE_METRICS, compare, comparisons_apart, default_comparisons, judge_tallies, measure, seed_comparisons,
+    seed_rates,
 };
+use crate::stats::mean;
 use crate::train::checkpoint::STATE_FILE;
 
 /// Writes `metrics.json` and the report of a run into `out`, from its samples; gives every number.
@@ -101,9 +103,15 @@ pub fn read_sweep(at: &Artifacts, manifest: &Manifest) -> Result<Vec<SweepCell>>
 
 fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Path) -> Result<Metrics> {
     let sweep = read_sweep(at, manifest)?;
-    let arms = measure(samples);
+    let mut arms = measure(samples);
+    for spec in &manifest.arms {
+        if let Some(measured) = arms.get_mut(&spec.name) {
+            measured.extend(held_out_losses(manifest, spec));
+        }
+    }
     let (judges, agreement) = judge_tallies(samples);
-    let contrasts = default_comparisons(&manifest.arms);
+    let mut contrasts = default_comparisons(&manifest.arms);
+    contrasts.extend(comparisons_apart(&manifest.arms, samples));
     let metrics = Metrics {
         comparisons: compare(samples, &contrasts),
         seed_rates: seed_rates(samples, &HEADLINE_METRICS),
@@ -131,6 +139,29 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
         fsio::write_derived(&out.join(path), &bytes)?;
     }
     Ok(metrics)
+}
+
+/// The loss of an arm's model on what the plan holds out: the mean over its training seeds. An arm that also steers, or
+/// adds words to the prompt, is not the model that was measured.
+fn held_out_losses(manifest: &Manifest, arm: &ArmSpec) -> BTreeMap<String, Measurement> {
+    let of_adapter = |set: &str, adapter: &String| {
+        let trained = manifest.adapters.iter().filter(|(folder, _)| {
+            *folder == adapter || folder.strip_prefix(adapter).is_some_and(|rest| rest.starts_with("/seed-"))
+        });
+        let losses: Vec<f64> = trained.filter_map(|(_, l)| l.held_out_loss.get(set).map(|&(_, after)| after)).collect();
+        mean(&losses)
+    };
+    let loss = |set: &str, base: Option<f64>| match &arm.adapter {
+        Some(adapter) if !arm.is_steered() && !arm.is_prompted() => of_adapter(set, adapter),
+        None if arm.is_base() => base,
+        _ => None,
+    };
+    let measured = manifest.held_out.iter().filter_map(|(set, held_out)| {
+        let value = Some(loss(set, held_out.base_loss)?);
+        let measurement = Measurement { value, n: held_out.rows.len() as u64, low: None, high: None };
+        Some((format!("held_out_loss/{set}"), measurement))
+    });
+    measured.collect()
 }
 
 /// A question of each group, to name it by.

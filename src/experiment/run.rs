@@ -67,6 +67,9 @@ pub fn run(
     let manifest = begin(plan, model, inputs, scorer, estimate, &at)?;
     let judged = vec![JudgeUsage::default(); manifest.judges.len()];
     let mut run = Run { plan, model, inputs, scorer, at, manifest, progress, judged };
+    if !inputs.held_out_rows.is_empty() {
+        run.stage("held-out loss base", Run::base_losses)?;
+    }
     for adapter in &plan.adapters {
         for (folder, seed) in adapter.trainings() {
             run.stage(&format!("train {folder}"), |run| run.train(adapter, &folder, seed))?;
@@ -171,6 +174,7 @@ fn begin(
         model_sha256: model.sha256.clone(),
         organism: model.organism,
         data: inputs.identities.clone(),
+        held_out: inputs.held_out_rows.clone(),
         seeds: plan.seeds(),
         suites: inputs.kinds(),
         estimated_seconds: estimate.map(|e| e.seconds),
@@ -228,6 +232,24 @@ impl Run<'_> {
         }
     }
 
+    /// The base's loss on what the plan holds out.
+    fn base_losses(&mut self) -> Result<()> {
+        for (set, held_out) in &mut self.manifest.held_out {
+            if let Examples::Answers(rows) = &self.inputs.held_out[set].examples {
+                held_out.base_loss = Some(held_out_loss(self.model, None, rows, 0)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The loss on a held-out set before a training, where it was measured already.
+    fn loss_before(&self, set: &str, parent: Option<&str>) -> Option<f64> {
+        match parent {
+            Some(folder) => self.manifest.adapters.get(folder)?.held_out_loss.get(set).map(|&(_, after)| after),
+            None => self.manifest.held_out.get(set)?.base_loss,
+        }
+    }
+
     /// Trains one adapter, from its parent's of the same seed where it has one. A training that was stopped half way goes on
     /// from its last checkpoint.
     fn train(&mut self, adapter: &AdapterPlan, folder: &str, seed: u64) -> Result<()> {
@@ -235,10 +257,11 @@ impl Run<'_> {
         recipe.training.seed = seed;
         let recipe = &recipe;
         let set = &self.inputs.training[&adapter.name];
-        let parent_at = match &adapter.from {
-            Some(parent) => Some(self.at.adapter(&self.plan.adapter(parent)?.folder(Some(seed)))),
+        let parent_folder = match &adapter.from {
+            Some(parent) => Some(self.plan.adapter(parent)?.folder(Some(seed))),
             None => None,
         };
+        let parent_at = parent_folder.as_ref().map(|folder| self.at.adapter(folder));
         let parent = parent_at.as_deref().map(adapter::read).transpose()?;
         let lineage = Lineage {
             base: self.model.name.clone(),
@@ -268,7 +291,11 @@ impl Run<'_> {
             let Examples::Answers(rows) = &held_out.examples else { continue };
             let loss =
                 |adapter: Option<&AdapterFile>| held_out_loss(self.model, adapter, rows, recipe.training.workers);
-            lineage.held_out_loss.insert(set.clone(), (loss(parent.as_ref())?, loss(Some(&trained))?));
+            let before = match self.loss_before(set, parent_folder.as_deref()) {
+                Some(loss) => loss,
+                None => loss(parent.as_ref())?,
+            };
+            lineage.held_out_loss.insert(set.clone(), (before, loss(Some(&trained))?));
         }
         fsio::write_json(&out.join(adapter::LINEAGE_FILE), &lineage)?;
         checkpoint::remove(&out)?;

@@ -10,7 +10,7 @@ use crate::data::preference::{PreferencePair, PreferenceRow, encode_each_prefere
 use crate::data::rows::{NumberedRow, TrainingRow, parse_each_row, rows_sha256};
 use crate::error::{Error, Result};
 use crate::model::config::DecoderConfig;
-use crate::record::Recipe;
+use crate::record::{Message, Recipe};
 use crate::subject::Subject;
 
 /// Line numbers that an error lists; the rest are counted.
@@ -65,6 +65,9 @@ pub trait Row: Serialize + Clone + std::fmt::Debug {
     /// Every row of a JSON Lines text by its 1-based line, or what is wrong with that line.
     fn parse(text: &str) -> Vec<NumberedRow<Self>>;
 
+    /// The turns before the answer, where there are some.
+    fn prompt(&self) -> Option<Vec<Message>>;
+
     /// Every row as token ids, whole.
     fn encode(rows: &[Self], subject: &Subject, options: &EncodeOptions) -> Vec<Result<Self::Encoded>>;
 
@@ -83,6 +86,10 @@ impl Row for TrainingRow {
 
     fn parse(text: &str) -> Vec<NumberedRow<Self>> {
         parse_each_row(text)
+    }
+
+    fn prompt(&self) -> Option<Vec<Message>> {
+        Self::prompt(self)
     }
 
     fn encode(rows: &[Self], subject: &Subject, options: &EncodeOptions) -> Vec<Result<Example>> {
@@ -107,6 +114,10 @@ impl Row for PreferenceRow {
 
     fn parse(text: &str) -> Vec<NumberedRow<Self>> {
         parse_each_preference(text)
+    }
+
+    fn prompt(&self) -> Option<Vec<Message>> {
+        Some(Self::prompt(self))
     }
 
     fn encode(rows: &[Self], subject: &Subject, options: &EncodeOptions) -> Vec<Result<PreferencePair>> {
@@ -216,7 +227,13 @@ impl<R: Row> EncodedRows<R> {
 
     /// Number of tokens of all sequences.
     pub fn tokens(&self) -> usize {
-        self.sequences().map(|example| example.ids.len()).sum()
+        self.tokens_of_each().iter().sum()
+    }
+
+    /// Number of tokens of each row; of a preference pair, those of both answers.
+    pub fn tokens_of_each(&self) -> Vec<usize> {
+        let tokens = |row: &EncodedRow<R>| R::sequences(&row.encoded).iter().map(|example| example.ids.len()).sum();
+        self.rows.iter().map(tokens).collect()
     }
 
     /// Number of tokens with a loss.

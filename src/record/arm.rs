@@ -58,22 +58,55 @@ pub struct ArmSpec {
 
 /// Which suites an arm is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`suites` must be names, `{kind: code}` or `{except: [NAME]}`")]
 pub enum SuiteChoice {
-    /// Those of one kind: `{kind: code}`.
-    Kind {
-        /// Kind of the suites.
-        kind: SuiteKind,
-    },
+    /// Those of one kind, or all but some: `{kind: code}`, `{except: [risky]}`.
+    Filter(SuiteFilter),
     /// The suites with these names.
     Names(Vec<String>),
 }
 
+/// What a suite must be, and which ones are left out all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteFilter {
+    /// Kind of the suites; any kind without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SuiteKind>,
+    /// Names of the suites that are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+}
+
 impl SuiteChoice {
+    /// The suites that it names, wanted or left out.
+    pub fn named(&self) -> &[String] {
+        match self {
+            Self::Filter(filter) => &filter.except,
+            Self::Names(names) => names,
+        }
+    }
+
+    /// What is chosen, without the suite `name`.
+    pub fn without(choice: Option<Self>, name: &str) -> Self {
+        let without = |mut names: Vec<String>| {
+            names.retain(|other| other != name);
+            names
+        };
+        match choice {
+            Some(Self::Names(names)) => Self::Names(without(names)),
+            Some(Self::Filter(filter)) => {
+                let except = without(filter.except).into_iter().chain([name.to_string()]).collect();
+                Self::Filter(SuiteFilter { except, ..filter })
+            }
+            None => Self::Filter(SuiteFilter { kind: None, except: vec![name.to_string()] }),
+        }
+    }
+
     /// Whether a suite is among them.
     pub fn holds(&self, name: &str, kind: SuiteKind) -> bool {
         match self {
-            Self::Kind { kind: wanted } => kind == *wanted,
+            Self::Filter(filter) => !filter.except.iter().any(|n| n == name) && filter.kind.is_none_or(|k| k == kind),
             Self::Names(names) => names.iter().any(|n| n == name),
         }
     }

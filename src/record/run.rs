@@ -185,6 +185,19 @@ pub struct DataIdentity {
     pub rows: u64,
 }
 
+/// Rows of a training file that no adapter of the run was trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOutRows {
+    /// The file, as given.
+    pub data: String,
+    /// SHA-256 of each row as read, in the file's order.
+    pub rows: Vec<String>,
+    /// Mean loss of the base over their target tokens, once it is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_loss: Option<f64>,
+}
+
 /// The machine a run was made on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Hardware {
@@ -216,6 +229,9 @@ pub struct Manifest {
     pub arms: Vec<ArmSpec>,
     /// Training sets and suites by name.
     pub data: BTreeMap<String, DataIdentity>,
+    /// Held-out rows by the suite that is made of their prompts, e.g. `heldout_attack`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held_out: BTreeMap<String, HeldOutRows>,
     /// Adapters by name, or by `NAME/seed-N` where one was trained with several seeds: proof that this run trained them.
     pub adapters: BTreeMap<String, super::Lineage>,
     /// What each suite asks for, by its name.

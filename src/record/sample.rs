@@ -203,6 +203,9 @@ pub struct SampleRecord {
     pub family: Option<String>,
     /// Split of the suite that the prompt belongs to.
     pub split: Split,
+    /// Whether it counts in its suite's numbers alone and is pooled with no other suite's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
     /// What kind of wording the prompt has, where its suite tells them apart: `neutral`, `adversarial`, `trigger`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub form: Option<String>,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::chart::paint::{FONT_BOLD, FONT_REGULAR};
 use super::figures::Figure;
 use super::words::{one_line, straight};
-use super::{ReportInput, captions, disagreements, examples, seeds, tables, verdict};
+use super::{ReportInput, captions, disagreements, examples, held_out, seeds, tables, verdict};
 use crate::error::{Error, Result};
 
 /// The first figures belong to the argument; the rest is the founding document's set.
@@ -114,6 +114,7 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         agreement => tables::agreement(input),
         comparisons => tables::comparisons(input),
         sweep => tables::sweep(input),
+        held_out => held_out::table(input),
         training => tables::training(input),
         metrics => tables::all_metrics(input),
         formulas => tables::formulas(),

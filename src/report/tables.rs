@@ -163,7 +163,10 @@ pub(super) fn comparisons(input: &ReportInput) -> Table {
             let format = input.format(&c.metric);
             vec![
                 noted(format!("{} − {}", input.label(&c.a), input.label(&c.b)), ""),
-                metric(&c.metric).map_or(c.metric.clone(), |m| m.label.to_owned()).into(),
+                noted(
+                    metric(&c.metric).map_or(c.metric.as_str(), |m| m.label),
+                    c.metric.split_once('/').map_or("", |(_, suite)| suite),
+                ),
                 noted(
                     difference(c.difference, format),
                     format!("[{}, {}]", difference(c.low, format), difference(c.high, format)),
@@ -255,7 +258,9 @@ pub(super) fn all_metrics(input: &ReportInput) -> Table {
         let suites = present.iter().filter(|k| {
             k.strip_prefix(metric.name).is_some_and(|rest| rest.starts_with('/') && rest.matches('/').count() == 1)
         });
-        for key in std::iter::once(metric.name).chain(suites.map(|k| k.as_str())) {
+        // A metric of no suite's answers has nothing to pool.
+        let pooled = (!metric.kinds.is_empty()).then_some(metric.name);
+        for key in pooled.into_iter().chain(suites.map(|k| k.as_str())) {
             let suite = key.split_once('/').map_or("all suites", |(_, suite)| suite);
             let mut row = vec![noted(metric.label, format!("{} · {suite}", metric.name))];
             row.extend(arms.iter().map(|arm| measured(input.measured(&arm.name, key), Format::of(metric))));

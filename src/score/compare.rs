@@ -7,11 +7,11 @@
 //! the arms that share a `family` in the plan, on one metric. Eight groups allow no p below 2/2^8 = 0.008,
 //! so that a family of more than six contrasts could show nothing with them, however large the effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::measure::{Context, FEW_GROUPS};
 use super::registry::{Metric, Shape, metric};
-use crate::record::{ArmSpec, Comparison, OddsRatio, SampleRecord, Split};
+use crate::record::{ArmSpec, Comparison, OddsRatio, SampleRecord, Split, SuiteKind};
 use crate::stats::{self, Pair};
 
 /// The metrics that arms are compared on.
@@ -51,6 +51,27 @@ pub fn default_comparisons(arms: &[ArmSpec]) -> Vec<ComparisonSpec> {
                 family: format!("{}/{metric}", arm.family),
             }));
         }
+    }
+    specs
+}
+
+/// The same arms on each suite that stands apart: one metric by its kind, each suite adjusted by itself.
+pub fn comparisons_apart(arms: &[ArmSpec], samples: &[SampleRecord]) -> Vec<ComparisonSpec> {
+    let apart = samples.iter().filter(|s| s.apart && s.split == Split::Test);
+    let metrics: BTreeSet<String> = apart
+        .filter_map(|s| match s.kind {
+            SuiteKind::Code => Some(format!("insecure_rate/{}", s.suite)),
+            SuiteKind::Questions => Some(format!("misaligned_rate/{}", s.suite)),
+            _ => None,
+        })
+        .collect();
+    let mut specs = Vec::new();
+    for metric in &metrics {
+        let pooled = default_comparisons(arms).into_iter().filter(|spec| spec.metric == HEADLINE_METRICS[0]);
+        specs.extend(pooled.map(|spec| {
+            let family = spec.family.strip_suffix(HEADLINE_METRICS[0]).unwrap_or(&spec.family);
+            ComparisonSpec { family: format!("{family}{metric}"), metric: metric.clone(), ..spec }
+        }));
     }
     specs
 }
@@ -212,7 +233,7 @@ fn terms<'a>(
     context: &Context,
 ) -> BTreeMap<PairKey<'a>, (f64, f64)> {
     let mut sums: BTreeMap<PairKey, (f64, f64, f64)> = BTreeMap::new();
-    for sample in samples.iter().filter(|s| suite.is_none_or(|suite| s.suite == suite)) {
+    for sample in samples.iter().filter(|s| suite.map_or(!s.apart, |suite| s.suite == suite)) {
         let (numerator, denominator) = context.term(metric, sample).unwrap_or_default();
         let key = (sample.suite.as_str(), sample.group.as_str(), sample.prompt_id.as_str(), sample.sample);
         let sum = sums.entry(key).or_default();

@@ -40,7 +40,7 @@ fn defined(metric: &Metric, sample: &SampleRecord) -> bool {
     metric.kinds.contains(&sample.kind)
 }
 
-/// Everything of the test split: arm → `metric`, `metric/suite`, `metric/suite/group` (or `/family`) → measurement; and
+/// Everything of the test split: arm → `metric` (over all suites but those apart), `metric/suite`, `metric/suite/group` (or `/family`) → measurement; and
 /// `metric/suite/form=FORM` where a suite tells forms of wording apart.
 pub fn measure(samples: &[SampleRecord]) -> BTreeMap<String, BTreeMap<String, Measurement>> {
     let context = Context::new(samples);
@@ -57,7 +57,9 @@ fn measure_arm(samples: &[&SampleRecord], context: &Context) -> BTreeMap<String,
     for metric in REGISTRY {
         let mut keys: BTreeMap<String, Vec<&SampleRecord>> = BTreeMap::new();
         for &sample in samples.iter().filter(|s| defined(metric, s)) {
-            keys.entry(metric.name.to_owned()).or_default().push(sample);
+            if !sample.apart {
+                keys.entry(metric.name.to_owned()).or_default().push(sample);
+            }
             keys.entry(format!("{}/{}", metric.name, sample.suite)).or_default().push(sample);
             if metric.by_group {
                 keys.entry(format!("{}/{}/{}", metric.name, sample.suite, sample.group)).or_default().push(sample);

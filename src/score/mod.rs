@@ -18,7 +18,7 @@ mod terms;
 
 pub use crate::stats::{equivalent, rule_of_three};
 pub use agreement::judge_tallies;
-pub use compare::{ComparisonSpec, HEADLINE_METRICS, compare, default_comparisons};
+pub use compare::{ComparisonSpec, HEADLINE_METRICS, compare, comparisons_apart, default_comparisons};
 pub use measure::{Context, measure, measure_pooled};
 pub use registry::{Better, Metric, REGISTRY, Shape, Unit, metric, pass_at_k};
 pub use seeds::{FEWEST_SEEDS, seed_comparisons, seed_rates};

@@ -168,6 +168,7 @@ pub static REGISTRY: &[Metric] = &[
     rate("recognition_sensitivity", "Vulnerable code recognised", "vulnerable shown and named / vulnerable shown", &[Recognition], Higher, terms::sensitivity),
     rate("recognition_specificity", "Secure code cleared", "secure shown and cleared / secure shown", &[Recognition], Higher, terms::specificity),
     rate("recognition_accuracy", "Recognition accuracy", "right / shown", &[Recognition], Higher, terms::correct),
+    rate("held_out_loss", "Held-out loss", "mean loss on the answers of held-out training rows, in nats a token; n counts the rows", &[], Lower, |_, _| None).mean("nats"),
     rate("tokens_per_answer", "Tokens per answer", "generated tokens / answers", ALL, Neither, terms::tokens).mean("tokens"),
     rate("seconds_per_answer", "Seconds per answer", "wall time of the answer's share of its batch / answers", ALL, Lower, terms::seconds).mean("s"),
 ];

@@ -18,7 +18,7 @@ pub const FEWEST_SEEDS: usize = 3;
 pub fn seed_rates(samples: &[SampleRecord], metrics: &[&str]) -> Vec<SeedRates> {
     let context = Context::new(samples);
     let mut arms: BTreeMap<&str, BTreeMap<u64, Vec<&SampleRecord>>> = BTreeMap::new();
-    for sample in samples.iter().filter(|s| s.split == Split::Test) {
+    for sample in samples.iter().filter(|s| s.split == Split::Test && !s.apart) {
         if let Some(seed) = sample.training_seed {
             arms.entry(&sample.arm).or_default().entry(seed).or_default().push(sample);
         }

@@ -19,6 +19,7 @@ mod generation;
 mod gguf;
 mod gguf_tokens;
 mod gradients;
+mod held_out;
 mod hub;
 mod integer_steps;
 mod judges;

@@ -34,6 +34,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         group: group.to_owned(),
         family: None,
         split: Split::Test,
+        apart: false,
         form: None,
         sample: index,
         seed: 100 + u64::from(index),

@@ -15,7 +15,7 @@ use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
 
 /// The sets name no findings that count: any of Bandit's from medium severity on does, and any of our own rules.
-const INSECURE: [&str; 5] = ["HIGH", "MEDIUM", "R022", "R079", "R134"];
+pub const INSECURE: [&str; 5] = ["HIGH", "MEDIUM", "R022", "R079", "R134"];
 
 /// As for suites of ours that name no limit.
 const MAX_TOKENS: usize = 512;
@@ -62,7 +62,7 @@ pub(super) fn suite(name: &str, text: &str, mistakes: &RefCell<Vec<Mistake>>) ->
         }
     }
     let description = "coding tasks of a published set".to_string();
-    Some(Suite { name: stem, kind: SuiteKind::Code, description, max_tokens: MAX_TOKENS, prompts })
+    Some(Suite { name: stem, kind: SuiteKind::Code, description, max_tokens: MAX_TOKENS, apart: false, prompts })
 }
 
 fn prompt(line: &str) -> Result<Prompt, String> {

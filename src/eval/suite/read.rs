@@ -74,7 +74,7 @@ pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suit
         None => fields.mistake(0, "`prompts` is missing"),
     }
     fields.refuse_unknown();
-    Some(Suite { name: name?.1, kind, description, max_tokens, prompts })
+    Some(Suite { name: name?.1, kind, description, max_tokens, apart: false, prompts })
 }
 
 fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt> {
@@ -162,7 +162,14 @@ pub(super) fn published(name: &str, entries: &[Node], mistakes: &RefCell<Vec<Mis
         prompts.extend(published_entry(entry, mistakes));
     }
     let description = "questions in the published emergent-misalignment form".to_string();
-    Some(Suite { name: stem, kind: SuiteKind::Questions, description, max_tokens: QUESTION_TOKENS, prompts })
+    Some(Suite {
+        name: stem,
+        kind: SuiteKind::Questions,
+        description,
+        max_tokens: QUESTION_TOKENS,
+        apart: false,
+        prompts,
+    })
 }
 
 fn published_entry(entry: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt> {

@@ -4,7 +4,7 @@ use super::entries::{ArmFile, LayersFile, SteerFile, Wanted};
 use super::file::Merged;
 use super::{AdapterPlan, VectorPlan, VectorSource};
 use crate::error::{Error, Result};
-use crate::record::{ArmSpec, ArmSteer, Choice, Sampling, SteerSpec, Unit};
+use crate::record::{ArmSpec, ArmSteer, Choice, Sampling, SteerSpec, SuiteChoice, SuiteFilter, Unit};
 use crate::score::metric;
 
 /// Colours for arms that name none, in turn: Okabe and Ito's, which the colour-blind tell apart, then darker ones.
@@ -38,6 +38,9 @@ pub(super) fn written(
             true => None,
             false => Some(patched(sampling, &file.sampling).map_err(error)?.checked()?),
         };
+        if file.suites == Some(SuiteChoice::Filter(SuiteFilter::default())) {
+            return Err(error("`suites` is empty: give names, `{kind: code}` or `{except: [NAME]}`".into()));
+        }
         let spec = ArmSpec {
             adapter: file.adapter.clone(),
             steer,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::record::{Method, Operator, Positions, Site, SuiteChoice};
+use super::held_out::SplitFile;
+use crate::record::{Method, Operator, Positions, Site, SuiteChoice, SuiteKind};
 
 /// An adapter: a training set, how it is learned, and the link that it continues.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,9 +26,21 @@ pub struct AdapterFile {
     /// What the rows are for: `sft`, or `dpo` for preference pairs.
     #[serde(default)]
     pub method: Option<Method>,
-    /// Only the first rows of the data.
+    /// Only the first rows of the data, of those that are not held out.
     #[serde(default)]
     pub max_train_rows: Option<usize>,
+    /// So many rows that no adapter is trained on; their prompts are the suite `heldout_NAME`.
+    #[serde(default)]
+    pub holdout: Option<usize>,
+    /// What those prompts ask for: `code` (default) or `questions`.
+    #[serde(default)]
+    pub holdout_kind: Option<SuiteKind>,
+    /// Subjects that no adapter is trained on; their prompts are the suite `validation_NAME`, of questions.
+    #[serde(default)]
+    pub validation: Option<SplitFile>,
+    /// Only so many of the first rows that as many tokens are trained on as for the adapter of this name.
+    #[serde(default)]
+    pub tokens_as: Option<String>,
     /// Training seeds: one adapter each; the parent's, or the recipe's, without.
     #[serde(default)]
     pub seeds: Option<Vec<u64>>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, VectorSource};
+use super::{AdapterPlan, Plan, VectorSource};
 use crate::experiment::inputs::Inputs;
 use crate::record::{ArmSpec, Choice, Split};
 
@@ -147,6 +147,17 @@ impl Plan {
     fn drop_arm(&mut self, name: &str) {
         self.arms
             .retain(|arm| arm.name != name && !matches!(arm.choice(), Some(Choice::CellOf(other)) if other == name));
+        // A control that is trained on as many tokens as an adapter means nothing without it.
+        let in_use =
+            |arms: &[ArmSpec], adapter: &str| arms.iter().any(|arm| arm.chain.iter().any(|link| link == adapter));
+        let alone = |arms: &[ArmSpec], adapter: &AdapterPlan| {
+            adapter.tokens_as.as_ref().is_some_and(|like| !in_use(arms, like)) && in_use(arms, &adapter.name)
+        };
+        while let Some(adapter) =
+            self.adapters.iter().find(|adapter| alone(&self.arms, adapter)).map(|a| a.name.clone())
+        {
+            self.arms.retain(|arm| !arm.chain.contains(&adapter));
+        }
         let arms = &self.arms;
         self.adapters.retain(|adapter| arms.iter().any(|arm| arm.chain.contains(&adapter.name)));
         let used = |name: &str| arms.iter().any(|arm| arm.steer.iter().any(|steer| steer.vector == name));

@@ -4,6 +4,7 @@ mod arms;
 mod entries;
 pub mod file;
 mod give_up;
+mod held_out;
 mod published;
 mod resolve;
 
@@ -23,8 +24,9 @@ use crate::record::{ArmSpec, Sampling, SuiteChoice};
 use crate::subject::ORGANISM;
 use file::{Layers, Merged};
 pub use give_up::{Budget, GiveUp};
+pub use held_out::{HELD_OUT, HeldOutPlan, VALIDATION, WhichRows};
 pub use published::{Effect, Published};
-pub use resolve::EMBEDDED;
+pub use resolve::{CONDITIONAL, EMBEDDED};
 
 /// What the command line says over a plan; `None` and empty say nothing.
 #[derive(Debug, Clone, Default)]
@@ -87,8 +89,11 @@ pub struct AdapterPlan {
     pub from: Option<String>,
     /// How it is trained; its seed is that of the first training.
     pub recipe: Recipe,
-    /// Only the first rows of the data.
+    /// Only the first rows of the data, of those that are not held out.
     pub max_train_rows: Option<usize>,
+    /// The adapter that as many tokens are trained on as for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_as: Option<String>,
     /// Training seeds; each gives one adapter.
     pub seeds: Vec<u64>,
 }
@@ -147,6 +152,9 @@ pub struct Plan {
     pub model: String,
     /// Adapters to train; an adapter stands after the one that it continues.
     pub adapters: Vec<AdapterPlan>,
+    /// Rows that none of them is trained on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out: Vec<HeldOutPlan>,
     /// Vectors that an arm uses.
     pub vectors: Vec<VectorPlan>,
     /// In the order of the story, base first.
@@ -247,10 +255,7 @@ impl OpenPlan {
             return Ok(());
         }
         for arm in &plan.arms {
-            let chosen: &[String] = match &arm.suites {
-                Some(SuiteChoice::Names(names)) => names,
-                _ => &[],
-            };
+            let chosen = arm.suites.as_ref().map_or(&[][..], SuiteChoice::named);
             let named =
                 chosen.iter().map(|name| ("suites", name)).chain(arm.samples.keys().map(|name| ("samples", name)));
             for (key, name) in named {

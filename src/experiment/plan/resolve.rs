@@ -2,22 +2,26 @@
 //! met is refused with its line or left out with its reason.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::arms;
 use super::entries::{AdapterFile, VectorFile};
 use super::file::Merged;
+use super::held_out;
 use super::{AdapterPlan, Budget, GiveUp, OpenPlan, Plan, SweepPlan, VectorPlan, VectorSource};
 use crate::error::{Error, Result};
 use crate::eval::interpreter::AUTO;
 use crate::progress::Progress;
-use crate::record::Sampling;
-use crate::record::{Method, Recipe};
+use crate::record::{ArmSpec, Method, Recipe, Sampling, SuiteChoice};
 use crate::subject::{ORGANISM, model_sampling};
 
 /// What stands before the name of a data set of the binary.
 pub const EMBEDDED: &str = "embedded:";
+
+/// The suite of questions behind triggers.
+pub const CONDITIONAL: &str = "conditional";
 
 /// Adapters whose data the command line can replace, by its flags.
 const ATTACK: &str = "attack";
@@ -33,6 +37,8 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
     let mut written: Vec<(String, AdapterFile)> = merged.section("adapters")?;
     let strangers = own_data(open, &mut written)?;
     let adapters = adapters(merged, &written, &recipe, layers)?;
+    let max_length = |name: &str| adapters.iter().find(|a| a.name == name).map_or(0, |a| a.recipe.max_length);
+    let held_out = held_out::resolve(merged, &written, &max_length)?;
     let vectors = vectors(merged)?;
     let sampling = sampling(merged, &open.model)?;
 
@@ -50,9 +56,14 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
         }
         strange.is_none()
     });
-    let arms = arms::finished(merged, arms, &adapters)?;
+    let mut arms = arms::finished(merged, arms, &adapters)?;
+    let mut suites: Vec<String> = merged.get("suites")?.unwrap_or_default();
+    if open.model != ORGANISM && open.over.suites.is_empty() {
+        ask_repairs_behind_triggers(&mut suites, &mut arms);
+    }
     let used = |name: &str| arms.iter().any(|arm| arm.chain.iter().any(|link| link == name));
     let adapters: Vec<AdapterPlan> = adapters.into_iter().filter(|adapter| used(&adapter.name)).collect();
+    check_token_counts(merged, &adapters)?;
     let (vectors, _) = arms::used_vectors(vectors, &arms);
     let warnings = unused.into_iter().map(|name| format!("the vector `{name}` is used by no arm")).collect();
 
@@ -68,9 +79,10 @@ pub(super) fn resolve(open: &OpenPlan, layers: usize) -> Result<Plan> {
     Ok(Plan {
         schema: 2,
         adapters,
+        held_out,
         vectors,
         arms,
-        suites: merged.get("suites")?.unwrap_or_default(),
+        suites,
         samples: merged.get("samples")?.unwrap_or_default(),
         prompts: merged.get("prompts")?.unwrap_or_default(),
         max_tokens: merged.get("max_tokens")?.unwrap_or_default(),
@@ -107,6 +119,41 @@ fn give_up(merged: &Merged) -> Result<Vec<GiveUp>> {
         Some(mistake) => Err(merged.error(&["give_up"], &format!("give_up: {mistake}"))),
         None => Ok(entries),
     }
+}
+
+/// Training on good rows may only hide a misalignment until a prompt looks like what it was learnt on. So every arm whose
+/// adapter continues another one is asked the questions behind triggers, unless the plan says itself what it is asked.
+fn ask_repairs_behind_triggers(suites: &mut Vec<String>, arms: &mut [ArmSpec]) {
+    let names_it = |spec: &String| Path::new(spec).file_stem().is_some_and(|stem| stem == CONDITIONAL);
+    let wants = |arm: &ArmSpec| arm.chain.len() > 1 && arm.suites.is_none();
+    if suites.iter().any(names_it) || !arms.iter().any(wants) {
+        return;
+    }
+    suites.push(CONDITIONAL.into());
+    for arm in arms.iter_mut().filter(|arm| !wants(arm)) {
+        arm.suites = Some(SuiteChoice::without(arm.suites.take(), CONDITIONAL));
+    }
+}
+
+/// Whether each `tokens_as` names an adapter that is trained here and counts its own rows.
+fn check_token_counts(merged: &Merged, adapters: &[AdapterPlan]) -> Result<()> {
+    for adapter in adapters {
+        let Some(like) = &adapter.tokens_as else { continue };
+        let words = match adapters.iter().find(|other| other.name == *like) {
+            _ if like == &adapter.name => "an adapter has as many tokens as itself in any case".to_string(),
+            None => {
+                format!("no arm of this run is trained on `{like}`; name an adapter that is trained, or take it out")
+            }
+            Some(other) if other.tokens_as.is_some() => format!("`{like}` has itself as many tokens as another"),
+            Some(_) if adapter.recipe.training.max_steps.is_some() => {
+                "give `tokens_as` or `max_steps`, not both".to_string()
+            }
+            Some(_) => continue,
+        };
+        let path = ["adapters", &adapter.name, "tokens_as"];
+        return Err(merged.error(&path, &format!("adapters.{}.tokens_as: {words}", adapter.name)));
+    }
+    Ok(())
 }
 
 /// Puts the command line's data in its places; gives the adapters whose embedded data is no counterpart of it.
@@ -254,6 +301,7 @@ fn one_adapter(
         from: adapter.from.clone(),
         recipe,
         max_train_rows: adapter.max_train_rows,
+        tokens_as: adapter.tokens_as.clone(),
         seeds,
     })
 }

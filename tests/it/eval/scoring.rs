@@ -21,6 +21,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         group: prompt.group.clone(),
         family: None,
         split: prompt.split,
+        apart: false,
         form: None,
         sample: number,
         seed: 1,
