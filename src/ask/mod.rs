@@ -3,6 +3,8 @@
 
 pub mod judges;
 pub mod scoring;
+mod pairs;
 mod suite_jobs;
 
+pub use pairs::encode_pair;
 pub use suite_jobs::{Ask, ask, ask_all, sample_seed};

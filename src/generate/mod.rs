@@ -14,6 +14,7 @@ mod mixed;
 mod prompt;
 mod queue;
 pub mod sampling;
+mod teacher_forced;
 pub mod text;
 mod trunk;
 mod worker;
@@ -21,3 +22,6 @@ mod worker;
 pub use choices::{Choices, choice_probabilities};
 pub use engine::{Engine, EngineOptions, MAX_BATCH, generate};
 pub use job::{Event, Generated, Job, Sink};
+pub use teacher_forced::{
+    AnswerLogProbability, PairLogProbabilities, answer_log_probability, pair_log_probabilities,
+};
