@@ -2,8 +2,8 @@
 //! model and those behind an endpoint included.
 
 pub mod judges;
-pub mod scoring;
 mod pairs;
+pub mod scoring;
 mod suite_jobs;
 
 pub use pairs::encode_pair;

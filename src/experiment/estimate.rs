@@ -23,7 +23,7 @@ use crate::model::ops::linear::frozen_linear;
 use crate::model::pass::{Attend, Pass};
 use crate::model::segments::Segments;
 use crate::process;
-use crate::record::Recipe;
+use crate::record::{Recipe, SuiteKind};
 use crate::subject::Subject;
 use crate::train::{CHUNK_TOKENS, TrainConfig};
 
@@ -116,6 +116,7 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
     let asked: Vec<(usize, usize)> = inputs
         .suites
         .iter()
+        .filter(|suite| suite.kind != SuiteKind::Pairs)
         .flat_map(|suite| {
             work::asked(suite, &work::samples(plan, base, suite, None)).into_iter().map(move |(p, _)| (suite, p))
         })
@@ -193,7 +194,7 @@ fn probe_jobs(plan: &Plan, model: &Subject, inputs: &Inputs) -> Result<Vec<Job<'
     let (sampling, stop_ids) = (Arc::new(plan.sampling.clone()), model.stop_ids.as_slice().into());
     let mut all = Vec::new();
     let base = &plan.arms[0];
-    for suite in work::suites(inputs, base) {
+    for suite in work::suites(inputs, base).into_iter().filter(|suite| suite.kind != SuiteKind::Pairs) {
         for (prompt, samples) in work::asked(suite, &work::samples(plan, base, suite, None)) {
             all.extend((0..samples).map(|_| (suite.max_tokens, prompt.messages.clone())));
         }

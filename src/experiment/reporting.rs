@@ -11,7 +11,8 @@ use crate::record::{ArmSpec, Manifest, Metrics, Role, SampleRecord, SuiteKind, S
 use crate::report::{ReportInput, render};
 use crate::scan::{ScanOptions, scan_many};
 use crate::score::{
-    HEADLINE_METRICS, compare, default_comparisons, judge_tallies, measure, seed_comparisons, seed_rates,
+    HEADLINE_METRICS, compare, default_comparisons, judge_tallies, log_odds_shifts, measure, pair_comparisons,
+    seed_comparisons, seed_rates,
 };
 use crate::train::checkpoint::STATE_FILE;
 
@@ -103,11 +104,13 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
     let sweep = read_sweep(at, manifest)?;
     let arms = measure(samples);
     let (judges, agreement) = judge_tallies(samples);
-    let contrasts = default_comparisons(&manifest.arms);
+    let mut contrasts = default_comparisons(&manifest.arms);
+    contrasts.extend(pair_comparisons(&manifest.arms, samples));
     let metrics = Metrics {
         comparisons: compare(samples, &contrasts),
         seed_rates: seed_rates(samples, &HEADLINE_METRICS),
         seed_comparisons: seed_comparisons(samples, &contrasts),
+        log_odds_shifts: log_odds_shifts(&manifest.arms, samples),
         selection: sweep.iter().filter(|c| c.chosen).map(|c| (c.arm.clone(), c.clone())).collect(),
         arms,
         judges,

@@ -22,6 +22,4 @@ mod worker;
 pub use choices::{Choices, choice_probabilities};
 pub use engine::{Engine, EngineOptions, MAX_BATCH, generate};
 pub use job::{Event, Generated, Job, Sink};
-pub use teacher_forced::{
-    AnswerLogProbability, PairLogProbabilities, answer_log_probability, pair_log_probabilities,
-};
+pub use teacher_forced::{AnswerLogProbability, PairLogProbabilities, answer_log_probability, pair_log_probabilities};

@@ -7,7 +7,7 @@
 //! the arms that share a `family` in the plan, on one metric. Eight groups allow no p below 2/2^8 = 0.008,
 //! so that a family of more than six contrasts could show nothing with them, however large the effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::measure::{Context, FEW_GROUPS};
 use super::registry::{Metric, Shape, metric};
@@ -49,6 +49,25 @@ pub fn default_comparisons(arms: &[ArmSpec]) -> Vec<ComparisonSpec> {
                 a: arm.name.clone(),
                 b: against.clone(),
                 family: format!("{}/{metric}", arm.family),
+            }));
+        }
+    }
+    specs
+}
+
+/// Each arm against the arms that its spec names, on each suite of pairs by itself: pooled, misaligned answers and false
+/// statements would be one number.
+pub fn pair_comparisons(arms: &[ArmSpec], samples: &[SampleRecord]) -> Vec<ComparisonSpec> {
+    let suites: BTreeSet<&str> = samples.iter().filter(|s| s.preference.is_some()).map(|s| s.suite.as_str()).collect();
+    let mut specs = Vec::new();
+    for arm in arms {
+        let known = arm.against.iter().filter(|b| **b != arm.name && arms.iter().any(|other| other.name == **b));
+        for (against, suite) in known.flat_map(|against| suites.iter().map(move |suite| (against, suite))) {
+            specs.extend(["log_odds", "prefers_rejected_rate"].map(|metric| ComparisonSpec {
+                metric: format!("{metric}/{suite}"),
+                a: arm.name.clone(),
+                b: against.clone(),
+                family: format!("{}/{metric}/{suite}", arm.family),
             }));
         }
     }
@@ -139,7 +158,7 @@ fn comparable(spec: &ComparisonSpec) -> Option<(&'static Metric, f64)> {
 }
 
 /// The pairs by themselves, and summed by scenario group.
-fn paired(
+pub(super) fn paired(
     spec: &ComparisonSpec,
     metric: &Metric,
     a: &[&SampleRecord],

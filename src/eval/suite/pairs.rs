@@ -92,8 +92,9 @@ enum Turns {
 
 /// The prompt in a row; a row without an id takes its line's number.
 pub(super) fn of_row(row: serde_json::Value, line: usize) -> Result<Prompt, String> {
-    let row: Row = serde_json::from_value(row)
-        .map_err(|e| format!("not a pair {{\"prompt\", \"chosen\", \"rejected\"}}, `id` and `group` at most beside: {e}"))?;
+    let row: Row = serde_json::from_value(row).map_err(|e| {
+        format!("not a pair {{\"prompt\", \"chosen\", \"rejected\"}}, `id` and `group` at most beside: {e}")
+    })?;
     let messages = match row.prompt {
         Turns::Text(question) => vec![Message::user(question)],
         Turns::Messages(messages) => messages,
