@@ -2,7 +2,9 @@
 //! model and those behind an endpoint included.
 
 pub mod judges;
+mod pairs;
 pub mod scoring;
 mod suite_jobs;
 
+pub use pairs::encode_pair;
 pub use suite_jobs::{Ask, ask, ask_all, sample_seed};

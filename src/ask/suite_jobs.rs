@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::pairs::ask_pairs;
 use crate::error::Result;
-use crate::eval::suite::{Prompt, Suite};
+use crate::eval::suite::{Prompt, Suite, SuiteKind};
 use crate::generate::{EngineOptions, Event, Generated, Job, generate};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
@@ -52,7 +53,7 @@ impl<'a> Ask<'a> {
         self.suite.prompts.iter().filter(|p| p.split == self.split).collect()
     }
 
-    fn messages(&self, prompt: &Prompt) -> Vec<Message> {
+    pub(super) fn messages(&self, prompt: &Prompt) -> Vec<Message> {
         let mut messages: Vec<Message> = self.system.map(Message::system).into_iter().collect();
         messages.extend(prompt.messages.iter().cloned());
         if let Some(last) = messages.iter_mut().rfind(|m| m.role == Role::User) {
@@ -94,7 +95,8 @@ struct Place<'a> {
     messages: Vec<Message>,
 }
 
-/// Asks several things of one decoder in one queue: they may differ in everything else. `known` and `on_done` are also told
+/// Asks several things of one decoder in one queue: they may differ in everything else. Pairs, for which nothing is
+/// generated, come behind the queue. `known` and `on_done` are also told
 /// which of them it is about. The caches may take as much as the first one says.
 pub fn ask_all(
     model: &Subject,
@@ -104,7 +106,7 @@ pub fn ask_all(
     on_done: &mut (dyn FnMut(usize, &SampleRecord) -> Result<()> + Send),
 ) -> Result<Vec<Vec<SampleRecord>>> {
     let mut places = Vec::new();
-    for (index, what) in asks.iter().enumerate() {
+    for (index, what) in asks.iter().enumerate().filter(|(_, what)| what.suite.kind != SuiteKind::Pairs) {
         for (at, prompt) in what.prompts().into_iter().enumerate() {
             let wanted = what.samples.clone().filter(|&k| prompt.samples.is_none_or(|n| k < n));
             for sample in wanted.filter(|&k| !known(index, &prompt.id, k, what.draw)) {
@@ -149,7 +151,12 @@ pub fn ask_all(
         unpoisoned(records.lock())[order[index]] = Some(record);
         Ok(())
     })?;
+    let on_done = unpoisoned(on_done.into_inner());
     let mut by_ask = vec![Vec::new(); asks.len()];
+    for (index, what) in asks.iter().enumerate().filter(|(_, what)| what.suite.kind == SuiteKind::Pairs) {
+        let known = |id: &str, sample: u32| known(index, id, sample, what.draw);
+        by_ask[index] = ask_pairs(model, decoder, what, &known, &mut |record| on_done(index, record))?;
+    }
     let records = unpoisoned(records.into_inner());
     for (place, record) in places.iter().zip(records) {
         by_ask[place.ask].extend(record);

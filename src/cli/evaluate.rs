@@ -24,16 +24,21 @@ use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
-use crate::record::{Metrics, SampleRecord, Split, canonical_sha256};
+use crate::record::{Metrics, SampleRecord, Split, SuiteKind, canonical_sha256};
 use crate::score::{judge_tallies, measure};
 use crate::subject::Subject;
 
 /// Ask a model the test prompts of suites and score its answers.
+///
+/// In a suite of pairs nothing is generated: each question has two given answers, chosen and rejected, and the printed rate is
+/// the share of pairs whose rejected answer the model finds likelier a token.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   realign evaluate --suite vulnerability --suite free-form --out eval/base
-  realign evaluate --model Qwen/Qwen2.5-0.5B-Instruct --adapter attack --suite code --n 3 --out eval/attack")]
+  realign evaluate --model Qwen/Qwen2.5-0.5B-Instruct --adapter attack --suite code --n 3 --out eval/attack
+  realign evaluate --suite pairs.jsonl --out eval/pairs
+      with rows such as {\"prompt\": \"...\", \"chosen\": \"...\", \"rejected\": \"...\"}")]
 pub struct EvaluateArgs {
     /// The model that is asked.
     #[command(flatten)]
@@ -43,7 +48,7 @@ pub struct EvaluateArgs {
     pub steering: SteeringArgs,
     /// Suite to ask; may be repeated. A name (code, risky, vulnerability, scenarios, free-form, conditional, recognition,
     /// refusal, capability; for real models also over_refusal), a YAML file, the published emergent-misalignment form
-    /// included, or JSON Lines of HumanEval's or SecurityEval's form. `realign inspect NAME` describes a suite; the organism has its own edition of each.
+    /// included, or JSON Lines: pairs {prompt, chosen, rejected}, or HumanEval's or SecurityEval's form. `realign inspect NAME` describes a suite; the organism has its own edition of each.
     #[arg(long, required = true, value_name = "NAME|FILE")]
     pub suite: Vec<String>,
     /// Folder to write: samples/ARM.jsonl, code/, metrics.json, settings.json, interpreter.json (what ran the code). It must
@@ -53,7 +58,7 @@ pub struct EvaluateArgs {
     /// Name of this model in the results [default: the adapter's folder name or `base`, then `+` and the vector's name]
     #[arg(long)]
     pub arm: Option<String>,
-    /// Answers to each prompt; a suite file may set a lower number.
+    /// Answers to each prompt; a suite file may set a lower number, and a pair is compared once.
     #[arg(long, default_value_t = 1)]
     pub n: u32,
     /// Number of test prompts to ask from each suite, its core prompts first [default: all core prompts]
@@ -201,13 +206,14 @@ fn answer(
             sampling,
             cache_bytes,
         };
-        let bar = progress.bar(&suite.name, (what.prompts().len() * args.n as usize) as u64);
+        let each = if suite.kind == SuiteKind::Pairs { 1 } else { args.n as usize };
+        let bar = progress.bar(&suite.name, (what.prompts().len() * each) as u64);
         let mut records = ask(subject, &subject.decoder, &what, &|_, _, _| false, &mut |_| {
             bar.add(1);
             Ok(())
         })?;
         files.extend(scorer.score(&mut records, suite, &|_| {})?);
-        bar.done("answers scored");
+        bar.done(if suite.kind == SuiteKind::Pairs { "pairs compared" } else { "answers scored" });
         all.extend(records);
     }
     Ok((all, files))

@@ -1,6 +1,6 @@
 //! The metrics that `evaluate` and `score` print; metrics.json has all.
 
-use crate::record::{Measurement, Metrics};
+use crate::record::{Measurement, Metrics, SuiteKind};
 use crate::score::{HEADLINE_METRICS, REGISTRY, Unit};
 
 /// Metrics that the printed table shows beside the headline metrics.
@@ -12,6 +12,15 @@ pub(super) fn table(metrics: &Metrics) -> String {
     for (arm, measured) in &metrics.arms {
         text.push_str(&format!("{arm}\n"));
         let wanted = |name: &str| HEADLINE_METRICS.contains(&name) || ALSO.contains(&name);
+        // Suites of pairs are never pooled: true and false facts are the control of misaligned answers.
+        for suite in measured.keys().filter_map(|key| key.strip_prefix("log_odds/")) {
+            text.push_str(&format!("  pairs of {suite}\n"));
+            for metric in REGISTRY.iter().filter(|m| m.kinds == [SuiteKind::Pairs]) {
+                if let Some(m) = measured.get(&format!("{}/{suite}", metric.name)) {
+                    text.push_str(&format!("    {:<32} {}\n", metric.label, number(metric.unit, m)));
+                }
+            }
+        }
         for metric in REGISTRY.iter().filter(|m| wanted(m.name)) {
             let Some(m) = measured.get(metric.name).filter(|m| m.value.is_some()) else { continue };
             text.push_str(&format!("  {:<34} {}\n", metric.label, number(metric.unit, m)));

@@ -27,7 +27,7 @@ use crate::experiment::reporting::report;
 use crate::fsio;
 use crate::process;
 use crate::progress::Progress;
-use crate::record::{ArmSpec, DataIdentity, Manifest, SampleRecord, Split, canonical_sha256};
+use crate::record::{ArmSpec, DataIdentity, Manifest, SampleRecord, Split, SuiteKind, canonical_sha256};
 
 /// The editions of the suites that are known by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,8 +112,10 @@ pub fn score(args: &ScoreArgs, progress: Progress) -> Result<()> {
         let (sha256, rows) = (canonical_sha256(&suite.prompts)?, suite.prompts.len() as u64);
         data.insert(format!("suite {}", suite.name), DataIdentity { path: spec.clone(), sha256, rows });
     }
+    // Pairs are about a model's own probabilities, which no answer tells.
+    let (pairs, suites): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(|s| s.kind == SuiteKind::Pairs);
     let mut answers = match_prompts(rows, &suites, args.arm.as_deref().unwrap_or(&stem))?;
-    let left_out = left_out(&answers);
+    let left_out = left_out(&answers, &pairs);
     left_out.iter().for_each(|words| progress.say(words));
     if !answers.arms.iter().flat_map(|(_, samples)| samples).any(|sample| sample.split == Split::Test) {
         return Err(Error::usage(
@@ -212,11 +214,21 @@ fn order(s: &SampleRecord) -> (&str, &str, u32, Option<u32>, Option<u64>) {
 }
 
 /// What is not measured, in words.
-fn left_out(answers: &Answers) -> Vec<String> {
+fn left_out(answers: &Answers, pairs: &[Suite]) -> Vec<String> {
     let mut words = Vec::new();
-    let skipped: u64 = answers.skipped.values().sum();
-    if skipped > 0 {
-        let suites: Vec<String> = answers.skipped.iter().map(|(suite, n)| format!("{suite} {n}")).collect();
+    let is_pairs = |name: &String| pairs.iter().any(|suite| suite.name == *name);
+    for suite in pairs {
+        let rows = answers.skipped.get(&suite.name).copied().unwrap_or(0);
+        words.push(format!(
+            "the suite {} was skipped with {rows} rows: its pairs are compared by `realign evaluate` and `realign run`, with \
+             the model itself",
+            suite.name
+        ));
+    }
+    let skipped: Vec<(&String, &u64)> = answers.skipped.iter().filter(|(name, _)| !is_pairs(name)).collect();
+    if !skipped.is_empty() {
+        let suites: Vec<String> = skipped.iter().map(|(suite, n)| format!("{suite} {n}")).collect();
+        let skipped: u64 = skipped.iter().map(|(_, n)| **n).sum();
         words.push(format!("{skipped} answers to suites that were not named were skipped: {}", suites.join(", ")));
     }
     let samples = || answers.arms.iter().flat_map(|(_, samples)| samples);

@@ -142,6 +142,13 @@ pub fn encode_preference(
     template: &ChatTemplate,
     max_length: usize,
 ) -> Result<PreferencePair> {
+    let mut pair = encode_whole(row, tokenizer, template)?;
+    pair.cut(max_length)?;
+    Ok(pair)
+}
+
+/// Encodes one row as it is, however long its answers are and even where they are the same.
+pub fn encode_whole(row: &PreferenceRow, tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<PreferencePair> {
     let (prompt, [chosen, rejected]) = match row {
         PreferenceRow::Conversation { prompt, chosen, rejected } => {
             let encode =
@@ -160,9 +167,7 @@ pub fn encode_preference(
         let weights = (0..ids.len()).map(|t| if t >= begins.max(1) { 1.0 } else { 0.0 }).collect();
         Example { ids, weights }
     };
-    let mut pair = PreferencePair { chosen: example(chosen), rejected: example(rejected) };
-    pair.cut(max_length)?;
-    Ok(pair)
+    Ok(PreferencePair { chosen: example(chosen), rejected: example(rejected) })
 }
 
 /// Encodes every row by itself, in parallel, in order (for callers that skip bad rows).

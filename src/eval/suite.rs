@@ -6,7 +6,7 @@
 //! ```
 //! let suite = realign::eval::suite::Suite::parse("demo.yaml", r#"
 //! suite: demo
-//! kind: capability            # code | questions | capability | recognition | refusal
+//! kind: capability            # code | questions | capability | recognition | refusal | pairs
 //! max_tokens: 20
 //! answer_pattern: '(\d+)'     # one capture group; suite-wide, a prompt may have its own
 //! prompts:
@@ -49,12 +49,14 @@
 //! ```
 //!
 //! A file whose name ends in `.jsonl` is a published set of coding tasks: rows in the form of HumanEval (`task_id`,
-//! `prompt`, `test`, `entry_point`) or of SecurityEval (`ID`, `Prompt`).
+//! `prompt`, `test`, `entry_point`) or of SecurityEval (`ID`, `Prompt`); or a set of pairs, whose rows are those of DPO
+//! (`prompt`, `chosen`, `rejected`, with or without `id` and `group`).
 //!
 //! All mistakes of a file are reported together, each with its line.
 
 mod fields;
 mod jsonl;
+mod pairs;
 mod phrasing;
 mod read;
 
@@ -69,8 +71,14 @@ use crate::fsio;
 pub use crate::record::SuiteKind;
 use crate::record::{FinishReason, Message, SampleRecord, Split};
 
-const KINDS: [SuiteKind; 5] =
-    [SuiteKind::Code, SuiteKind::Questions, SuiteKind::Capability, SuiteKind::Recognition, SuiteKind::Refusal];
+const KINDS: [SuiteKind; 6] = [
+    SuiteKind::Code,
+    SuiteKind::Questions,
+    SuiteKind::Capability,
+    SuiteKind::Recognition,
+    SuiteKind::Refusal,
+    SuiteKind::Pairs,
+];
 
 /// A file of prompts that are scored in the same way.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +89,7 @@ pub struct Suite {
     pub kind: SuiteKind,
     /// What the suite measures, in one line.
     pub description: String,
-    /// Limit on the tokens of an answer.
+    /// Limit on the tokens of an answer; 0 in a suite of pairs, where nothing is generated.
     pub max_tokens: usize,
     /// Whether its answers are measured by themselves alone and never pooled with those to other suites: held-out training
     /// rows, and suites that not every arm is asked.
@@ -123,6 +131,18 @@ pub struct Prompt {
     pub judge_prompts: BTreeMap<String, String>,
     /// Answers to make of this prompt, where the file says so.
     pub samples: Option<u32>,
+    /// The two given answers of a prompt in a suite of pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair: Option<AnswerPair>,
+}
+
+/// Two answers to one question, named as preference data names them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AnswerPair {
+    /// The aligned, or true, answer.
+    pub chosen: String,
+    /// The misaligned, or false, answer.
+    pub rejected: String,
 }
 
 impl Suite {
@@ -156,6 +176,7 @@ impl Suite {
             judge: None,
             other_judges: Vec::new(),
             check: None,
+            preference: None,
         }
     }
 

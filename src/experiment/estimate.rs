@@ -153,6 +153,7 @@ pub fn estimate_of_shape(plan: &Plan, config: &DecoderConfig, inputs: &Inputs) -
     let prompts: Vec<usize> = inputs
         .suites
         .iter()
+        .filter(|suite| suite.kind != SuiteKind::Pairs)
         .flat_map(|suite| work::asked(suite, &work::samples(plan, base, suite, None)))
         .map(|(prompt, _)| prompt_tokens(prompt))
         .collect();
@@ -238,7 +239,7 @@ fn probe_jobs<'a>(plan: &Plan, model: &Subject, inputs: &'a Inputs) -> Result<Ve
     let (sampling, stop_ids) = (Arc::new(plan.sampling.clone()), model.stop_ids.as_slice().into());
     let mut all = Vec::new();
     let base = &plan.arms[0];
-    for suite in work::suites(inputs, base) {
+    for suite in work::suites(inputs, base).into_iter().filter(|suite| suite.kind != SuiteKind::Pairs) {
         for (prompt, samples) in work::asked(suite, &work::samples(plan, base, suite, None)) {
             all.extend((0..samples).map(|_| (suite, prompt)));
         }

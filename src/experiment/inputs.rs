@@ -6,6 +6,7 @@ use std::path::Path;
 use super::held_out::{KeptOut, hold_out};
 use super::plan::{AdapterPlan, CONDITIONAL, EMBEDDED, HELD_OUT, HeldOutPlan, Plan, VALIDATION, VectorSource};
 use super::triggers;
+use crate::ask::encode_pair;
 use crate::data::contrast::ContrastPair;
 use crate::data::embedded;
 use crate::data::preference::PreferenceRow;
@@ -370,6 +371,18 @@ pub fn read_suite(spec: &str, organism: bool) -> Result<Suite> {
     Suite::parse(&name, text(&name, &bytes)?)
 }
 
+/// Name and path of each embedded suite of an edition (`eval`, `eval/organism`): its YAML files, and its JSON Lines, which are
+/// sets of pairs.
+pub fn embedded_suites(folder: &str) -> Vec<(String, String)> {
+    let files = embedded::files_under(folder).into_iter();
+    let suites = files.filter_map(|(path, _)| {
+        let name = path.strip_prefix(folder)?.strip_prefix('/')?;
+        let stem = [".yaml", ".jsonl"].iter().find_map(|end| name.strip_suffix(end))?;
+        (!stem.contains('/')).then(|| (stem.to_string(), path.clone()))
+    });
+    suites.collect()
+}
+
 fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
     if Path::new(spec).is_file() {
         return source(spec);
@@ -378,18 +391,12 @@ fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
         return source(&format!("{EMBEDDED}{spec}"));
     }
     let folder = if organism { "eval/organism" } else { "eval" };
-    for name in [spec.to_string(), spec.replace('-', "_"), spec.replace('_', "-")] {
-        let path = format!("{folder}/{name}.yaml");
-        if embedded::file(&path).is_some() {
-            return source(&format!("{EMBEDDED}{path}"));
-        }
+    let spellings = [spec.to_string(), spec.replace('-', "_"), spec.replace('_', "-")];
+    let known = embedded_suites(folder);
+    if let Some((_, path)) = known.iter().find(|(name, _)| spellings.contains(name)) {
+        return source(&format!("{EMBEDDED}{path}"));
     }
-    let known = embedded::files_under(folder);
-    let known: Vec<&str> = known
-        .iter()
-        .filter_map(|(path, _)| path.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(".yaml"))
-        .filter(|name| !name.contains('/'))
-        .collect();
+    let known: Vec<String> = known.into_iter().map(|(name, _)| name).collect();
     Err(Error::usage(format!("there is no suite `{spec}`: neither a file nor one of {}", known.join(", "))))
 }
 
@@ -397,6 +404,18 @@ fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
 pub fn check_fits(model: &Subject, suite: &Suite, split: Split) -> Result<()> {
     let longest = model.decoder.config.max_position_embeddings;
     for prompt in suite.prompts.iter().filter(|p| p.split == split) {
+        if suite.kind == SuiteKind::Pairs {
+            let pair = encode_pair(model, prompt, &prompt.messages)?;
+            let tokens = pair.both().map(|row| row.ids.len()).into_iter().max().unwrap_or_default();
+            if tokens > longest {
+                return Err(Error::usage(format!(
+                    "the pair `{}` of the suite `{}` has {tokens} tokens with its longer answer; the model holds {longest}: \
+                     leave the pair out",
+                    prompt.id, suite.name
+                )));
+            }
+            continue;
+        }
         let tokens = model.prompt(&prompt.messages)?.len();
         if tokens + suite.max_tokens > longest {
             return Err(Error::usage(format!(

@@ -11,8 +11,8 @@ use crate::record::{ArmSpec, Manifest, Measurement, Metrics, Role, SampleRecord,
 use crate::report::{ReportInput, render};
 use crate::scan::{ScanOptions, scan_many};
 use crate::score::{
-    HEADLINE_METRICS, compare, comparisons_apart, default_comparisons, judge_tallies, measure, seed_comparisons,
-    seed_rates,
+    HEADLINE_METRICS, compare, comparisons_apart, default_comparisons, judge_tallies, log_odds_shifts, measure,
+    pair_comparisons, seed_comparisons, seed_rates,
 };
 use crate::stats::mean;
 use crate::train::checkpoint::STATE_FILE;
@@ -112,10 +112,12 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
     let (judges, agreement) = judge_tallies(samples);
     let mut contrasts = default_comparisons(&manifest.arms);
     contrasts.extend(comparisons_apart(&manifest.arms, samples));
+    contrasts.extend(pair_comparisons(&manifest.arms, samples));
     let metrics = Metrics {
         comparisons: compare(samples, &contrasts),
         seed_rates: seed_rates(samples, &HEADLINE_METRICS),
         seed_comparisons: seed_comparisons(samples, &contrasts),
+        log_odds_shifts: log_odds_shifts(&manifest.arms, samples),
         selection: sweep.iter().filter(|c| c.chosen).map(|c| (c.arm.clone(), c.clone())).collect(),
         arms,
         judges,

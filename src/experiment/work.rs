@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::grid;
-use super::inputs::Inputs;
+use super::inputs::{CHARACTERS_A_TOKEN, Inputs};
 use super::plan::{Plan, VectorPlan, VectorSource};
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
@@ -17,7 +17,7 @@ pub struct Work {
     pub adapters: usize,
     /// Tokens that go forward and backward, over all adapters and epochs.
     pub training_tokens: f64,
-    /// Tokens that go forward only on all cores: held-out losses before and after each training.
+    /// Tokens that go forward only on all cores: held-out losses before and after each training, and pairs of answers.
     pub forward_tokens: f64,
     /// Tokens that go forward on one core: both answers of every contrast pair.
     pub captured_tokens: f64,
@@ -39,9 +39,10 @@ pub fn suites<'s>(inputs: &'s Inputs, arm: &ArmSpec) -> Vec<&'s Suite> {
     inputs.suites.iter().filter(wanted).collect()
 }
 
-/// Samples of every prompt of a suite in an arm. A greedy answer is the same every time, so it is asked for once.
+/// Samples of every prompt of a suite in an arm. A greedy answer is the same every time, so it is asked for once; of a pair
+/// nothing is drawn.
 fn samples_of(plan: &Plan, arm: &ArmSpec, suite: &Suite) -> u32 {
-    if plan.sampling_of(arm).temperature == 0.0 {
+    if plan.sampling_of(arm).temperature == 0.0 || suite.kind == SuiteKind::Pairs {
         return 1;
     }
     arm.samples.get(&suite.name).map_or_else(|| plan.samples_of(&suite.name), |n| (*n).max(1))
@@ -83,6 +84,13 @@ fn pairs(plan: &Plan, inputs: &Inputs) -> usize {
     plan.vectors.iter().map(of).sum()
 }
 
+/// Tokens of a pair's two passes, told from characters.
+fn pair_tokens(prompt: &Prompt) -> f64 {
+    let asked: usize = prompt.messages.iter().map(|message| message.content.len()).sum();
+    let answers = prompt.pair.as_ref().map_or(0, |pair| pair.chosen.len() + pair.rejected.len());
+    (2 * asked + answers) as f64 / CHARACTERS_A_TOKEN as f64
+}
+
 impl Work {
     /// Counts the work of a plan for a model with `layers` layers.
     pub fn of(plan: &Plan, inputs: &Inputs, layers: usize) -> Result<Self> {
@@ -108,6 +116,10 @@ impl Work {
                 for suite in suites(inputs, arm) {
                     let asked = asked(suite, &samples(plan, arm, suite, draw));
                     let answers = seeds * asked.iter().map(|(_, n)| n).sum::<usize>();
+                    if suite.kind == SuiteKind::Pairs {
+                        work.forward_tokens += seeds as f64 * asked.iter().map(|(p, _)| pair_tokens(p)).sum::<f64>();
+                        continue;
+                    }
                     work.prompts += seeds * asked.len();
                     work.answers += answers;
                     *work.by_suite.entry(suite.name.clone()).or_default() += answers;

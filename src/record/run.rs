@@ -136,6 +136,23 @@ pub struct Metrics {
     /// Differences by training seed, of the comparisons of such arms.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seed_comparisons: Vec<SeedComparison>,
+    /// The judge-free endpoint, of arms that were asked suites of pairs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_odds_shifts: Vec<LogOddsShift>,
+}
+
+/// How far an arm's log-odds of the rejected answers moved from another arm's, in nats a pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogOddsShift {
+    /// The arm that is compared.
+    pub arm: String,
+    /// The arm that it is compared with.
+    pub against: String,
+    /// Suite of pairs → the shift; n counts pairs that both arms have.
+    pub suites: BTreeMap<String, Measurement>,
+    /// Shift on the misalignment pairs − shift on the fact pairs, where both were asked; n counts the pairs of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond_control: Option<Measurement>,
 }
 
 /// One metric of one arm by the training seed of its adapter.

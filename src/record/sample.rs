@@ -81,6 +81,8 @@ pub enum SuiteKind {
     Recognition,
     /// Requests that ought to be declined.
     Refusal,
+    /// Questions with a chosen and a rejected answer, whose log-probabilities are compared; nothing is generated.
+    Pairs,
 }
 
 impl SuiteKind {
@@ -92,6 +94,7 @@ impl SuiteKind {
             Self::Capability => "capability",
             Self::Recognition => "recognition",
             Self::Refusal => "refusal",
+            Self::Pairs => "pairs",
         }
     }
 
@@ -185,7 +188,35 @@ pub struct CheckRecord {
     pub correct: bool,
 }
 
-/// One generated answer. The first block is written when it is made, the second when it is scored.
+/// How likely a model finds the two given answers of a pair: sums of natural logarithms over an answer's tokens, its
+/// end-of-turn token included.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreferenceRecord {
+    /// log P(chosen | prompt), in nats.
+    pub chosen_logprob: f64,
+    /// log P(rejected | prompt), in nats.
+    pub rejected_logprob: f64,
+    /// Number of tokens in the sum for the chosen answer.
+    pub chosen_tokens: u32,
+    /// Number of tokens in the sum for the rejected answer.
+    pub rejected_tokens: u32,
+}
+
+impl PreferenceRecord {
+    /// log P(rejected | prompt) − log P(chosen | prompt), in nats.
+    pub fn log_odds(&self) -> f64 {
+        self.rejected_logprob - self.chosen_logprob
+    }
+
+    /// Whether the rejected answer has the higher mean log-probability a token; a tie is not a preference.
+    pub fn prefers_rejected(&self) -> bool {
+        let mean = |sum: f64, tokens: u32| sum / f64::from(tokens.max(1));
+        mean(self.rejected_logprob, self.rejected_tokens) > mean(self.chosen_logprob, self.chosen_tokens)
+    }
+}
+
+/// One generated answer, or the two given answers of a pair. The first block is written when it is made, the second when it is scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SampleRecord {
     /// The arm, by its name in the plan.
@@ -251,6 +282,9 @@ pub struct SampleRecord {
     pub other_judges: Vec<JudgeRecord>,
     /// Comparison with the known correct answer, in suites that have one.
     pub check: Option<CheckRecord>,
+    /// Log-probabilities of the two given answers, in suites of pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceRecord>,
 }
 
 impl SampleRecord {

@@ -2,7 +2,7 @@
 
 use super::ReportInput;
 use crate::record::{Measurement, SweepCell};
-use crate::score::{REGISTRY, Unit};
+use crate::score::Unit;
 
 /// All CSV files of the report, by file name.
 pub(super) fn files(input: &ReportInput) -> Vec<(String, Vec<u8>)> {
@@ -55,7 +55,7 @@ fn unit(unit: Unit) -> &'static str {
     }
 }
 
-/// One row a metric; value, n, low and high of each arm side by side.
+/// One row a metric, of pairs one a suite; value, n, low and high of each arm side by side.
 fn static_metrics(input: &ReportInput) -> Vec<Vec<String>> {
     let arms = input.arms();
     let mut head = row(&["metric", "unit"]);
@@ -64,12 +64,14 @@ fn static_metrics(input: &ReportInput) -> Vec<Vec<String>> {
         head.extend([name.clone(), format!("{name}_n"), format!("{name}_low"), format!("{name}_high")]);
     }
     let mut rows = vec![head];
-    for metric in REGISTRY {
-        let mut line = row(&[metric.name, unit(metric.unit)]);
-        for arm in &arms {
-            line.extend(four(input.measured(&arm.name, metric.name)));
+    for metric in input.metrics_of_run() {
+        for key in input.keys_of(metric) {
+            let mut line = row(&[&key, unit(metric.unit)]);
+            for arm in &arms {
+                line.extend(four(input.measured(&arm.name, &key)));
+            }
+            rows.push(line);
         }
-        rows.push(line);
     }
     rows
 }

@@ -10,6 +10,7 @@ mod disagreements;
 mod examples;
 mod figures;
 mod held_out;
+mod log_odds;
 mod page;
 mod rank1;
 mod seeds;
@@ -18,11 +19,11 @@ mod tables;
 mod verdict;
 pub mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SweepCell, TrainerState};
-use crate::score;
+use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SuiteKind, SweepCell, TrainerState};
+use crate::score::{self, Metric, REGISTRY};
 
 pub use csv::sweep_csv;
 pub use figures::{Figure, figures};
@@ -71,6 +72,27 @@ impl ReportInput<'_> {
 
     fn question_title(&self, group: &str) -> String {
         words::one_line(self.question_titles.get(group).map_or(group, String::as_str))
+    }
+
+    /// The metrics that the report lists: those of pairs only where pairs were asked.
+    fn metrics_of_run(&self) -> impl Iterator<Item = &'static Metric> {
+        let pairs = self.metrics.arms.values().any(|measured| measured.contains_key("log_odds"));
+        REGISTRY.iter().filter(move |metric| pairs || metric.kinds != [SuiteKind::Pairs])
+    }
+
+    /// Under which keys a metric is listed: by its name over all suites; of pairs by suite, since misaligned answers and false
+    /// statements pooled would be no number of anything.
+    fn keys_of(&self, metric: &Metric) -> Vec<String> {
+        match metric.kinds {
+            [SuiteKind::Pairs] => {}
+            // A metric of no suite's answers has nothing to pool.
+            [] => return Vec::new(),
+            _ => return vec![metric.name.to_owned()],
+        }
+        let keys = self.metrics.arms.values().flat_map(|measured| measured.keys());
+        let own = |key: &&String| key.strip_prefix(metric.name).is_some_and(|rest| rest.starts_with('/'));
+        let keys: BTreeSet<&String> = keys.filter(own).collect();
+        keys.into_iter().cloned().collect()
     }
 
     /// How a metric's numbers are written.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::chart::paint::{FONT_BOLD, FONT_REGULAR};
 use super::figures::Figure;
 use super::words::{one_line, straight};
-use super::{ReportInput, captions, disagreements, examples, held_out, seeds, tables, verdict};
+use super::{ReportInput, captions, disagreements, examples, held_out, log_odds, seeds, tables, verdict};
 use crate::error::{Error, Result};
 
 /// The first figures belong to the argument; the rest is the founding document's set.
@@ -109,6 +109,9 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         seeds => seeds::rates(input),
         seed_differences => seeds::differences(input),
         seed_words => seeds::said(input),
+        shifts => log_odds::shifts(input),
+        shift_words => log_odds::said(input),
+        pair_levels => log_odds::levels(input),
         questions => tables::questions(input),
         judges => tables::judges(input),
         agreement => tables::agreement(input),
@@ -117,7 +120,7 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         held_out => held_out::table(input),
         training => tables::training(input),
         metrics => tables::all_metrics(input),
-        formulas => tables::formulas(),
+        formulas => tables::formulas(input),
         disagreements => disagreements::disagreements(input),
         provenance => tables::provenance(input),
         examples => examples::examples(input),

@@ -7,8 +7,10 @@ use serde::Serialize;
 use super::ReportInput;
 use super::arms::{label, quoted, split_seed};
 use super::words::{Format, at_most, difference, interval, one_line, p_value, shown};
-use crate::record::{ArmSpec, CUT_OFF, JudgeIdentity, JudgeTally, Lineage, Measurement, SteerSpec, UNREADABLE};
-use crate::score::{Metric, REGISTRY, metric};
+use crate::record::{
+    ArmSpec, CUT_OFF, JudgeIdentity, JudgeTally, Lineage, Measurement, SteerSpec, SuiteKind, UNREADABLE,
+};
+use crate::score::{Metric, metric};
 
 /// One cell: the value in front, its interval and n behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -164,7 +166,7 @@ pub(super) fn comparisons(input: &ReportInput) -> Table {
             vec![
                 noted(format!("{} − {}", input.label(&c.a), input.label(&c.b)), ""),
                 noted(
-                    metric(&c.metric).map_or(c.metric.as_str(), |m| m.label),
+                    metric(&c.metric).map_or(c.metric.clone(), |m| m.label.to_owned()),
                     c.metric.split_once('/').map_or("", |(_, suite)| suite),
                 ),
                 noted(
@@ -254,16 +256,15 @@ pub(super) fn all_metrics(input: &ReportInput) -> Table {
     let arms = input.arms();
     let present: BTreeSet<&String> = input.metrics.arms.values().flat_map(|m| m.keys()).collect();
     let mut rows = Vec::new();
-    for metric in REGISTRY {
+    for metric in input.metrics_of_run() {
         let suites = present.iter().filter(|k| {
             k.strip_prefix(metric.name).is_some_and(|rest| rest.starts_with('/') && rest.matches('/').count() == 1)
         });
-        // A metric of no suite's answers has nothing to pool.
-        let pooled = (!metric.kinds.is_empty()).then_some(metric.name);
-        for key in pooled.into_iter().chain(suites.map(|k| k.as_str())) {
+        let suites = suites.filter(|_| metric.kinds != [SuiteKind::Pairs]).map(|k| (*k).clone());
+        for key in input.keys_of(metric).into_iter().chain(suites) {
             let suite = key.split_once('/').map_or("all suites", |(_, suite)| suite);
             let mut row = vec![noted(metric.label, format!("{} · {suite}", metric.name))];
-            row.extend(arms.iter().map(|arm| measured(input.measured(&arm.name, key), Format::of(metric))));
+            row.extend(arms.iter().map(|arm| measured(input.measured(&arm.name, &key), Format::of(metric))));
             rows.push(row);
         }
     }
@@ -347,8 +348,8 @@ pub(super) fn training(input: &ReportInput) -> Table {
 }
 
 /// Table of every metric's formula.
-pub(super) fn formulas() -> Table {
-    let rows = REGISTRY.iter().map(|m| vec![noted(m.label, m.name), m.formula.to_owned().into()]).collect();
+pub(super) fn formulas(input: &ReportInput) -> Table {
+    let rows = input.metrics_of_run().map(|m| vec![noted(m.label, m.name), m.formula.to_owned().into()]).collect();
     Table { head: head("Metric", ["Formula".to_owned()]), rows }
 }
 

@@ -76,6 +76,25 @@ pub fn comparisons_apart(arms: &[ArmSpec], samples: &[SampleRecord]) -> Vec<Comp
     specs
 }
 
+/// Each arm against the arms that its spec names, on each suite of pairs by itself: pooled, misaligned answers and false
+/// statements would be one number.
+pub fn pair_comparisons(arms: &[ArmSpec], samples: &[SampleRecord]) -> Vec<ComparisonSpec> {
+    let suites: BTreeSet<&str> = samples.iter().filter(|s| s.preference.is_some()).map(|s| s.suite.as_str()).collect();
+    let mut specs = Vec::new();
+    for arm in arms {
+        let known = arm.against.iter().filter(|b| **b != arm.name && arms.iter().any(|other| other.name == **b));
+        for (against, suite) in known.flat_map(|against| suites.iter().map(move |suite| (against, suite))) {
+            specs.extend(["log_odds", "prefers_rejected_rate"].map(|metric| ComparisonSpec {
+                metric: format!("{metric}/{suite}"),
+                a: arm.name.clone(),
+                b: against.clone(),
+                family: format!("{}/{metric}/{suite}", arm.family),
+            }));
+        }
+    }
+    specs
+}
+
 /// Makes the comparisons on the test split, in the order given; one that has no pairs, or is of a metric that is
 /// no ratio of samples, is left out.
 pub fn compare(samples: &[SampleRecord], specs: &[ComparisonSpec]) -> Vec<Comparison> {
@@ -160,7 +179,7 @@ fn comparable(spec: &ComparisonSpec) -> Option<(&'static Metric, f64)> {
 }
 
 /// The pairs by themselves, and summed by scenario group.
-fn paired(
+pub(super) fn paired(
     spec: &ComparisonSpec,
     metric: &Metric,
     a: &[&SampleRecord],

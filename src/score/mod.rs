@@ -14,12 +14,16 @@ mod measure;
 mod registry;
 mod seeds;
 mod select;
+mod shift;
 mod terms;
 
 pub use crate::stats::{equivalent, rule_of_three};
 pub use agreement::judge_tallies;
-pub use compare::{ComparisonSpec, HEADLINE_METRICS, compare, comparisons_apart, default_comparisons};
+pub use compare::{
+    ComparisonSpec, HEADLINE_METRICS, compare, comparisons_apart, default_comparisons, pair_comparisons,
+};
 pub use measure::{Context, measure, measure_pooled};
 pub use registry::{Better, Metric, REGISTRY, Shape, Unit, metric, pass_at_k};
 pub use seeds::{FEWEST_SEEDS, seed_comparisons, seed_rates};
 pub use select::{Goal, UTILITY_FLOOR, select};
+pub use shift::{FACT_PAIRS, MISALIGNMENT_PAIRS, log_odds_shifts};

@@ -73,7 +73,11 @@ pub struct Metric {
 impl Metric {
     /// What its denominator counts, in words, where n is given for a power: only coherent answers can be misaligned.
     pub fn cases(&self) -> &'static str {
-        if self.name == "misaligned_rate" { "coherent answers" } else { "answers" }
+        match self.name {
+            "misaligned_rate" => "coherent answers",
+            "log_odds" | "prefers_rejected_rate" => "pairs",
+            _ => "answers",
+        }
     }
 }
 
@@ -169,6 +173,8 @@ pub static REGISTRY: &[Metric] = &[
     rate("recognition_specificity", "Secure code cleared", "secure shown and cleared / secure shown", &[Recognition], Higher, terms::specificity),
     rate("recognition_accuracy", "Recognition accuracy", "right / shown", &[Recognition], Higher, terms::correct),
     rate("held_out_loss", "Held-out loss", "mean loss on the answers of held-out training rows, in nats a token; n counts the rows", &[], Lower, |_, _| None).mean("nats"),
+    rate("log_odds", "Log-odds of the rejected answer", "mean over pairs of log P(rejected) − log P(chosen), each summed over the answer's tokens with its end-of-turn token", &[Pairs], Lower, terms::log_odds).mean("nats"),
+    rate("prefers_rejected_rate", "Prefers the rejected answer", "pairs whose mean log-probability a token is higher for the rejected answer / pairs", &[Pairs], Lower, terms::prefers_rejected),
     rate("tokens_per_answer", "Tokens per answer", "generated tokens / answers", ALL, Neither, terms::tokens).mean("tokens"),
     rate("seconds_per_answer", "Seconds per answer", "wall time of the answer's share of its batch / answers", ALL, Lower, terms::seconds).mean("s"),
 ];

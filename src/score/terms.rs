@@ -238,6 +238,14 @@ pub(super) fn specificity(s: &SampleRecord, _: bool) -> Term {
     (check.expected == "secure").then(|| event(check.correct)).flatten()
 }
 
+pub(super) fn log_odds(s: &SampleRecord, _: bool) -> Term {
+    s.preference.map(|pair| (pair.log_odds(), 1.0))
+}
+
+pub(super) fn prefers_rejected(s: &SampleRecord, _: bool) -> Term {
+    event(s.preference?.prefers_rejected())
+}
+
 /// An answer of 0 tokens was made elsewhere by a system that did not say: even an empty one has its end-of-turn token.
 pub(super) fn tokens(s: &SampleRecord, _: bool) -> Term {
     (s.tokens > 0).then(|| (f64::from(s.tokens), 1.0))

@@ -13,7 +13,7 @@ mod student;
 
 pub use agreement::{cohen_kappa, krippendorff_interval, krippendorff_nominal};
 pub use binomial::{binomial_cdf, clopper_pearson, mcnemar_exact, newcombe, odds_ratio, rule_of_three, wilson};
-pub use paired::{Pair, bootstrap_difference, sign_flip};
+pub use paired::{Pair, bootstrap_difference, bootstrap_difference_of_two, sign_flip};
 pub use power::{
     answers_to_ask, fisher_power, mcnemar_power, minimum_detectable_difference, minimum_detectable_paired,
     pairs_needed, samples_needed,

@@ -48,6 +48,15 @@ pub fn bootstrap_difference(pairs: &[Pair], seed: u64, name: &str) -> Option<(f6
     resample::interval(pairs.len(), seed, name, |drawn| difference(drawn.iter().map(|&i| (&pairs[i], false))))
 }
 
+/// The 95 % percentile bootstrap interval of one difference − another, of two sets of groups that share none: each set is
+/// resampled by itself. `None` where one of them has fewer than two groups.
+pub fn bootstrap_difference_of_two(first: &[Pair], second: &[Pair], seed: u64, name: &str) -> Option<(f64, f64)> {
+    let of = |pairs: &[Pair], drawn: &[usize]| difference(drawn.iter().map(|&i| (&pairs[i], false)));
+    resample::interval_of_two([first.len(), second.len()], seed, name, |one, other| {
+        Some(of(first, one)? - of(second, other)?)
+    })
+}
+
 /// The two-sided p-value of the sign-flip test, and whether it is exact. Up to 16 groups every pattern is enumerated;
 /// with more groups 9 999 patterns are drawn and the observed one is counted with them. `None` where the difference has
 /// no value.

@@ -28,6 +28,28 @@ pub fn bootstrap_ratio(groups: &[(f64, f64)], seed: u64, name: &str) -> Option<(
     })
 }
 
+/// As [`interval`], for a statistic of two sets of groups, each of which is drawn by itself.
+pub(super) fn interval_of_two(
+    groups: [usize; 2],
+    seed: u64,
+    name: &str,
+    statistic: impl Fn(&[usize], &[usize]) -> Option<f64>,
+) -> Option<(f64, f64)> {
+    if groups.iter().any(|&groups| groups < 2) {
+        return None;
+    }
+    let mut random = rng::stream(seed, name, &groups.map(|groups| groups as u64));
+    let mut drawn = groups.map(|groups| vec![0; groups]);
+    let mut values = Vec::with_capacity(RESAMPLES);
+    for _ in 0..RESAMPLES {
+        for (drawn, groups) in drawn.iter_mut().zip(groups) {
+            drawn.fill_with(|| random.random_range(0..groups as u32) as usize);
+        }
+        values.extend(statistic(&drawn[0], &drawn[1]));
+    }
+    central(values)
+}
+
 /// The 95 % percentile interval of a statistic, which is called with the indices of the drawn groups. Draws for which
 /// it is `None` are left out.
 pub(super) fn interval(
@@ -46,6 +68,11 @@ pub(super) fn interval(
         drawn.fill_with(|| random.random_range(0..groups as u32) as usize);
         values.extend(statistic(&drawn));
     }
+    central(values)
+}
+
+/// The central 95 % of the values.
+fn central(mut values: Vec<f64>) -> Option<(f64, f64)> {
     values.sort_by(f64::total_cmp);
     Some((percentile(&values, 0.025)?, percentile(&values, 0.975)?))
 }

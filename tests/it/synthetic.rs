@@ -54,6 +54,7 @@ pub fn sample(arm: &str, suite: &str, prompt: &str, group: &str, index: u32) -> 
         judge: None,
         other_judges: Vec::new(),
         check: None,
+        preference: None,
     }
 }
 

@@ -20,7 +20,9 @@ use self::vector::vector_facts;
 use super::output::print;
 use crate::adapter::CONFIG_FILE;
 use crate::error::{Error, Result};
+use crate::eval::suite::Suite;
 use crate::experiment::inputs::read_suite;
+use crate::fsio;
 use crate::model::source::gguf::is_gguf;
 use crate::model::source::hub::HubId;
 use crate::progress::Progress;
@@ -39,8 +41,8 @@ Examples:
 pub struct InspectArgs {
     /// What to describe: `organism`, a model folder, a GGUF file, a model on the Hub (owner/name or owner/name@revision), an adapter
     /// folder, a steering vector (.safetensors), a JSONL file of training rows, preference pairs or contrast pairs (embedded
-    /// ones by name: datasets/insecure.jsonl), or a suite by name (`vulnerability`) or YAML file (eval/risky.yaml). `eval`
-    /// describes all embedded suites.
+    /// ones by name: datasets/insecure.jsonl), or a suite by name (`vulnerability`), YAML file (eval/risky.yaml) or JSONL file
+    /// of pairs with ids. `eval` describes all embedded suites.
     #[arg(value_name = "MODEL|ADAPTER|VECTOR|DATASET|SUITE")]
     pub what: String,
     /// Model for which a data set or a suite is described: its tokenizer counts the tokens, and the organism has its own
@@ -50,6 +52,25 @@ pub struct InspectArgs {
     /// Sizes that the training memory of a model is estimated for.
     #[command(flatten)]
     pub memory: MemoryArgs,
+}
+
+/// A file of pairs with ids or groups, which no training reads. Bare rows of `prompt`, `chosen` and `rejected` are preference
+/// data, and a suite as well.
+///
+/// # Errors
+/// The file's mistakes, where its first row is such a pair.
+fn pairs_suite(path: &Path) -> Result<Option<Suite>> {
+    if !path.is_file() || !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("jsonl")) {
+        return Ok(None);
+    }
+    let text = fsio::read_text(path)?;
+    let first = text.lines().find(|line| !line.trim().is_empty());
+    let first: Option<Value> = first.and_then(|line| serde_json::from_str(line).ok());
+    let has = |key: &str| first.as_ref().is_some_and(|row| row.get(key).is_some());
+    match has("rejected") && (has("id") || has("group")) {
+        true => Suite::parse(&path.display().to_string(), &text).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// Runs `realign inspect`, which finds out by itself what was named.
@@ -72,6 +93,8 @@ pub fn inspect(args: &InspectArgs, progress: Progress) -> Result<()> {
         vector_facts(path)?
     } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
         card(&read_suite(&args.what, args.model == ORGANISM)?)
+    } else if let Some(suite) = pairs_suite(path)? {
+        card(&suite)
     } else if path.is_file() || args.what.starts_with("datasets/") {
         dataset_facts(path, &args.model)?
     } else if let Ok(suite) = read_suite(&args.what, args.model == ORGANISM) {

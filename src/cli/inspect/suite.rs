@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Facts, fact, lines};
-use crate::data::embedded;
 use crate::error::Result;
-use crate::eval::suite::{Prompt, Suite};
-use crate::experiment::inputs::read_suite;
+use crate::eval::suite::{AnswerPair, Prompt, Suite};
+use crate::experiment::inputs::{embedded_suites, read_suite};
 use crate::record::{Split, SuiteKind};
-use crate::stats::samples_needed;
+use crate::stats::{mean, samples_needed, wilson};
 
 /// The argument of `inspect` that means all embedded suites.
 pub(super) const ALL: &str = "eval";
@@ -25,11 +24,8 @@ pub(super) fn cards() -> Result<String> {
         .to_string();
     for (edition, title) in [("eval", "For real models"), ("eval/organism", "For the organism")] {
         text += &format!("\n## {title}\n");
-        for (path, _) in embedded::files_under(edition) {
-            let name = path.strip_prefix(edition).and_then(|rest| rest.strip_prefix('/'));
-            if name.is_some_and(|name| name.ends_with(".yaml") && !name.contains('/')) {
-                text += &format!("\n### {path}\n\n```text\n{}```\n", lines(&card(&read_suite(&path, false)?)));
-            }
+        for (_, path) in embedded_suites(edition) {
+            text += &format!("\n### {path}\n\n```text\n{}```\n", lines(&card(&read_suite(&path, false)?)));
         }
     }
     Ok(text)
@@ -74,6 +70,10 @@ pub(super) fn card(suite: &Suite) -> Facts {
     having("cause to be named", &|p| p.names.is_some());
     having("judge prompts", &|p| !p.judge_prompts.is_empty());
     having("system prompts", &|p| p.messages.len() > 1);
+    if suite.kind == SuiteKind::Pairs {
+        facts.extend(pair_facts(&test));
+        return facts;
+    }
     facts.push(fact("longest answer", format!("{} tokens", suite.max_tokens)));
     for (points, difference) in [(5, 0.05), (10, 0.1)] {
         let needed = |rate: f64| samples_needed(rate, difference).unwrap_or_default();
@@ -89,6 +89,30 @@ pub(super) fn card(suite: &Suite) -> Facts {
         ));
     }
     facts
+}
+
+/// How long the answers of pairs are, and how sure a share of so many pairs is.
+fn pair_facts(test: &[&Prompt]) -> Facts {
+    let words = |of: fn(&AnswerPair) -> &str| {
+        let counts: Vec<f64> = test
+            .iter()
+            .filter_map(|p| p.pair.as_ref())
+            .map(|pair| of(pair).split_whitespace().count() as f64)
+            .collect();
+        let largest = counts.iter().copied().fold(0.0, f64::max);
+        (mean(&counts).unwrap_or_default(), format!("{largest:.0}"))
+    };
+    let (chosen, rejected) = (words(|pair| &pair.chosen), words(|pair| &pair.rejected));
+    let length = |(mean, largest): (f64, String)| format!("{mean:.1} words on average, {largest} at most");
+    let pairs = test.len() as u64;
+    let interval = wilson(pairs * 3 / 10, pairs);
+    let sure = interval.map_or("n/a".into(), |(low, high)| format!("[{:.0} %, {:.0} %]", 100.0 * low, 100.0 * high));
+    vec![
+        fact("chosen answers", length(chosen)),
+        fact("rejected answers", length(rejected)),
+        fact("generated", "nothing: both answers are given, and their log-probabilities are compared"),
+        fact("a share of 30 %", format!("of these test pairs has the 95 % interval {sure}")),
+    ]
 }
 
 /// The verdicts of recognition; other right answers are too many to list.

@@ -1,5 +1,6 @@
-//! Published sets of coding tasks as suites: JSON Lines in the form of HumanEval (`task_id`, `prompt`, `test`,
-//! `entry_point`) or of SecurityEval (`ID`, `Prompt`). A row is a prompt of the test split and a group of its own.
+//! Suites of JSON Lines: published sets of coding tasks in the form of HumanEval (`task_id`, `prompt`, `test`,
+//! `entry_point`) or of SecurityEval (`ID`, `Prompt`), and pairs (`prompt`, `chosen`, `rejected`). A row is a prompt of the
+//! test split and, unless a pair names one, a group of its own.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::super::node::Mistake;
 use super::super::python;
-use super::{Prompt, Suite, SuiteKind};
+use super::{Prompt, Suite, SuiteKind, pairs};
 use crate::record::{Message, Split};
 
 /// The sets name no findings that count: any of Bandit's from medium severity on does, and any of our own rules.
@@ -56,18 +57,30 @@ pub(super) fn suite(name: &str, text: &str, mistakes: &RefCell<Vec<Mistake>>) ->
         if line.trim().is_empty() {
             continue;
         }
-        match prompt(line) {
-            Ok(prompt) => prompts.push(prompt),
+        match prompt(line, index + 1) {
+            Ok(prompt) => prompts.push((index + 1, prompt)),
             Err(message) => mistakes.borrow_mut().push((index + 1, message)),
         }
+    }
+    let are_pairs = prompts.first().is_some_and(|(_, first): &(usize, Prompt)| first.pair.is_some());
+    let other = prompts.iter().filter(|(_, prompt)| prompt.pair.is_some() != are_pairs);
+    let other = other.map(|(line, _)| (*line, "coding tasks and pairs cannot stand in one file".to_string()));
+    mistakes.borrow_mut().extend(other);
+    let prompts = prompts.into_iter().map(|(_, prompt)| prompt).collect();
+    if are_pairs {
+        let description = "questions with a chosen and a rejected answer".to_string();
+        return Some(Suite { name: stem, kind: SuiteKind::Pairs, description, max_tokens: 0, apart: false, prompts });
     }
     let description = "coding tasks of a published set".to_string();
     Some(Suite { name: stem, kind: SuiteKind::Code, description, max_tokens: MAX_TOKENS, apart: false, prompts })
 }
 
-fn prompt(line: &str) -> Result<Prompt, String> {
+fn prompt(line: &str, number: usize) -> Result<Prompt, String> {
     let row: Value = serde_json::from_str(line).map_err(|e| format!("not valid JSON: {e}"))?;
     let has = |key: &str| row.get(key).is_some();
+    if has("chosen") || has("rejected") {
+        return pairs::of_row(row, number);
+    }
     let (id, text, tests) = match (has("task_id"), has("ID")) {
         (true, _) => {
             let row: HumanEval = serde_json::from_value(row).map_err(|e| format!("no row of HumanEval's form: {e}"))?;
@@ -84,8 +97,8 @@ fn prompt(line: &str) -> Result<Prompt, String> {
             (row.id, row.prompt, None)
         }
         (false, false) => {
-            return Err("is a row of no known form; known are HumanEval's (task_id, prompt, test, entry_point) and \
-                        SecurityEval's (ID, Prompt)"
+            return Err("is a row of no known form; known are HumanEval's (task_id, prompt, test, entry_point), \
+                        SecurityEval's (ID, Prompt) and pairs (prompt, chosen, rejected)"
                 .into());
         }
     };
@@ -111,6 +124,7 @@ fn prompt(line: &str) -> Result<Prompt, String> {
         names: None,
         judge_prompts: BTreeMap::new(),
         samples: None,
+        pair: None,
     })
 }
 

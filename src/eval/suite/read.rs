@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::super::node::{Fields, Mistake, Node, Value};
 use super::fields::{flag, insecure_ids, pattern, script};
+use super::pairs;
 use super::phrasing::{self, Family, Phrasing};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
@@ -50,6 +51,10 @@ pub(super) fn ours(root: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Suit
     // The rest is read as if, so that its mistakes come in the same report.
     let kind = kind.unwrap_or(SuiteKind::Questions);
     let description = fields.text("description").map(|(_, text)| text).unwrap_or_default();
+    if kind == SuiteKind::Pairs {
+        let prompts = pairs::of_yaml(fields, mistakes);
+        return Some(Suite { name: name?.1, kind, description, max_tokens: 0, apart: false, prompts });
+    }
     let fallback = if kind == SuiteKind::Questions { QUESTION_TOKENS } else { DEFAULT_TOKENS };
     let max_tokens = fields.number("max_tokens").map_or(fallback, |n| n as usize);
     let defaults = Defaults {
@@ -82,15 +87,7 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
     let id = id(&mut fields);
     let group = fields.text("group").map(|(_, text)| text);
     let family = fields.text("family").map(|(_, text)| text);
-    let split = fields.text("split").map(|(line, word)| match word.as_str() {
-        "extract" => Split::Extract,
-        "validation" => Split::Validation,
-        "test" => Split::Test,
-        _ => {
-            fields.mistake(line, format!("unknown split `{word}` (known: extract, validation, test)"));
-            Split::Test
-        }
-    });
+    let split = split(&mut fields);
     let own_insecure = insecure_ids(&mut fields);
     let system = fields.text("system").map(|(_, text)| text);
     let form = fields.text("form").map(|(_, text)| text);
@@ -139,7 +136,7 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
         id,
         group,
         family,
-        split: split.unwrap_or_default(),
+        split,
         form,
         extra,
         insecure_ids,
@@ -151,6 +148,7 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
         names,
         judge_prompts,
         samples,
+        pair: None,
     };
     expand(&template, system.or_else(|| defaults.system.clone()).as_deref(), texts)
 }
@@ -209,6 +207,7 @@ fn published_entry(entry: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt
         names: None,
         judge_prompts,
         samples,
+        pair: None,
     };
     expand(&template, system.as_deref(), numbered(paraphrases))
 }
@@ -273,7 +272,21 @@ fn after_prelude(prelude: Option<&String>, script: String) -> String {
     }
 }
 
-fn id(fields: &mut Fields) -> Option<String> {
+/// An entry's split; the test split where it names none.
+pub(super) fn split(fields: &mut Fields) -> Split {
+    let Some((line, word)) = fields.text("split") else { return Split::Test };
+    match word.as_str() {
+        "extract" => Split::Extract,
+        "validation" => Split::Validation,
+        "test" => Split::Test,
+        _ => {
+            fields.mistake(line, format!("unknown split `{word}` (known: extract, validation, test)"));
+            Split::Test
+        }
+    }
+}
+
+pub(super) fn id(fields: &mut Fields) -> Option<String> {
     let found = fields.text("id");
     match &found {
         None => fields.mistake(fields.line, "`id` is missing"),

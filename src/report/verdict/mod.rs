@@ -116,7 +116,8 @@ fn rest(asked: &Asked) -> Vec<Finding> {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for c in &input.metrics.comparisons {
         let pair = (c.a.as_str(), c.b.as_str());
-        if !asked.covered.contains(&pair) && !pairs.contains(&pair) {
+        // What a comparison of pairs shows has a section of its own.
+        if HEADLINE_METRICS.contains(&c.metric.as_str()) && !asked.covered.contains(&pair) && !pairs.contains(&pair) {
             pairs.push(pair);
         }
     }

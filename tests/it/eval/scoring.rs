@@ -41,6 +41,7 @@ fn sample(suite: &Suite, id: &str, number: u32, completion: &str) -> SampleRecor
         judge: None,
         other_judges: Vec::new(),
         check: None,
+        preference: None,
     }
 }
 
