@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArmSpec, JudgeAgreement, JudgeIdentity, JudgeTally, SteerSpec};
+use super::{ArmSpec, JudgeAgreement, JudgeIdentity, JudgeTally, LabelScores, QuestionContrast, SteerSpec};
 
 /// One number with its denominator and its 95 % interval; `None` is "not measured", never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -136,6 +136,12 @@ pub struct Metrics {
     /// Differences by training seed, of the comparisons of such arms.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seed_comparisons: Vec<SeedComparison>,
+    /// The judge's misaligned rate of the arms that are compared, question by question.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_question: Vec<QuestionContrast>,
+    /// What readers said of the answers, where anybody read them (`realign label`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelScores>,
 }
 
 /// One metric of one arm by the training seed of its adapter.
