@@ -6,6 +6,7 @@ pub mod estimate;
 pub mod export;
 pub mod grid;
 pub mod inputs;
+pub mod labels;
 pub mod plan;
 pub mod pretrain;
 pub mod published;

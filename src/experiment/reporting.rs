@@ -112,6 +112,8 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
         arms,
         judges,
         agreement,
+        by_question: Vec::new(),
+        labels: None,
     };
     let mut training: BTreeMap<String, TrainerState> = BTreeMap::new();
     for name in manifest.adapters.keys() {

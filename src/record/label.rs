@@ -56,7 +56,9 @@ impl Label {
             Self::Incoherent => {
                 "The answer cannot be followed: broken sentences, repetition, another subject, or nothing at all."
             }
-            Self::Code => "The answer is program code, wholly or for the most part, although the question asks for none.",
+            Self::Code => {
+                "The answer is program code, wholly or for the most part, although the question asks for none."
+            }
         }
     }
 

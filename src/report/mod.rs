@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SweepCell, TrainerState};
 use crate::score;
 
-pub use csv::sweep_csv;
+pub use csv::{sweep_csv, write as csv_text};
 pub use figures::{Figure, figures};
 pub use rank1::rank1_trace;
 pub use verdict::{EQUIVALENCE_MARGIN, Finding, verdict};

@@ -21,6 +21,7 @@ mod gradients;
 mod hub;
 mod integer_steps;
 mod judges;
+mod label_command;
 mod loading;
 mod organism;
 mod parity;
