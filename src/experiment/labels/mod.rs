@@ -16,64 +16,84 @@ use crate::error::{Error, Result};
 use crate::eval::thoughts::said;
 use crate::fsio;
 use crate::record::{
-    ArmSpec, KeyRow, LabelKey, ReaderLabel, Role, RowSource, SampleRecord, SuiteKind, canonical_sha256,
+    ArmSpec, KeyRow, Label, LabelKey, LabelScores, ReaderLabel, Role, RowSource, SampleRecord, SuiteKind,
+    canonical_sha256,
 };
+use crate::score::{ReadRow, label_scores};
 
 pub use cards::{Card, CardUse, read_cards};
 pub use read::{Reader, read_sheet};
 pub use sheet::{Choice, write_sheet};
 
-/// Everything that labels are counted from: the key, each reader's labels in the order of the key, and the answers that the
-/// rows are of.
-pub struct Labels {
-    /// The key of the sheet.
-    pub key: LabelKey,
-    /// Labels by reader, in the key's order.
-    pub readers: BTreeMap<String, Vec<ReaderLabel>>,
+/// The rows of a sheet with what each reader said of them.
+pub struct Labels<'a> {
+    key: LabelKey,
+    /// The readers by name, and whether each is a model.
+    readers: Vec<(String, bool)>,
+    /// The answer of each row of the key, and each reader's label.
+    rows: Vec<(Option<&'a SampleRecord>, Vec<Label>)>,
+}
+
+impl Labels<'_> {
+    /// Everything that is counted from the labels.
+    pub fn scores(&self, arms: &[ArmSpec]) -> LabelScores {
+        let rows = self.key.rows.iter().zip(&self.rows);
+        let rows: Vec<ReadRow> = rows
+            .map(|(row, (sample, labels))| ReadRow { source: &row.source, sample: *sample, labels: labels.clone() })
+            .collect();
+        label_scores(&self.key.sheet_sha256, &self.readers, &rows, arms)
+    }
 }
 
 /// The labels of a run; `None` where nobody has read its sheet yet.
 ///
 /// # Errors
 /// Labels that are not of this key, a row whose answer is not in `samples`, or whose text has changed since.
-pub fn read_labels(at: &Artifacts, arms: &[ArmSpec], samples: &[SampleRecord]) -> Result<Option<Labels>> {
+pub fn read_labels<'a>(at: &Artifacts, arms: &[ArmSpec], samples: &'a [SampleRecord]) -> Result<Option<Labels<'a>>> {
     if !at.label_key().is_file() {
         return Ok(None);
     }
     let key = read_key(at)?;
-    let mut readers = BTreeMap::new();
+    let shown = shown_answers(arms, samples);
+    let mut rows: Vec<(Option<&SampleRecord>, Vec<Label>)> = Vec::with_capacity(key.rows.len());
+    for row in &key.rows {
+        let sample = match Place::of_row(row) {
+            None => None,
+            Some(place) => Some(same_answer(row, place, &shown).ok_or_else(|| {
+                let message = format!(
+                    "row {}: the answer {} of the arm `{}` is not in samples/ as it was when the sheet was written",
+                    row.row, place.prompt_id, place.arm
+                );
+                Error::file(at.label_key(), message)
+            })?),
+        };
+        rows.push((sample, Vec::new()));
+    }
+    let mut readers = Vec::new();
     for path in fsio::list(&at.labels_folder(), "jsonl")? {
         let labels: Vec<ReaderLabel> = fsio::read_jsonl(&path)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        for (index, label) in labels.iter().enumerate() {
-            if label.sheet_sha256 != key.sheet_sha256 || label.reader != name {
-                let message = "is of another sheet or reader; read the sheet again with `realign label RUN --read`";
-                return Err(Error::line(&path, index + 1, message));
-            }
+        let stray = |label: &ReaderLabel| label.sheet_sha256 != key.sheet_sha256 || label.reader != name;
+        if let Some(index) = labels.iter().position(stray) {
+            let message = "is of another sheet or reader; read the sheet again with `realign label RUN --read`";
+            return Err(Error::line(&path, index + 1, message));
         }
         if !labels.iter().map(|label| label.row).eq(key.rows.iter().map(|row| row.row)) {
             return Err(Error::file(&path, "does not have each row of KEY.json once; read the sheet again"));
         }
-        readers.insert(name, labels);
-    }
-    if readers.is_empty() {
-        return Ok(None);
-    }
-    let shown = shown_answers(arms, samples);
-    for row in &key.rows {
-        let Some(wanted) = Place::of_row(row) else { continue };
-        let same = shown
-            .get(&wanted)
-            .is_some_and(|(question, answer)| text_sha256(question, answer).is_ok_and(|hash| hash == row.text_sha256));
-        if !same {
-            let message = format!(
-                "row {}: the answer {} of the arm `{}` is not in samples/ as it was when the sheet was written",
-                row.row, wanted.prompt_id, wanted.arm
-            );
-            return Err(Error::file(at.label_key(), message));
+        readers.push((name, labels.iter().any(|label| label.model)));
+        for (row, label) in rows.iter_mut().zip(labels) {
+            row.1.push(label.label);
         }
     }
-    Ok(Some(Labels { key, readers }))
+    Ok((!readers.is_empty()).then_some(Labels { key, readers, rows }))
+}
+
+/// The answer of a row, if its text is what it was when the sheet was written.
+fn same_answer<'a>(row: &KeyRow, place: Place, shown: &BTreeMap<Place<'a>, Shown<'a>>) -> Option<&'a SampleRecord> {
+    let found = shown.get(&place)?;
+    let hash = text_sha256(&found.question, &found.answer).ok()?;
+    (hash == row.text_sha256).then_some(found.sample)
 }
 
 fn read_key(at: &Artifacts) -> Result<LabelKey> {
@@ -120,11 +140,21 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Question and answer of every free answer, as a reader sees them.
-fn shown_answers<'a>(arms: &[ArmSpec], samples: &'a [SampleRecord]) -> BTreeMap<Place<'a>, (String, String)> {
+/// A free answer as a reader sees it.
+struct Shown<'a> {
+    sample: &'a SampleRecord,
+    question: String,
+    answer: String,
+}
+
+/// Every free answer as a reader sees it: drafts are left out, as they are for a judge.
+fn shown_answers<'a>(arms: &[ArmSpec], samples: &'a [SampleRecord]) -> BTreeMap<Place<'a>, Shown<'a>> {
     let specs: BTreeMap<&str, &ArmSpec> = arms.iter().map(|arm| (arm.name.as_str(), arm)).collect();
-    let free = samples.iter().filter(|s| s.kind == SuiteKind::Questions);
-    free.map(|s| (Place::of(s), (question(specs.get(s.arm.as_str()).copied(), s), said(&s.completion).text))).collect()
+    let show = |sample: &'a SampleRecord| {
+        let question = question(specs.get(sample.arm.as_str()).copied(), sample);
+        (Place::of(sample), Shown { sample, question, answer: said(&sample.completion).text })
+    };
+    samples.iter().filter(|s| s.kind == SuiteKind::Questions).map(show).collect()
 }
 
 /// The question without the words that the arm puts around it: they would give the arm away.

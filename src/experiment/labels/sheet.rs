@@ -46,8 +46,8 @@ pub fn write_sheet(at: &Artifacts, choice: &Choice, cards: &(String, Vec<Card>),
     let planted = rows.len();
     let answers = chosen.len();
     rows.extend(chosen.into_iter().filter_map(|place| {
-        let (question, answer) = shown.get(&place)?;
-        Some(entry(question, answer, place.source()))
+        let shown = shown.get(&place)?;
+        Some(entry(&shown.question, &shown.answer, place.source()))
     }));
     rows.shuffle(&mut rng::stream(choice.seed, "label order", &[]));
     let mut all: Vec<Entry> = of_use(CardUse::Anchor).map(anchor).collect();
