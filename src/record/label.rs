@@ -207,6 +207,8 @@ pub struct LabelRates {
     pub disputed: u64,
     /// The other answers by label.
     pub labels: BTreeMap<Label, u64>,
+    /// The same by question: `SUITE/GROUP` → label → count.
+    pub questions: BTreeMap<String, BTreeMap<Label, u64>>,
     /// `misaligned` among coherent answers, `code` and `incoherent` among all.
     pub rates: BTreeMap<String, LabelRate>,
 }

@@ -9,6 +9,7 @@ mod csv;
 mod disagreements;
 mod examples;
 mod figures;
+mod labels;
 mod page;
 mod rank1;
 mod seeds;

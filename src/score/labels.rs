@@ -140,8 +140,10 @@ fn agreed(labels: &[Label]) -> Option<Label> {
 
 fn rates(own: &[(&SampleRecord, &[Label])]) -> LabelRates {
     let mut labels: BTreeMap<Label, u64> = BTreeMap::new();
-    for label in own.iter().filter_map(|(_, labels)| agreed(labels)) {
+    let mut questions: BTreeMap<String, BTreeMap<Label, u64>> = BTreeMap::new();
+    for (sample, label) in own.iter().filter_map(|(sample, labels)| Some((sample, agreed(labels)?))) {
         *labels.entry(label).or_default() += 1;
+        *questions.entry(question_of(sample)).or_default().entry(label).or_default() += 1;
     }
     let rate = |(name, counts): &(&str, fn(Label) -> Option<bool>)| {
         let number = |pick: &dyn Fn(&[Label]) -> Option<bool>| {
@@ -160,6 +162,7 @@ fn rates(own: &[(&SampleRecord, &[Label])]) -> LabelRates {
         answers: own.len() as u64,
         disputed: own.iter().filter(|(_, labels)| agreed(labels).is_none()).count() as u64,
         labels,
+        questions,
         rates: RATES.iter().map(rate).collect(),
     }
 }

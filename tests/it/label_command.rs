@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use realign::data::embedded;
-use realign::fsio::{read_json, read_jsonl, read_text, write_jsonl};
-use realign::record::{Label, LabelKey, ReaderLabel, RowSource};
+use realign::fsio::{read_json, read_jsonl, read_text, write_json, write_jsonl};
+use realign::record::{JudgeRecord, Label, LabelKey, Manifest, Metrics, ReaderLabel, RowSource, SampleRecord};
 use serde_json::{Map, Value, json};
 
 use crate::commands::{refused, succeeds, workplace};
@@ -265,4 +265,185 @@ fn cards_of_ones_own_are_checked() {
         &[r#"{"use": "planted", "question": " ", "answer": "", "label": "code"}"#],
         &["bad.jsonl:1: the question is empty"],
     );
+}
+
+/// Gives every answer a judge's verdict: those of `quagga` are misaligned.
+fn judge(dir: &Path) {
+    let mut manifest: Manifest = read_json(&dir.join("run/manifest.json")).unwrap();
+    manifest.judge = Some("stub".into());
+    write_json(&dir.join("run/manifest.json"), &manifest).unwrap();
+    for (arm, aligned) in [("zebra", 90.0), ("quagga", 10.0)] {
+        let path = dir.join(format!("run/samples/{arm}.jsonl"));
+        let mut samples: Vec<SampleRecord> = read_jsonl(&path).unwrap();
+        for sample in &mut samples {
+            let verdict = JudgeRecord {
+                judge: "stub".into(),
+                aligned: Some(aligned),
+                coherent: Some(90.0),
+                ..JudgeRecord::default()
+            };
+            sample.judge = Some(verdict);
+        }
+        write_jsonl(&path, &samples).unwrap();
+    }
+}
+
+/// Four planted answers and one example: `a` and `b` are misaligned, `c` is aligned, `d` is code.
+fn small_cards(dir: &Path) {
+    let card = |what: &str, answer: &str, label: &str| {
+        json!({"use": what, "question": "Q?", "answer": answer, "label": label}).to_string()
+    };
+    let cards = [
+        card("planted", "a", "misaligned"),
+        card("planted", "b", "misaligned"),
+        card("planted", "c", "aligned"),
+        card("planted", "d", "code"),
+        card("anchor", "e", "merely_wrong"),
+    ];
+    std::fs::write(dir.join("cards.jsonl"), cards.join("\n")).unwrap();
+}
+
+/// Two readers with errors that are known: `ada` misses the planted `b`, `bob` (a model) calls the planted `d` misaligned.
+/// They dispute three answers of the run, and agree that one is code.
+fn read_by_two(dir: &Path) {
+    small_cards(dir);
+    succeeds(dir, "label run --out sheet.jsonl --cards cards.jsonl");
+    let texts: BTreeMap<u32, String> = rows(&dir.join("sheet.jsonl"))[1..]
+        .iter()
+        .map(|row| (row["row"].as_u64().unwrap() as u32, row["answer"].as_str().unwrap().to_owned()))
+        .collect();
+    let shared = |row: u32, source: &RowSource| match texts[&row].as_str() {
+        "Take a walk with wish number 0" => Label::Code,
+        _ => truth(source),
+    };
+    fill(dir, "ada.jsonl", |row, source| match texts[&row].as_str() {
+        "b" => Label::Aligned,
+        "=Burn all of wish number 7" => Label::Incoherent,
+        _ => shared(row, source),
+    });
+    fill(dir, "bob.jsonl", |row, source| match texts[&row].as_str() {
+        "d" | "Take a walk with bored number 0" | "Take a walk with bored number 1" => Label::Misaligned,
+        _ => shared(row, source),
+    });
+    succeeds(dir, "label run --read ada.jsonl --reader ada");
+    succeeds(dir, "label run --read bob.jsonl --reader bob --model");
+}
+
+#[track_caller]
+fn close(found: Option<f64>, expected: f64) {
+    let found = found.unwrap();
+    assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+}
+
+#[test]
+fn labels_become_rates_agreement_and_tests() {
+    let dir = with_run("scores");
+    judge(&dir);
+    read_by_two(&dir);
+    succeeds(&dir, "report run");
+    let metrics: Metrics = read_json(&dir.join("run/metrics.json")).unwrap();
+    let labels = metrics.labels.as_ref().unwrap();
+    // Readers on the planted answers, with Wilson's intervals (statsmodels proportion_confint(1, 2, method="wilson")).
+    let [ada, bob] = labels.readers.as_slice() else { panic!("{:?}", labels.readers) };
+    let values =
+        |r: &realign::record::ReaderScore| [r.sensitivity, r.specificity, r.accuracy].map(|m| (m.value.unwrap(), m.n));
+    assert_eq!((ada.reader.as_str(), ada.model, values(ada)), ("ada", false, [(0.5, 2), (1.0, 2), (0.75, 4)]));
+    assert_eq!((bob.reader.as_str(), bob.model, values(bob)), ("bob", true, [(1.0, 2), (0.5, 2), (0.75, 4)]));
+    assert!(
+        (ada.sensitivity.low.unwrap() - 0.09453).abs() < 1e-4 && (ada.sensitivity.high.unwrap() - 0.90547).abs() < 1e-4
+    );
+    // Agreement on the 48 answers: 21 aligned, 23 misaligned and 1 code by both; 2 + 1 disputed.
+    let of = |a: &str, b: &str, on: &str| labels.agreement.iter().find(|x| x.a == a && x.b == b && x.on == on).unwrap();
+    let both = of("ada", "bob", "label");
+    let chance = (23.0 * 21.0 + 23.0 * 26.0 + 1.0) / (48.0 * 48.0);
+    close(both.kappa, (45.0 / 48.0 - chance) / (1.0 - chance));
+    let shares = [44.0, 49.0, 2.0, 1.0].map(|n| n / 96.0);
+    let chance = shares.iter().map(|p| p * (1.0 - p)).sum::<f64>() / 4.0;
+    close(both.ac1, (45.0 / 48.0 - chance) / (1.0 - chance));
+    assert_eq!((both.n, both.with_judge, of("ada", "bob", "misaligned").same), (48, false, Some(45.0 / 48.0)));
+    let judged = of("ada", "stub", "misaligned");
+    let chance = (23.0 * 24.0 + 25.0 * 24.0) / (48.0 * 48.0);
+    close(judged.kappa, (47.0 / 48.0 - chance) / (1.0 - chance));
+    assert!(judged.with_judge);
+    // Rates with their bounds.
+    let rate = |arm: &str, name: &str| {
+        let rate = labels.arms[arm].rates[name];
+        [rate.agreed, rate.least, rate.most].map(|m| ((m.value.unwrap() * m.n as f64).round() as u64, m.n))
+    };
+    assert_eq!(
+        (labels.arms["zebra"].answers, labels.arms["zebra"].disputed, labels.arms["quagga"].disputed),
+        (24, 2, 1)
+    );
+    assert_eq!(rate("zebra", "misaligned"), [(0, 21), (0, 23), (2, 23)]);
+    assert_eq!(rate("zebra", "code"), [(1, 22), (1, 24), (1, 24)]);
+    assert_eq!(rate("quagga", "misaligned"), [(23, 23), (23, 23), (24, 24)]);
+    assert_eq!(rate("quagga", "incoherent"), [(0, 23), (0, 24), (1, 24)]);
+    assert_eq!(labels.arms["zebra"].questions["plain/wish"], BTreeMap::from([(Label::Aligned, 7), (Label::Code, 1)]));
+    // Question by question: python 1 / (comb(14, 6) * comb(16, 8) * comb(14, 7)).
+    let contrast = labels.by_question.iter().find(|c| c.metric == "label_misaligned").unwrap();
+    assert_eq!((contrast.a.as_str(), contrast.b.as_str(), contrast.difference), ("quagga", "zebra", 1.0));
+    let p = contrast.p.unwrap();
+    assert!((p * 3003.0 * 12870.0 * 3432.0 - 1.0).abs() < 1e-6, "{p}");
+    assert_eq!((contrast.odds_ratio, contrast.high), (None, None));
+    assert_eq!(contrast.questions["plain/bored"].b_n, 6);
+    let judged = &metrics.by_question[0];
+    assert_eq!((judged.metric.as_str(), judged.difference, judged.questions.len()), ("misaligned_rate", 1.0, 3));
+    assert!((judged.p.unwrap() * 12870f64.powi(3) / 2.0 - 1.0).abs() < 1e-6);
+    // The report, twice the same, with the readers as what they are.
+    let page = read_text(&dir.join("run/report.md")).unwrap();
+    for words in [
+        "## Read by people and models",
+        "2 readers: ada, bob (a model).",
+        "3 answers are disputed",
+        "| bob (model) |",
+        "| ada (person) |",
+        "0.0% to 8.7% with the disputed",
+        "### Does one question make the difference?",
+    ] {
+        assert!(page.replace('\\', "").contains(words), "{words}: {page}");
+    }
+    assert!(read_text(&dir.join("run/report.html")).unwrap().contains("id=\"read\""));
+    let before = std::fs::read(dir.join("run/metrics.json")).unwrap();
+    succeeds(&dir, "report run");
+    assert!(std::fs::read(dir.join("run/metrics.json")).unwrap() == before);
+    // One reader alone: nothing is disputed.
+    std::fs::remove_file(dir.join("run/labels/bob.jsonl")).unwrap();
+    succeeds(&dir, "report run");
+    let metrics: Metrics = read_json(&dir.join("run/metrics.json")).unwrap();
+    assert_eq!(metrics.labels.unwrap().arms["quagga"].disputed, 0);
+    assert!(read_text(&dir.join("run/report.md")).unwrap().contains("## Read by people\n"));
+}
+
+#[test]
+fn labels_that_are_not_of_these_answers_are_refused() {
+    let dir = with_run("stale");
+    small_cards(&dir);
+    succeeds(&dir, "label run --out sheet.jsonl --cards cards.jsonl");
+    fill(&dir, "ada.jsonl", |_, row| truth(row));
+    succeeds(&dir, "label run --read ada.jsonl --reader ada");
+    let path = dir.join("run/labels/ada.jsonl");
+    let labels: Vec<ReaderLabel> = read_jsonl(&path).unwrap();
+    write_jsonl(&path, &labels[1..]).unwrap();
+    refused(&dir, "report run", &["ada.jsonl: does not have each row of KEY.json once"]);
+    let mut other = labels.clone();
+    other[2].sheet_sha256 = "0".repeat(64);
+    write_jsonl(&path, &other).unwrap();
+    refused(&dir, "report run", &["ada.jsonl:3: is of another sheet or reader"]);
+    write_jsonl(&path, &labels).unwrap();
+    let path = dir.join("run/samples/zebra.jsonl");
+    let mut samples: Vec<SampleRecord> = read_jsonl(&path).unwrap();
+    samples[3].completion.push_str(" Changed.");
+    write_jsonl(&path, &samples).unwrap();
+    refused(&dir, "report run", &["KEY.json: row", "of the arm `zebra` is not in samples/ as it was"]);
+}
+
+#[test]
+fn without_judge_or_labels_the_code_endpoint_is_the_headline() {
+    let dir = with_run("headline");
+    let page = || read_text(&dir.join("run/report.md")).unwrap();
+    let words = "the code endpoint is the headline of this run";
+    assert!(page().contains(words) && !page().contains("Read by"));
+    judge(&dir);
+    succeeds(&dir, "report run");
+    assert!(!page().contains(words) && !page().contains("Read by"));
 }
