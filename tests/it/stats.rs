@@ -288,7 +288,7 @@ fn labels(key: &str, check: impl FnMut(&[Value])) {
 fn gwets_ac1_equals_irrcac_and_kappa_scikit_learn() {
     labels("ac1", |r| {
         let units: Vec<Vec<u64>> =
-            r[0].as_array().unwrap().iter().map(|u| u.as_array().unwrap().iter().map(u).collect()).collect();
+            r[0].as_array().unwrap().iter().map(|unit| unit.as_array().unwrap().iter().map(u).collect()).collect();
         close(gwet_ac1(&units, u(&r[1]) as usize).unwrap(), f(&r[2]), 1e-10);
         if let Some(kappa) = r[3].as_f64() {
             let pairs: Vec<(u64, u64)> = units.iter().map(|unit| (unit[0], unit[1])).collect();
