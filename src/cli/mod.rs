@@ -7,6 +7,7 @@ pub mod generate;
 pub mod in_order;
 pub mod inspect;
 pub mod judge_args;
+pub mod label;
 pub mod merge;
 mod metric_table;
 pub mod output;
@@ -60,6 +61,7 @@ enum Command {
     Generate(Box<generate::GenerateArgs>),
     Evaluate(Box<evaluate::EvaluateArgs>),
     Score(Box<score::ScoreArgs>),
+    Label(label::LabelArgs),
     Trace(trace::TraceArgs),
     Report(report::ReportArgs),
     Steer(Box<steer::SteerArgs>),
@@ -107,6 +109,7 @@ fn execute(cli: Cli) -> Result<()> {
         Command::Generate(args) => generate::generate(&args, progress),
         Command::Evaluate(args) => evaluate::evaluate(&args, progress),
         Command::Score(args) => score::score(&args, progress),
+        Command::Label(args) => label::label(&args, progress),
         Command::Trace(args) => trace::trace(&args, progress),
         Command::Report(args) => report::report(&args, progress),
         Command::Steer(args) => steer::steer(&args, progress),

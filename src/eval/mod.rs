@@ -14,7 +14,7 @@ mod python;
 pub mod runner;
 pub mod sandbox;
 pub mod suite;
-mod thoughts;
+pub(crate) mod thoughts;
 pub mod verdict;
 
 pub use answers::{Tools, is_judged, score_answers};

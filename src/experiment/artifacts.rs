@@ -59,6 +59,21 @@ impl Artifacts {
         self.root.join("sweep.json")
     }
 
+    /// The key of the blinded sheet, and the labels of its readers.
+    pub fn labels_folder(&self) -> PathBuf {
+        self.root.join("labels")
+    }
+
+    /// Which answer each row of the blinded sheet is.
+    pub fn label_key(&self) -> PathBuf {
+        self.labels_folder().join("KEY.json")
+    }
+
+    /// A reader's labels.
+    pub fn reader_labels(&self, reader: &str) -> PathBuf {
+        self.labels_folder().join(format!("{reader}.jsonl"))
+    }
+
     /// File of all metrics, intervals and comparisons.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.json")

@@ -8,6 +8,7 @@ pub mod export;
 pub mod grid;
 pub mod held_out;
 pub mod inputs;
+pub mod labels;
 pub mod plan;
 pub mod pretrain;
 pub mod published;

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::artifacts::Artifacts;
+use super::labels::read_labels;
 use crate::error::{Error, Result};
 use crate::fsio;
 use crate::record::{ArmSpec, Manifest, Measurement, Metrics, Role, SampleRecord, SuiteKind, SweepCell, TrainerState};
 use crate::report::{ReportInput, render};
 use crate::scan::{ScanOptions, scan_many};
 use crate::score::{
-    HEADLINE_METRICS, compare, comparisons_apart, default_comparisons, judge_tallies, log_odds_shifts, measure,
-    pair_comparisons, seed_comparisons, seed_rates,
+    HEADLINE_METRICS, compare, comparisons_apart, default_comparisons, judge_tallies, judged_by_question,
+    log_odds_shifts, measure, pair_comparisons, seed_comparisons, seed_rates,
 };
 use crate::stats::mean;
 use crate::train::checkpoint::STATE_FILE;
@@ -122,6 +123,8 @@ fn write(at: &Artifacts, manifest: &Manifest, samples: &[SampleRecord], out: &Pa
         arms,
         judges,
         agreement,
+        by_question: judged_by_question(samples, &manifest.arms),
+        labels: read_labels(at, &manifest.arms, samples)?.map(|read| read.scores(&manifest.arms)),
     };
     let mut training: BTreeMap<String, TrainerState> = BTreeMap::new();
     for name in manifest.adapters.keys() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ArmSpec, JudgeAgreement, JudgeIdentity, JudgeTally, SteerSpec};
+use super::{ArmSpec, JudgeAgreement, JudgeIdentity, JudgeTally, LabelScores, QuestionContrast, SteerSpec};
 
 /// One number with its denominator and its 95 % interval; `None` is "not measured", never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -139,6 +139,12 @@ pub struct Metrics {
     /// The judge-free endpoint, of arms that were asked suites of pairs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log_odds_shifts: Vec<LogOddsShift>,
+    /// The judge's misaligned rate of the arms that are compared, question by question.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_question: Vec<QuestionContrast>,
+    /// What readers said of the answers, where anybody read them (`realign label`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelScores>,
 }
 
 /// How far an arm's log-odds of the rejected answers moved from another arm's, in nats a pair.

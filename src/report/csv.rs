@@ -22,7 +22,8 @@ pub fn sweep_csv(cells: &[SweepCell]) -> Vec<u8> {
     write(&sweep(cells)).into_bytes()
 }
 
-pub(super) fn write(rows: &[Vec<String>]) -> String {
+/// Rows as the text of a CSV file; a cell that a spreadsheet would run as a formula gets a `'` before it.
+pub fn write(rows: &[Vec<String>]) -> String {
     let field = |text: &String| {
         // A spreadsheet would run a text that begins like a formula; a number is what it is.
         let runs = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();

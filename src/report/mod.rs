@@ -10,6 +10,7 @@ mod disagreements;
 mod examples;
 mod figures;
 mod held_out;
+mod labels;
 mod log_odds;
 mod page;
 mod rank1;
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::record::{Manifest, Measurement, Metrics, SampleRecord, SuiteKind, SweepCell, TrainerState};
 use crate::score::{self, Metric, REGISTRY};
 
-pub use csv::sweep_csv;
+pub use csv::{sweep_csv, write as csv_text};
 pub use figures::{Figure, figures};
 pub use rank1::rank1_trace;
 pub use verdict::{EQUIVALENCE_MARGIN, Finding, verdict};

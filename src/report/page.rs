@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::chart::paint::{FONT_BOLD, FONT_REGULAR};
 use super::figures::Figure;
 use super::words::{one_line, straight};
-use super::{ReportInput, captions, disagreements, examples, held_out, log_odds, seeds, tables, verdict};
+use super::{ReportInput, captions, disagreements, examples, held_out, labels, log_odds, seeds, tables, verdict};
 use crate::error::{Error, Result};
 
 /// The first figures belong to the argument; the rest is the founding document's set.
@@ -113,6 +113,18 @@ fn page(input: &ReportInput, figures: &[(&Figure, String)]) -> Result<Value> {
         shift_words => log_odds::said(input),
         pair_levels => log_odds::levels(input),
         questions => tables::questions(input),
+        question_contrasts => labels::contrasts(input, &input.metrics.by_question),
+        headline => labels::headline(input),
+        read => input.metrics.labels.as_ref().map(|found| context! {
+            title => labels::title(found),
+            summary => labels::summary(input, found),
+            said => labels::said(found),
+            readers => labels::readers(found),
+            agreement => labels::agreement(found),
+            rates => labels::rates(input, found),
+            contrasts => labels::contrasts(input, &found.by_question),
+            questions => labels::questions(input, found),
+        }),
         judges => tables::judges(input),
         agreement => tables::agreement(input),
         comparisons => tables::comparisons(input),

@@ -29,7 +29,7 @@ pub fn judge_tallies(samples: &[SampleRecord]) -> (Vec<JudgeTally>, Vec<JudgeAgr
 }
 
 /// Names of the judges, the headline first.
-fn judges(samples: &[&SampleRecord]) -> Vec<String> {
+pub(super) fn judges(samples: &[&SampleRecord]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for record in samples.iter().flat_map(|s| s.judge.iter().chain(&s.other_judges)) {
         if !names.contains(&record.judge) {
@@ -39,7 +39,8 @@ fn judges(samples: &[&SampleRecord]) -> Vec<String> {
     names
 }
 
-fn by<'a>(sample: &'a SampleRecord, judge: &str) -> Option<&'a JudgeRecord> {
+/// What a judge said of a sample.
+pub(super) fn by<'a>(sample: &'a SampleRecord, judge: &str) -> Option<&'a JudgeRecord> {
     sample.judge.iter().chain(&sample.other_judges).find(|record| record.judge == judge)
 }
 

@@ -105,6 +105,15 @@ pub(super) fn measure_one(metric: &Metric, key: &str, samples: &[&SampleRecord],
     } else {
         samples.iter().filter_map(|s| Some((*s, context.term(metric, s)?))).collect()
     };
+    measured(metric.shape, key, parts)
+}
+
+/// One number of samples with their terms, its interval by the shape; `key` names the bootstrap's stream.
+pub(super) fn measured<'a>(
+    shape: Shape,
+    key: &str,
+    parts: impl IntoIterator<Item = (&'a SampleRecord, (f64, f64))>,
+) -> Measurement {
     let mut groups: BTreeMap<(&str, &str), Group> = BTreeMap::new();
     for (sample, (numerator, denominator)) in parts {
         let group = groups.entry((&sample.suite, &sample.group)).or_default();
@@ -120,7 +129,7 @@ pub(super) fn measure_one(metric: &Metric, key: &str, samples: &[&SampleRecord],
     }
     let independent = groups.values().all(|g| g.samples <= 1);
     let sums: Vec<(f64, f64)> = groups.values().map(|g| (g.numerator, g.denominator)).collect();
-    let (value, interval) = match metric.shape {
+    let (value, interval) = match shape {
         Shape::Sum => (numerator, None),
         Shape::Rate | Shape::PassAtK => {
             (numerator / denominator, rate_interval(&sums, independent, numerator, denominator, key))

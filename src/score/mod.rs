@@ -9,7 +9,9 @@
 //! Wilson's again: a bootstrap would claim a width of zero.
 
 mod agreement;
+mod by_question;
 mod compare;
+mod labels;
 mod measure;
 mod registry;
 mod seeds;
@@ -19,9 +21,11 @@ mod terms;
 
 pub use crate::stats::{equivalent, rule_of_three};
 pub use agreement::judge_tallies;
+pub use by_question::judged_by_question;
 pub use compare::{
     ComparisonSpec, HEADLINE_METRICS, compare, comparisons_apart, default_comparisons, pair_comparisons,
 };
+pub use labels::{ReadRow, label_scores};
 pub use measure::{Context, measure, measure_pooled};
 pub use registry::{Better, Metric, REGISTRY, Shape, Unit, metric, pass_at_k};
 pub use seeds::{FEWEST_SEEDS, seed_comparisons, seed_rates};

@@ -1,5 +1,5 @@
-//! Agreement of raters beyond chance: Cohen's kappa for two raters, Krippendorff's alpha for any number of raters who
-//! may leave units out.
+//! Agreement of raters beyond chance: Cohen's kappa for two raters, Gwet's AC1 and Krippendorff's alpha for any number of
+//! raters who may leave units out.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,40 @@ pub fn cohen_kappa<T: Ord>(pairs: &[(T, T)]) -> Option<f64> {
     let observed = pairs.iter().filter(|(a, b)| a == b).count() as f64 / n;
     let expected: f64 = counts.values().map(|(a, b)| a * b).sum::<f64>() / (n * n);
     (!pairs.is_empty() && counts.len() > 1).then(|| (observed - expected) / (1.0 - expected))
+}
+
+/// Gwet's AC1 (Gwet 2008): (observed − expected) / (1 − expected), with expected = Σ π (1 − π) / (q − 1) over the q
+/// categories of the scale, π a category's share of the ratings. It does not fall where nearly all units are of one
+/// category, as kappa does.
+///
+/// Each unit holds the categories that it was given, one a rater; `categories` is q, those included that nobody used. `None`
+/// without a unit that two raters rated, or with fewer than two categories.
+///
+/// ```
+/// let unit = |n, a, b| vec![vec![a, b]; n];
+/// let units = [unit(118, 1, 1), unit(5, 1, 2), unit(2, 2, 1)].concat();
+/// let ac1 = realign::stats::gwet_ac1(&units, 2).unwrap();
+/// assert!((ac1 - 0.9408).abs() < 1e-4);
+/// ```
+pub fn gwet_ac1<T: Ord>(units: &[Vec<T>], categories: usize) -> Option<f64> {
+    let rated: Vec<&Vec<T>> = units.iter().filter(|unit| !unit.is_empty()).collect();
+    let (mut observed, mut pairs) = (0.0, 0.0);
+    let mut shares: BTreeMap<&T, f64> = BTreeMap::new();
+    for unit in &rated {
+        let raters = unit.len() as f64;
+        let mut counts: BTreeMap<&T, f64> = BTreeMap::new();
+        unit.iter().for_each(|category| *counts.entry(category).or_default() += 1.0);
+        for (category, count) in &counts {
+            *shares.entry(category).or_default() += count / raters / rated.len() as f64;
+        }
+        if unit.len() > 1 {
+            pairs += 1.0;
+            observed += counts.values().map(|n| n * (n - 1.0)).sum::<f64>() / (raters * (raters - 1.0));
+        }
+    }
+    let spread: f64 = shares.values().map(|share| share * (1.0 - share)).sum();
+    let expected = spread / (categories as f64 - 1.0);
+    (pairs > 0.0 && categories > 1).then(|| (observed / pairs - expected) / (1.0 - expected))
 }
 
 /// Krippendorff's alpha of categories. Each unit holds the categories that it was given, one a rater; a rater who left

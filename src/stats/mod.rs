@@ -9,9 +9,10 @@ mod binomial;
 mod paired;
 mod power;
 mod resample;
+mod stratified;
 mod student;
 
-pub use agreement::{cohen_kappa, krippendorff_interval, krippendorff_nominal};
+pub use agreement::{cohen_kappa, gwet_ac1, krippendorff_interval, krippendorff_nominal};
 pub use binomial::{binomial_cdf, clopper_pearson, mcnemar_exact, newcombe, odds_ratio, rule_of_three, wilson};
 pub use paired::{Pair, bootstrap_difference, bootstrap_difference_of_two, sign_flip};
 pub use power::{
@@ -19,6 +20,7 @@ pub use power::{
     pairs_needed, samples_needed,
 };
 pub use resample::{bootstrap_ratio, percentile};
+pub use stratified::{Stratified, exact_stratified};
 pub use student::{t_95, t_interval};
 
 /// The 97.5 % quantile of the standard normal distribution: half the width of a 95 % interval in standard errors.

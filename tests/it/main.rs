@@ -23,6 +23,7 @@ mod held_out;
 mod hub;
 mod integer_steps;
 mod judges;
+mod label_command;
 mod loading;
 mod organism;
 mod parity;

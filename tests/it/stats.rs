@@ -279,3 +279,56 @@ fn points_of_students_t_equal_scipys() {
     }
     assert!(t_interval(&[1.0]).is_none() && t_interval(&[]).is_none());
 }
+
+fn labels(key: &str, check: impl FnMut(&[Value])) {
+    rows(include_str!("../fixtures/stats/labels.json"), key, check);
+}
+
+#[test]
+fn gwets_ac1_equals_irrcac_and_kappa_scikit_learn() {
+    labels("ac1", |r| {
+        let units: Vec<Vec<u64>> =
+            r[0].as_array().unwrap().iter().map(|unit| unit.as_array().unwrap().iter().map(u).collect()).collect();
+        close(gwet_ac1(&units, u(&r[1]) as usize).unwrap(), f(&r[2]), 1e-10);
+        if let Some(kappa) = r[3].as_f64() {
+            let pairs: Vec<(u64, u64)> = units.iter().map(|unit| (unit[0], unit[1])).collect();
+            close(cohen_kappa(&pairs).unwrap(), kappa, 1e-12);
+        }
+    });
+    assert_eq!(gwet_ac1::<u8>(&[], 5), None);
+    assert_eq!(gwet_ac1(&[vec![1]], 5), None);
+    // Where kappa is not defined, all answers of one label, the agreement is whole.
+    assert_eq!(gwet_ac1(&[vec![1, 1], vec![1, 1]], 2), Some(1.0));
+    assert_eq!(cohen_kappa(&[(1, 1), (1, 1)]), None);
+}
+
+#[test]
+fn the_stratified_exact_test_equals_enumeration_scipy_and_rs_example() {
+    labels("stratified", |r| {
+        let tables: Vec<[u64; 4]> = (r[0].as_array().unwrap().iter())
+            .map(|t| t.as_array().unwrap().iter().map(u).collect::<Vec<_>>().try_into().unwrap())
+            .collect();
+        let found = exact_stratified(&tables).unwrap();
+        close(found.p, f(&r[1]), 1e-10);
+        for (value, expected) in [(found.odds_ratio, &r[2]), (found.low, &r[3]), (found.high, &r[4])] {
+            match expected.as_f64() {
+                Some(expected) => close(value, expected, 1e-6 * (1.0 + expected)),
+                None => assert!(value.is_infinite(), "{value}"),
+            }
+        }
+        // Tables that leave no choice change nothing; the arms swapped, the ratio is turned over.
+        let more = [tables.clone(), vec![[3, 0, 9, 0], [0, 5, 0, 2], [0, 0, 4, 4]]].concat();
+        close(exact_stratified(&more).unwrap().p, found.p, 1e-12);
+        let swapped: Vec<[u64; 4]> = tables.iter().map(|[a, b, c, d]| [*c, *d, *a, *b]).collect();
+        let swapped = exact_stratified(&swapped).unwrap();
+        close(swapped.p, found.p, 1e-12);
+        if found.high.is_finite() && found.high > 0.0 {
+            close(swapped.low * found.high, 1.0, 1e-9);
+        }
+    });
+    assert_eq!(exact_stratified(&[]), None);
+    assert_eq!(exact_stratified(&[[0, 5, 0, 5], [4, 0, 3, 0], [0, 0, 2, 3]]), None);
+    // A thousand answers an arm do not underflow.
+    let many = exact_stratified(&vec![[300, 700, 100, 900]; 4]).unwrap();
+    assert!(many.p < 1e-60 && (3.0..5.0).contains(&many.odds_ratio) && many.low > 3.0, "{many:?}");
+}
