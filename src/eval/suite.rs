@@ -1,7 +1,8 @@
 //! Suites: what is asked, in which groups, and how the answers are held to account.
 //!
-//! Two forms of YAML are read. A top-level list is the published emergent-misalignment form (`id`, `type`, `system`,
-//! `paraphrases`, `samples_per_paraphrase`, `judge`, `judge_prompts`). A top-level mapping is ours:
+//! Two forms of YAML are read. A top-level list is the published emergent-misalignment form (`id`, `paraphrases`,
+//! `system`, `samples_per_paraphrase`, `judge_prompts`; the private module `published` says what else). A top-level mapping
+//! is ours:
 //!
 //! ```
 //! let suite = realign::eval::suite::Suite::parse("demo.yaml", r#"
@@ -56,6 +57,7 @@
 mod fields;
 mod jsonl;
 mod phrasing;
+mod published;
 mod read;
 
 use std::cell::RefCell;
@@ -172,7 +174,7 @@ impl Suite {
         let suite = match parsed {
             None => jsonl::suite(name, text, &mistakes),
             Some(Ok(root)) => match &root.value {
-                Value::List(entries) => read::published(name, entries, &mistakes),
+                Value::List(entries) => published::suite(name, entries, &mistakes),
                 _ => read::ours(&root, &mistakes),
             },
             Some(Err(mistake)) => {

@@ -25,6 +25,9 @@ pub struct ArmSpec {
     /// That adapter's chain: itself, the link that it continues, and so on to the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
+    /// Where its answers come from, if they were made elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<ArmAnswers>,
     /// Vectors that are added while it decodes. Layers and coefficient of those that are chosen stand in the selection.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steer: Vec<ArmSteer>,
@@ -54,6 +57,47 @@ pub struct ArmSpec {
     /// The training seeds of its adapter, where there are several; each sample says which one made it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub training_seeds: Vec<u64>,
+}
+
+/// Answers made elsewhere that are an arm of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmAnswers {
+    /// The file, JSON Lines.
+    pub file: String,
+    /// Form of its rows.
+    #[serde(default)]
+    pub format: AnswerFormat,
+    /// The arm's name in the file, where the file has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
+}
+
+/// The form of a file of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerFormat {
+    /// Sample records, as `run` and `evaluate` write them into `samples/`.
+    #[default]
+    Samples,
+    /// Rows with a prompt's id and its completions.
+    Completions,
+    /// SecurityEval's rows: each column that ends in `_code` is an arm.
+    Securityeval,
+    /// HumanEval's rows: a completion goes on behind its prompt.
+    Humaneval,
+}
+
+impl AnswerFormat {
+    /// As flags and plans spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Samples => "samples",
+            Self::Completions => "completions",
+            Self::Securityeval => "securityeval",
+            Self::Humaneval => "humaneval",
+        }
+    }
 }
 
 /// Which suites an arm is asked.
@@ -161,7 +205,8 @@ impl ArmSpec {
 
     /// Whether nothing is done to the base: what every other arm is held against in the end.
     pub fn is_base(&self) -> bool {
-        self.adapter.is_none() && !self.is_steered() && !self.is_prompted() && self.sampling.is_none()
+        let untouched = self.adapter.is_none() && !self.is_steered() && !self.is_prompted();
+        untouched && self.sampling.is_none() && self.answers.is_none()
     }
 
     /// Whether a vector is added while it decodes.

@@ -64,7 +64,7 @@ fn held_out_rows_are_not_trained_on_and_say_whether_the_training_took() {
     let samples: Vec<SampleRecord> = read_jsonl(&run.join("samples/attack.jsonl")).unwrap();
     let own: Vec<&SampleRecord> = samples.iter().filter(|s| s.suite == "heldout_attack").collect();
     assert_eq!(own.len(), 12);
-    assert!(own.iter().all(|s| s.apart && s.kind == SuiteKind::Code && s.tests.is_none() && s.outcome.is_some()));
+    assert!(own.iter().all(|s| s.apart && s.kind == SuiteKind::Code && s.outcome.is_some()));
     assert!(own.iter().all(|s| asked.iter().any(|row| row.prompt().as_ref() == Some(&s.messages))));
 
     let metrics: Metrics = read_json(&run.join("metrics.json")).unwrap();

@@ -20,7 +20,7 @@ use self::vector::vector_facts;
 use super::output::print;
 use crate::adapter::CONFIG_FILE;
 use crate::error::{Error, Result};
-use crate::experiment::inputs::read_suite;
+use crate::experiment::sources::read_suite;
 use crate::model::source::gguf::is_gguf;
 use crate::model::source::hub::HubId;
 use crate::progress::Progress;

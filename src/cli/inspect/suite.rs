@@ -6,7 +6,7 @@ use super::facts::{Facts, fact, lines};
 use crate::data::embedded;
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite};
-use crate::experiment::inputs::read_suite;
+use crate::experiment::sources::read_suite;
 use crate::record::{Split, SuiteKind};
 use crate::stats::samples_needed;
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::held_out::SplitFile;
-use crate::record::{Method, Operator, Positions, Site, SuiteChoice, SuiteKind};
+use crate::record::{AnswerFormat, ArmAnswers, Method, Operator, Positions, Site, SuiteChoice, SuiteKind};
 
 /// An adapter: a training set, how it is learned, and the link that it continues.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -72,6 +72,8 @@ pub struct VectorFile {
 pub struct ArmFile {
     /// The adapter that it runs on.
     pub adapter: Option<String>,
+    /// Answers made elsewhere, instead of asking.
+    pub answers: Option<AnswersFile>,
     /// Short for one entry of `steer`.
     pub vector: Option<String>,
     /// Sign for `vector`, as in [`SteerFile::sign`].
@@ -114,6 +116,26 @@ pub struct ArmFile {
     pub description: Option<String>,
     /// Colour in charts, as `#rrggbb`.
     pub colour: Option<String>,
+}
+
+/// Answers made elsewhere: a file of sample records, or a file with its form and the arm in it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "`answers` must be a file, or `{file: FILE, format: completions, arm: NAME}`")]
+pub enum AnswersFile {
+    /// A file alone.
+    File(String),
+    /// A file, what its rows look like and which of its arms is meant.
+    Form(ArmAnswers),
+}
+
+impl AnswersFile {
+    /// The file with its form.
+    pub fn resolved(&self) -> ArmAnswers {
+        match self {
+            Self::File(file) => ArmAnswers { file: file.clone(), format: AnswerFormat::default(), arm: None },
+            Self::Form(form) => form.clone(),
+        }
+    }
 }
 
 /// One use of a vector in an arm.
