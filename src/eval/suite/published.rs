@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::node::{Fields, Mistake, Node, Value};
-use super::read::{checked_judge_prompts, expand, id, numbered, paraphrases};
+use super::read::{checked_judge_prompts, checked_paraphrases, expand, id, numbered};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Role, Split};
 
@@ -57,15 +57,20 @@ fn question(entry: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Option<Question> 
     let system = fields.text("system").map(|(_, text)| Message::system(text));
     let context = fields.take("context").map(|node| turns(&fields, node, "context")).unwrap_or_default();
     let conversations = conversations(&mut fields);
-    let texts = if conversations.is_empty() { paraphrases(&mut fields) } else { Vec::new() };
-    if !conversations.is_empty() && fields.take("paraphrases").is_some() {
-        fields.mistake(fields.line, "give `paraphrases` or `messages`, not both");
-    }
+    // One paraphrase alone needs no list around it.
+    let texts = match (fields.one_or_more("paraphrases"), conversations.is_empty()) {
+        (texts, true) => checked_paraphrases(&fields, texts.unwrap_or_default()),
+        (None, false) => Vec::new(),
+        (Some(_), false) => {
+            fields.mistake(fields.line, "give `paraphrases` or `messages`, not both");
+            Vec::new()
+        }
+    };
     let samples = fields.number("samples_per_paraphrase");
     let max_tokens = fields.number("max_tokens").map_or(QUESTION_TOKENS, |tokens| tokens as usize);
     temperature(&mut fields);
     if let Some(node) = fields.take("judge_prompt") {
-        let words = "`judge_prompt` asks a judge for a word; `judge_prompts` with a scale from 0 to 100 are read";
+        let words = "`judge_prompt` has no name for what it asks; write `judge_prompts: {NAME: PROMPT}`";
         fields.mistake(node.line, words);
     }
     let judge_prompts = judge_prompts(&mut fields);

@@ -228,9 +228,13 @@ pub(super) fn id(fields: &mut Fields) -> Option<String> {
     found.map(|(_, text)| text)
 }
 
-/// The paraphrases of an entry; one alone needs no list around it.
-pub(super) fn paraphrases(fields: &mut Fields) -> Vec<String> {
-    let found = fields.one_or_more("paraphrases").unwrap_or_default();
+fn paraphrases(fields: &mut Fields) -> Vec<String> {
+    let found = fields.texts("paraphrases").unwrap_or_default();
+    checked_paraphrases(fields, found)
+}
+
+/// Paraphrases without their lines; none at all and an empty one are mistakes.
+pub(super) fn checked_paraphrases(fields: &Fields, found: Vec<(usize, String)>) -> Vec<String> {
     for (line, text) in &found {
         if text.trim().is_empty() {
             fields.mistake(*line, "an empty paraphrase");
