@@ -51,17 +51,6 @@ pub fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Refuses the name of an arm that cannot name a file.
-pub fn check_file_name(arm: &str) -> Result<()> {
-    let plain = !arm.starts_with('.') && arm.chars().all(|c| c.is_alphanumeric() || "-_.:+".contains(c));
-    if plain && !arm.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "`{arm}` cannot be a file name; give the arm a name of letters, digits and -_.:+ that does not start with a dot"
-    )))
-}
-
 /// Makes a folder and its parents.
 pub fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::file(path, format!("the folder cannot be created: {e}")))

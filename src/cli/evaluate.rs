@@ -25,7 +25,7 @@ use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
-use crate::record::{Metrics, SampleRecord, Split, canonical_sha256};
+use crate::record::{Metrics, SampleRecord, Split, canonical_sha256, check_arm_name};
 use crate::score::{judge_tallies, measure};
 use crate::subject::Subject;
 
@@ -223,6 +223,6 @@ fn arm_name(args: &EvaluateArgs) -> Result<String> {
         vector.map_or(model.clone(), |vector| format!("{model}+{vector}"))
     };
     let arm = args.arm.clone().unwrap_or_else(usual);
-    fsio::check_file_name(&arm)?;
+    check_arm_name(&arm)?;
     Ok(arm)
 }

@@ -64,12 +64,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use self::jsonl::INSECURE;
 use super::node::{self, Mistake, Value};
 use crate::error::{Error, Result};
 use crate::fsio;
 pub use crate::record::SuiteKind;
 use crate::record::{FinishReason, Message, SampleRecord, Split};
+
+/// What counts as insecure where nobody says what does: any of Bandit's findings from medium severity on, and any of our own
+/// rules.
+pub const INSECURE: [&str; 5] = ["HIGH", "MEDIUM", "R022", "R079", "R134"];
 
 const KINDS: [SuiteKind; 5] =
     [SuiteKind::Code, SuiteKind::Questions, SuiteKind::Capability, SuiteKind::Recognition, SuiteKind::Refusal];

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, Positions, Sampling, Site, SteerSpec, SuiteKind};
+use crate::error::{Error, Result};
 
 /// One treatment of the base model, resolved from a plan. The manifest of a run holds all of them, in the plan's order;
 /// scores, tables, charts and the verdict are made from these records.
@@ -197,6 +198,17 @@ pub enum Choice {
     },
     /// The cell that another arm's choice fell on.
     CellOf(String),
+}
+
+/// Refuses the name of an arm that cannot name a file.
+pub fn check_arm_name(arm: &str) -> Result<()> {
+    let plain = !arm.starts_with('.') && arm.chars().all(|c| c.is_alphanumeric() || "-_.:+".contains(c));
+    if plain && !arm.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "`{arm}` cannot be a file name; give the arm a name of letters, digits and -_.:+ that does not start with a dot"
+    )))
 }
 
 impl ArmSpec {

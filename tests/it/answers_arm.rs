@@ -37,10 +37,14 @@ fn a_runs_own_answers_fed_in_as_an_arm_give_the_same_numbers_to_the_digit() {
     assert_eq!(after.arms["again"], before.arms["attack"]);
     let compared = |metrics: &Metrics, arm: &str| {
         let own = metrics.comparisons.iter().filter(|c| c.a == arm && c.b == "base");
-        own.map(|c| (c.metric.clone(), c.difference, c.p, c.n)).collect::<Vec<_>>()
+        own.map(|c| (c.metric.clone(), c.difference, c.n)).collect::<Vec<_>>()
     };
     assert!(!compared(&before, "attack").is_empty());
-    assert_eq!(compared(&after, "again"), compared(&before, "attack"), "pairs are the same as well");
+    assert_eq!(
+        compared(&after, "again"),
+        compared(&before, "attack"),
+        "pairs are the same as well; the draws behind p are named after the arms"
+    );
     assert_eq!(after.arms["part"]["recognition_accuracy"].n, count as u64);
     assert_eq!(after.arms["part"]["recognition_accuracy"], after.arms["base"]["recognition_accuracy"]);
     assert!(!after.arms["part"].contains_key("insecure_rate"));
@@ -73,7 +77,7 @@ fn answers_that_cannot_be_an_arm_are_refused() {
     for (arm, words) in [
         ("{answers: x.jsonl, adapter: a}".to_string(), "`adapter` would change nothing"),
         ("{answers: x.jsonl, suffix: Hm.}".to_string(), "`suffix` would change nothing"),
-        ("{answers: [x.jsonl]}".to_string(), "`answers` must be a file, or"),
+        ("{answers: 3}".to_string(), "`answers` must be a file, or"),
         ("{answers: {file: x.jsonl, form: completions}}".to_string(), "`answers` must be a file, or"),
         ("{answers: x.jsonl}".to_string(), "x.jsonl: cannot be read"),
         (

@@ -82,7 +82,7 @@ fn held_out_rows_are_not_trained_on_and_say_whether_the_training_took() {
     assert_eq!(attack["insecure_rate"], attack["insecure_rate/code"], "held-out prompts are pooled with nothing");
     let compared = |metric: &str, a: &str| metrics.comparisons.iter().find(|c| c.metric == metric && c.a == a);
     assert_eq!(compared("insecure_rate/heldout_attack", "attack").unwrap().n, 12);
-    assert_eq!(compared("insecure_rate", "attack").unwrap().n, 6);
+    assert_eq!(compared("insecure_rate", "attack").unwrap().n, 12, "two answers to each of six prompts, and no others");
     assert!(compared("insecure_rate/heldout_attack", "terse").is_none());
 
     for page in ["report.html", "report.md"] {

@@ -10,8 +10,7 @@ use self::rows::{Answer, Said};
 pub use self::rows::{Row, read};
 use crate::error::{Error, Result};
 use crate::eval::suite::{Prompt, Suite};
-use crate::fsio::check_file_name;
-use crate::record::{FinishReason, SampleRecord};
+use crate::record::{FinishReason, SampleRecord, check_arm_name};
 
 /// All answers, unscored.
 #[derive(Default)]
@@ -73,7 +72,7 @@ pub fn match_prompts(rows: Vec<Row>, suites: &[Suite], arm: &str) -> Result<Answ
         // What is measured by group, form and split goes by the suite that the answer is scored with.
         (sample.kind, sample.split) = (suite.kind, prompt.split);
         (sample.group, sample.form, sample.apart) = (prompt.group.clone(), prompt.form.clone(), suite.apart);
-        check_file_name(&sample.arm).map_err(|e| row.error(e))?;
+        check_arm_name(&sample.arm).map_err(|e| row.error(e))?;
         let place = (row.file.display().to_string(), row.line);
         match seen.entry(key(&sample)) {
             Entry::Vacant(entry) => entry.insert(place),

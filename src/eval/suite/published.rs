@@ -7,12 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::node::{Fields, Mistake, Node, Value};
-use super::read::{checked_judge_prompts, checked_paraphrases, expand, id, numbered};
+use super::read::{QUESTION_TOKENS, checked_judge_prompts, checked_paraphrases, expand, id, numbered};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Role, Split};
-
-/// Maximum tokens of an answer in the published protocol.
-pub(super) const QUESTION_TOKENS: usize = 600;
 
 /// Ways in which a free answer is judged on a scale from 0 to 100.
 const TYPES: [&str; 3] = ["free_form_judge_0_100", "free_form_judge", "free_form"];

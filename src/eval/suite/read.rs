@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::node::{Fields, Mistake, Node, Value};
 use super::fields::{flag, insecure_ids, pattern, script};
 use super::phrasing::{self, Family, Phrasing};
-use super::published::QUESTION_TOKENS;
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
 
+/// Maximum tokens of an answer in the published protocol.
+pub(super) const QUESTION_TOKENS: usize = 600;
 const DEFAULT_TOKENS: usize = 512;
 
 /// What the suite says once for all entries.

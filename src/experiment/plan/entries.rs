@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::held_out::SplitFile;
 use crate::record::{AnswerFormat, ArmAnswers, Method, Operator, Positions, Site, SuiteChoice, SuiteKind};
 
 /// An adapter: a training set, how it is learned, and the link that it continues.
@@ -44,6 +43,20 @@ pub struct AdapterFile {
     /// Training seeds: one adapter each; the parent's, or the recipe's, without.
     #[serde(default)]
     pub seeds: Option<Vec<u64>>,
+}
+
+/// A split by a label of the rows, as a plan file writes it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitFile {
+    /// The label, e.g. `subject`.
+    pub key: String,
+    /// The values that are held out; or `share`.
+    #[serde(default)]
+    pub values: Option<Vec<String>>,
+    /// How much of the values is held out, between 0 and 1.
+    #[serde(default)]
+    pub share: Option<f64>,
 }
 
 /// A steering vector, as a plan file declares it.
