@@ -105,10 +105,11 @@ impl AnswerFormat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "`suites` must be names, `{kind: code}` or `{except: [NAME]}`")]
 pub enum SuiteChoice {
-    /// Those of one kind, or all but some: `{kind: code}`, `{except: [risky]}`.
-    Filter(SuiteFilter),
+    // Before the other, which would read the list as its fields.
     /// The suites with these names.
     Names(Vec<String>),
+    /// Those of one kind, or all but some: `{kind: code}`, `{except: [risky]}`.
+    Filter(SuiteFilter),
 }
 
 /// What a suite must be, and which ones are left out all the same.

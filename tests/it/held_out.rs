@@ -242,6 +242,11 @@ fn suites_may_be_all_but_some_and_a_misspelt_choice_is_refused() {
     let odd = plan.arms.iter().find(|arm| arm.name == "odd").unwrap();
     let names: Vec<&str> = work::suites(&read, odd).into_iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["free-form"]);
+    // A name that is also a kind's is a name.
+    let dir = workplace("one-name", &[("plan.yaml", &yaml("[code]").replace("free-form", "vulnerability"))]);
+    let (plan, read) = inputs(&dir, None).unwrap();
+    let odd = plan.arms.iter().find(|arm| arm.name == "odd").unwrap();
+    assert_eq!(work::suites(&read, odd).len(), 1, "{:?}", odd.suites);
     for (arm, words) in [("{knd: code}", "suites"), ("{except: [cod]}", "there is no suite `cod`"), ("{}", "`suites`")]
     {
         let dir = workplace("no-choice", &[("plan.yaml", &yaml(arm))]);
