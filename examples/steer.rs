@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use realign::error::Result;
-use realign::experiment::inputs::read_pairs;
+use realign::experiment::sources::read_pairs;
 use realign::experiment::steering::extract;
 use realign::generate::{EngineOptions, Job, generate};
 use realign::model::hooks::Intervention;

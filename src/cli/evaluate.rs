@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::judge_args::JudgeArgs;
 use super::metric_table::{judge_table, table};
-use super::output::{as_file_name, print, refuse_used, reserved};
+use super::output::{print, refuse_used, reserved};
 use super::sampling_args::SamplingArgs;
 use super::steering_args::SteeringArgs;
 use super::subject_args::SubjectArgs;
@@ -19,12 +19,13 @@ use crate::error::{Error, Result};
 use crate::eval::confine::Level;
 use crate::eval::interpreter::AUTO;
 use crate::eval::suite::Suite;
-use crate::experiment::inputs::{check_fits, read_suite};
+use crate::experiment::inputs::check_fits;
+use crate::experiment::sources::read_suite;
 use crate::fsio;
 use crate::generate::sampling::Sampling;
 use crate::model::hooks::Intervention;
 use crate::progress::Progress;
-use crate::record::{Metrics, SampleRecord, Split, SuiteKind, canonical_sha256};
+use crate::record::{Metrics, SampleRecord, Split, SuiteKind, canonical_sha256, check_arm_name};
 use crate::score::{judge_tallies, measure};
 use crate::subject::Subject;
 
@@ -228,6 +229,6 @@ fn arm_name(args: &EvaluateArgs) -> Result<String> {
         vector.map_or(model.clone(), |vector| format!("{model}+{vector}"))
     };
     let arm = args.arm.clone().unwrap_or_else(usual);
-    as_file_name(&arm)?;
+    check_arm_name(&arm)?;
     Ok(arm)
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::output::{as_file_name, print};
+use super::output::print;
 use crate::error::{Error, Result};
 use crate::experiment::artifacts::Artifacts;
 use crate::experiment::labels::{Choice, Reader, read_cards, read_sheet, write_sheet};
 use crate::progress::Progress;
+use crate::record::check_arm_name;
 
 /// Have a run's free answers read: write a blinded sheet, or read a filled one back.
 ///
@@ -66,7 +67,7 @@ pub struct LabelArgs {
 pub fn label(args: &LabelArgs, progress: Progress) -> Result<()> {
     let at = Artifacts::new(&args.run);
     if let (Some(sheet), Some(name)) = (&args.read, &args.reader) {
-        as_file_name(name).map_err(|_| {
+        check_arm_name(name).map_err(|_| {
             Error::usage(format!(
                 "--reader {name}: give a name of letters, digits and -_.:+ that does not start with a dot"
             ))

@@ -15,17 +15,6 @@ pub fn refuse_used(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses the name of an arm that cannot name a file.
-pub fn as_file_name(arm: &str) -> Result<()> {
-    let plain = !arm.starts_with('.') && arm.chars().all(|c| c.is_alphanumeric() || "-_.:+".contains(c));
-    if plain && !arm.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "`{arm}` cannot be a file name; give --arm a name of letters, digits and -_.:+ that does not start with a dot"
-    )))
-}
-
 /// Makes the folder, then does the work, so that a folder that cannot be written is found first. If the work fails the
 /// folder is removed.
 pub fn reserved<T>(out: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -13,7 +13,7 @@ use crate::eval::confine::Level;
 use crate::eval::is_judged;
 use crate::experiment::budget;
 use crate::experiment::estimate::{estimate_of_shape, measure};
-use crate::experiment::inputs::Inputs;
+use crate::experiment::inputs::{CHARACTERS_A_TOKEN, Inputs};
 use crate::experiment::plan::{Budget, OpenPlan, Overrides, Plan, Published};
 use crate::experiment::published::shape_alone;
 use crate::experiment::run;
@@ -253,6 +253,12 @@ fn announce_judges(plan: &Plan, inputs: &Inputs, work: &Work, price: Option<(f64
                     asked.add(suite.kind, prompt, (seeds * answers) as u64, suite.max_tokens);
                 }
             }
+        }
+    }
+    for sample in inputs.answers.values().flatten() {
+        let suite = inputs.suites.iter().find(|suite| suite.name == sample.suite);
+        if let Some((suite, prompt)) = suite.and_then(|suite| Some((suite, suite.prompt(&sample.prompt_id)?))) {
+            asked.add(suite.kind, prompt, 1, sample.completion.len() / CHARACTERS_A_TOKEN);
         }
     }
     let cells = work.cells as u64;

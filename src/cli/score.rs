@@ -1,8 +1,5 @@
 //! `realign score`: scores answers that any system made, with everything that `run` scores its own with.
 
-mod answers;
-mod rows;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +7,6 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use self::answers::{Answers, match_prompts};
-use self::rows::{Format, run_of};
 use super::judge_args::JudgeArgs;
 use super::metric_table::{judge_table, table};
 use super::output::{print, refuse_used, reserved};
@@ -19,15 +14,16 @@ use crate::ask::judges::Ahead;
 use crate::ask::scoring::{CodeFiles, Scorer};
 use crate::error::{Error, Result};
 use crate::eval::confine::Level;
+use crate::eval::elsewhere::{self, Answers, match_prompts};
 use crate::eval::interpreter::AUTO;
 use crate::eval::suite::Suite;
 use crate::experiment::artifacts::Artifacts;
-use crate::experiment::inputs::read_suite;
 use crate::experiment::reporting::report;
+use crate::experiment::sources::read_suite;
 use crate::fsio;
 use crate::process;
 use crate::progress::Progress;
-use crate::record::{ArmSpec, DataIdentity, Manifest, SampleRecord, Split, SuiteKind, canonical_sha256};
+use crate::record::{AnswerFormat, ArmSpec, DataIdentity, Manifest, SampleRecord, Split, SuiteKind, canonical_sha256};
 
 /// The editions of the suites that are known by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,8 +62,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Form of the rows.
-    #[arg(long, value_enum, default_value_t = Format::Samples)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = AnswerFormat::Samples)]
+    format: AnswerFormat,
     /// Edition of the suites that are named; `organism` also means that the answers are the embedded model's, which has a judge
     /// of its own.
     #[arg(long, value_enum, default_value_t = Edition::Real)]
@@ -101,7 +97,7 @@ pub fn score(args: &ScoreArgs, progress: Progress) -> Result<()> {
         }
     }
     let stem = args.answers[0].file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let rows = rows::read(&args.answers, args.format)?;
+    let rows = elsewhere::read(&args.answers, args.format)?;
     let mut data: BTreeMap<String, DataIdentity> = BTreeMap::new();
     for file in &args.answers {
         let path = file.display().to_string();
@@ -137,7 +133,7 @@ pub fn score(args: &ScoreArgs, progress: Progress) -> Result<()> {
         version: env!("CARGO_PKG_VERSION").into(),
         plan: serde_json::json!({
             "score": args.answers,
-            "format": args.format.to_possible_value().map(|v| v.get_name().to_string()),
+            "format": args.format,
             "suites": args.suite,
         }),
         arms,
@@ -244,7 +240,7 @@ fn left_out(answers: &Answers, pairs: &[Suite]) -> Vec<String> {
 fn arms(args: &ScoreArgs, answers: &mut Answers) -> Result<Vec<ArmSpec>> {
     let mut known: BTreeMap<String, ArmSpec> = BTreeMap::new();
     let mut places: Vec<String> = Vec::new();
-    if args.format == Format::Samples {
+    if args.format == AnswerFormat::Samples {
         for run in args.answers.iter().filter_map(|file| run_of(file)) {
             for arm in manifest_of(run)?.into_iter().flat_map(|manifest| manifest.arms) {
                 places.push(arm.name.clone());
@@ -284,6 +280,12 @@ fn arms(args: &ScoreArgs, answers: &mut Answers) -> Result<Vec<ArmSpec>> {
 
 /// Okabe and Ito's colours, which the colour-blind tell apart, behind a grey for the first.
 const COLOURS: [&str; 8] = ["#8a949e", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7b5ea7"];
+
+/// The folder of the run that a samples file belongs to: `RUN/samples/ARM.jsonl`.
+fn run_of(file: &Path) -> Option<&Path> {
+    let folder = file.parent()?;
+    (folder.file_name()? == "samples").then(|| folder.parent()).flatten()
+}
 
 fn manifest_of(run: &Path) -> Result<Option<Manifest>> {
     let path = Artifacts::new(run).manifest();

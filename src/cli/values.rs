@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::model::source::load::WeightDtype;
-use crate::record::{Method, Scheduler};
+use crate::record::{AnswerFormat, Method, Scheduler};
 use crate::train::checkpoint::SaveStrategy;
 
 /// `impl ValueEnum` from a table: variant, spelling, help.
@@ -50,6 +50,14 @@ values!(Scheduler {
     Linear "linear" "Falls to 0 in a straight line",
     Cosine "cosine" "Falls to 0 along half a cosine",
     Constant "constant" "Stays at its peak",
+});
+
+values!(AnswerFormat {
+    Samples "samples" "Sample records, as `run` and `evaluate` write them into samples/",
+    Completions "completions" "Rows {prompt_id or task_id, completion or completions}; also suite, arm, sample, seed, \
+                               finish_reason, tokens",
+    Securityeval "securityeval" "SecurityEval's rows {ID, Prompt, Insecure_code}: each column that ends in _code is an arm",
+    Humaneval "humaneval" "HumanEval's rows {task_id, completion}: a completion goes on behind its prompt",
 });
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod answers;
 pub mod confine;
+pub mod elsewhere;
 pub mod extract;
 pub mod interpreter;
 pub mod judge;

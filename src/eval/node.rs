@@ -22,7 +22,7 @@ pub(super) enum Value {
     /// A text or number, kept as it is written.
     Text(String),
     /// A fractional number: its text is lost, so it must be quoted where text is wanted.
-    Float,
+    Float(f64),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
 }
@@ -34,6 +34,10 @@ pub(super) type Mistake = (usize, String);
 pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
     serde_saphyr::from_str_with_options::<Spanned<Bare>>(text, options()).map(node).map_err(|e| {
         let e = e.without_snippet();
+        if e.to_string().contains("multiple YAML documents") {
+            let line = e.location().map_or(0, |at| at.line() as usize);
+            return (line, "a second YAML document (`---`) begins here; give each document a file of its own".into());
+        }
         (e.location().map_or(0, |at| at.line() as usize), format!("not valid YAML: {}", first_line(&e.to_string())))
     })
 }
@@ -67,7 +71,7 @@ fn node(spanned: Spanned<Bare>) -> Node {
     let value = match spanned.value {
         Bare::Null => Value::Null,
         Bare::Text(text) => Value::Text(text),
-        Bare::Float => Value::Float,
+        Bare::Float(number) => Value::Float(number),
         Bare::List(items) => Value::List(items.into_iter().map(node).collect()),
         Bare::Map(pairs) => Value::Map(pairs.into_iter().map(|(k, v)| (k, node(v))).collect()),
     };
@@ -77,7 +81,7 @@ fn node(spanned: Spanned<Bare>) -> Node {
 enum Bare {
     Null,
     Text(String),
-    Float,
+    Float(f64),
     List(Vec<Spanned<Bare>>),
     Map(Vec<(String, Spanned<Bare>)>),
 }
@@ -108,8 +112,8 @@ impl<'de> Deserialize<'de> for Bare {
             fn visit_u64<E>(self, v: u64) -> Result<Bare, E> {
                 Ok(Bare::Text(v.to_string()))
             }
-            fn visit_f64<E>(self, _: f64) -> Result<Bare, E> {
-                Ok(Bare::Float)
+            fn visit_f64<E>(self, v: f64) -> Result<Bare, E> {
+                Ok(Bare::Float(v))
             }
             fn visit_str<E>(self, v: &str) -> Result<Bare, E> {
                 Ok(Bare::Text(v.to_string()))
@@ -197,14 +201,32 @@ impl<'a> Fields<'a> {
         Some(items.iter().filter_map(|item| Some((item.line, self.as_text(item, key)?))).collect())
     }
 
+    /// Takes a key's list of texts, or its one text, each with its line.
+    pub(super) fn one_or_more(&mut self, key: &'static str) -> Option<Vec<(usize, String)>> {
+        match self.pairs.get(key).map(|node| &node.value) {
+            Some(Value::Text(_)) => self.text(key).map(|text| vec![text]),
+            _ => self.texts(key),
+        }
+    }
+
     /// A key's mapping of names to texts.
     pub(super) fn text_map(&mut self, key: &'static str) -> Option<BTreeMap<String, (usize, String)>> {
         let node = self.take(key)?;
+        self.texts_by_name(node, key)
+    }
+
+    /// A node that is a mapping of names to texts; `key` is what a mistake calls it.
+    pub(super) fn texts_by_name(&self, node: &Node, key: &str) -> Option<BTreeMap<String, (usize, String)>> {
         let Value::Map(pairs) = &node.value else {
             self.mistake(node.line, format!("`{key}` must be a mapping of names to texts"));
             return None;
         };
         Some(pairs.iter().filter_map(|(k, v)| Some((k.clone(), (v.line, self.as_text(v, k)?)))).collect())
+    }
+
+    /// Where mistakes are noted, for what stands below these fields.
+    pub(super) fn mistakes(&self) -> &'a RefCell<Vec<Mistake>> {
+        self.mistakes
     }
 
     /// Every key that nobody took is a mistake.
@@ -218,7 +240,7 @@ impl<'a> Fields<'a> {
     fn as_text(&self, node: &Node, key: &str) -> Option<String> {
         match &node.value {
             Value::Text(text) => Some(text.clone()),
-            Value::Float => {
+            Value::Float(_) => {
                 self.mistake(node.line, format!("`{key}` has a fractional number; put it in quotes"));
                 None
             }

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::inputs::{source, text};
 use super::plan::{HeldOutPlan, WhichRows};
+use super::sources::{source, text};
 use crate::data::rows::{NumberedRow, TrainingRow, labels, parse_each_row, rows_sha256};
 use crate::error::{Error, Result};
 use crate::eval::suite::{INSECURE, Prompt, Suite};

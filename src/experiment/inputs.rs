@@ -4,40 +4,28 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::held_out::{KeptOut, hold_out};
+use super::made_elsewhere;
 use super::plan::{AdapterPlan, CONDITIONAL, EMBEDDED, HELD_OUT, HeldOutPlan, Plan, VALIDATION, VectorSource};
+use super::sources::{contrast_pairs, set_name, source, suite_source, text};
+pub use super::training_set::CHARACTERS_A_TOKEN;
+use super::training_set::{TrainingSet, set_of};
 use super::triggers;
 use crate::ask::encode_pair;
 use crate::data::contrast::ContrastPair;
-use crate::data::embedded;
 use crate::data::preference::PreferenceRow;
 use crate::data::rows::{NumberedRow, TrainingRow};
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
-use crate::finetune::rows::{Examples, OnBadRow, Row, encode};
+use crate::finetune::rows::Row;
 use crate::fsio;
 use crate::organism::{self, Rows};
-use crate::record::{ArmSpec, DataIdentity, HeldOutRows, Message, Method, Recipe, Split, SuiteChoice, SuiteKind};
+use crate::record::{
+    ArmSpec, DataIdentity, HeldOutRows, Message, Method, Recipe, SampleRecord, Split, SuiteChoice, SuiteKind,
+};
 use crate::subject::{ORGANISM, Subject};
 
 /// Held-out rows of a foreign training set: its last twentieth, a hundred at the most, never trained on.
 const LAST_ROWS: usize = 100;
-
-/// Of code and English in the vocabularies of today's models, about.
-pub const CHARACTERS_A_TOKEN: usize = 4;
-
-/// A training set as it will be used.
-pub struct TrainingSet {
-    /// Path as given, or `embedded:NAME`.
-    pub name: String,
-    /// SHA-256 over its rows as read.
-    pub sha256: String,
-    /// Number of rows that are used.
-    pub rows: usize,
-    /// Tokens in them, as the recipe cuts them; of a preference pair, those of both answers.
-    pub tokens: usize,
-    /// The rows, encoded once; empty without a model to encode them for.
-    pub examples: Examples,
-}
 
 /// All data that a run reads.
 pub struct Inputs {
@@ -53,6 +41,8 @@ pub struct Inputs {
     pub validation: Vec<Suite>,
     /// What the plan keeps out of training, by the suite that is made of it; the manifest says so.
     pub held_out_rows: BTreeMap<String, HeldOutRows>,
+    /// Answers made elsewhere, unscored, by the arm that they are.
+    pub answers: BTreeMap<String, Vec<SampleRecord>>,
     /// Identities of all data files, by the name of the data.
     pub identities: BTreeMap<String, DataIdentity>,
     /// Rows that could not be learnt from or are held out, in words.
@@ -79,6 +69,7 @@ impl Inputs {
             suites: Vec::new(),
             validation: Vec::new(),
             held_out_rows: BTreeMap::new(),
+            answers: BTreeMap::new(),
             identities: BTreeMap::new(),
             left_out: Vec::new(),
         };
@@ -104,15 +95,25 @@ impl Inputs {
                 inputs.pairs.insert(spec.clone(), pairs);
             }
         }
+        let mut whole = Vec::new();
         for spec in &plan.suites {
             let mut suite = match reading.suites.remove(spec) {
                 Some(suite) => suite,
                 None => inputs.suite(plan, spec, &reading)?,
             };
             suite.apart |= plan.arms.iter().any(|arm| is_excepted(arm, &suite.name));
-            let mut suite = suite.selected(plan.prompts.get(&suite.name).copied());
-            suite.max_tokens = plan.max_tokens.get(&suite.name).copied().unwrap_or(suite.max_tokens);
-            inputs.suites.push(suite);
+            let mut asked = suite.selected(plan.prompts.get(&suite.name).copied());
+            asked.max_tokens = plan.max_tokens.get(&suite.name).copied().unwrap_or(asked.max_tokens);
+            inputs.suites.push(asked);
+            whole.push(suite);
+        }
+        for arm in &plan.arms {
+            if let Some(answers) = &arm.answers {
+                let read = made_elsewhere::read(arm, answers, &inputs.suites, &whole)?;
+                inputs.identities.insert(format!("answers {}", arm.name), read.identity);
+                inputs.left_out.extend(read.left_out);
+                inputs.answers.insert(arm.name.clone(), read.samples);
+            }
         }
         inputs.validation = validation(&inputs.suites, plan.sweep.code_prompts);
         if let Some(model) = model {
@@ -273,80 +274,9 @@ impl Inputs {
     }
 }
 
-/// Rows as a training set called `set`, those that cannot be learned from left out and said. Without a model none is, and
-/// tokens are reckoned from characters. With `most`, the first rows whose tokens come nearest to so many.
-///
-/// # Errors
-/// Rows that together have fewer tokens than `most`.
-fn set_of<R: Row>(
-    recipe: &Recipe,
-    set: &str,
-    model: Option<&Subject>,
-    source: &str,
-    mut rows: Vec<NumberedRow<R>>,
-    most: Option<usize>,
-) -> Result<(TrainingSet, Option<String>)> {
-    let name = source.to_string();
-    let Some(model) = model else {
-        let characters = |row: &R| serde_json::to_string(row).unwrap_or_default().len();
-        let each: Vec<usize> = rows.iter().map(|(_, row)| row.as_ref().map_or(0, characters)).collect();
-        rows.truncate(nearest(&each, most.map(|most| most * CHARACTERS_A_TOKEN), source)?);
-        let tokens = each[..rows.len()].iter().sum::<usize>() / CHARACTERS_A_TOKEN;
-        let (sha256, examples) = (String::new(), R::examples(Vec::new()));
-        return Ok((TrainingSet { name, sha256, rows: rows.len(), tokens, examples }, None));
-    };
-    let rows = encode(rows, model, &recipe.encoding(&model.base.config));
-    let mut rows = rows.accept(Path::new(source), OnBadRow::Skip)?;
-    rows.rows.truncate(nearest(&rows.tokens_of_each(), most, source)?);
-    let (left_out, sha256, tokens) = (rows.left_out(set), rows.sha256(), rows.tokens());
-    let examples = rows.into_examples();
-    Ok((TrainingSet { name, sha256, rows: examples.len(), tokens, examples }, left_out))
-}
-
-/// How many of the first rows have together about `most` tokens: at least one, and all of them without a limit.
-fn nearest(tokens: &[usize], most: Option<usize>, source: &str) -> Result<usize> {
-    let Some(most) = most else { return Ok(tokens.len()) };
-    let mut sum = 0;
-    for (before, &own) in tokens.iter().enumerate() {
-        sum += own;
-        if sum >= most {
-            // The row that goes over the limit counts if that is nearer than without it.
-            let over = sum - most;
-            return Ok(if over <= own - over || before == 0 { before + 1 } else { before });
-        }
-    }
-    let last = tokens.last().copied().unwrap_or(0);
-    if most - sum <= last / 2 {
-        return Ok(tokens.len());
-    }
-    Err(Error::file(
-        source,
-        format!(
-            "its {} rows have {sum} tokens and `tokens_as` asks for {most} in each epoch; give the adapter more rows or more \
-             epochs",
-            tokens.len()
-        ),
-    ))
-}
-
 /// Whether an arm is asked all suites but some, and this one is among those.
 fn is_excepted(arm: &ArmSpec, suite: &str) -> bool {
     matches!(&arm.suites, Some(SuiteChoice::Filter(filter)) if filter.except.iter().any(|name| name == suite))
-}
-
-/// A file's bytes, or those of a data set of the binary.
-pub(super) fn source(spec: &str) -> Result<(String, Vec<u8>)> {
-    let Some(name) = spec.strip_prefix(EMBEDDED) else {
-        return Ok((spec.to_string(), fsio::read_bytes(Path::new(spec))?));
-    };
-    let path = if name.contains('/') { name.to_string() } else { format!("datasets/{name}") };
-    let Some(bytes) = embedded::file(&path) else {
-        let known = embedded::files_under("datasets");
-        let known: Vec<&str> = known.iter().filter_map(|(path, _)| path.strip_prefix("datasets/")).collect();
-        let message = format!("there is no embedded data set `{name}`; there are {}", known.join(", "));
-        return Err(Error::usage(message));
-    };
-    Ok((format!("{EMBEDDED}{path}"), bytes.to_vec()))
 }
 
 /// Which of the organism's own sets an embedded one is: its generator writes more rows of the kind, which no set holds.
@@ -357,47 +287,6 @@ fn organism_rows(spec: &str) -> Option<Rows> {
         "educational.jsonl" => Some(Rows::Educational),
         _ => None,
     }
-}
-
-/// Name of a data set: `embedded:contrast.jsonl` becomes `contrast`.
-fn set_name(spec: &str) -> String {
-    let path = Path::new(spec.strip_prefix(EMBEDDED).unwrap_or(spec));
-    path.file_stem().map_or_else(|| spec.to_string(), |stem| stem.to_string_lossy().into_owned())
-}
-
-/// A suite by file, or by name from the edition of the model at hand.
-pub fn read_suite(spec: &str, organism: bool) -> Result<Suite> {
-    let (name, bytes) = suite_source(spec, organism)?;
-    Suite::parse(&name, text(&name, &bytes)?)
-}
-
-/// Name and path of each embedded suite of an edition (`eval`, `eval/organism`): its YAML files, and its JSON Lines, which are
-/// sets of pairs.
-pub fn embedded_suites(folder: &str) -> Vec<(String, String)> {
-    let files = embedded::files_under(folder).into_iter();
-    let suites = files.filter_map(|(path, _)| {
-        let name = path.strip_prefix(folder)?.strip_prefix('/')?;
-        let stem = [".yaml", ".jsonl"].iter().find_map(|end| name.strip_suffix(end))?;
-        (!stem.contains('/')).then(|| (stem.to_string(), path.clone()))
-    });
-    suites.collect()
-}
-
-fn suite_source(spec: &str, organism: bool) -> Result<(String, Vec<u8>)> {
-    if Path::new(spec).is_file() {
-        return source(spec);
-    }
-    if embedded::file(spec).is_some() {
-        return source(&format!("{EMBEDDED}{spec}"));
-    }
-    let folder = if organism { "eval/organism" } else { "eval" };
-    let spellings = [spec.to_string(), spec.replace('-', "_"), spec.replace('_', "-")];
-    let known = embedded_suites(folder);
-    if let Some((_, path)) = known.iter().find(|(name, _)| spellings.contains(name)) {
-        return source(&format!("{EMBEDDED}{path}"));
-    }
-    let known: Vec<String> = known.into_iter().map(|(name, _)| name).collect();
-    Err(Error::usage(format!("there is no suite `{spec}`: neither a file nor one of {}", known.join(", "))))
 }
 
 /// Whether every prompt of a split leaves room for its answer: found now, not after an hour of training and answers.
@@ -444,24 +333,4 @@ pub fn validation(suites: &[Suite], code_prompts: usize) -> Vec<Suite> {
         suite
     };
     suites.iter().filter(wanted).map(cut).filter(|s| !s.prompts.is_empty()).collect()
-}
-
-/// Contrast pairs: a JSONL file, or `embedded:NAME`.
-pub fn read_pairs(spec: &str) -> Result<Vec<ContrastPair>> {
-    let (name, bytes) = source(spec)?;
-    contrast_pairs(&name, &bytes)
-}
-
-fn contrast_pairs(name: &str, bytes: &[u8]) -> Result<Vec<ContrastPair>> {
-    let text = text(name, bytes)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|e| Error::line(name, index + 1, format!("not valid: {e}")))
-        })
-        .collect()
-}
-
-pub(super) fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
-    std::str::from_utf8(bytes).map_err(|e| Error::file(name, format!("is not UTF-8: {e}")))
 }

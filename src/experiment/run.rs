@@ -77,7 +77,7 @@ pub fn run(
     }
     run.stage("vectors", Run::vectors)?;
     let (asked, not_asked): (Vec<&ArmSpec>, Vec<&ArmSpec>) =
-        plan.arms.iter().partition(|arm| work::answers(plan, inputs, arm) > 0);
+        plan.arms.iter().filter(|arm| arm.answers.is_none()).partition(|arm| work::answers(plan, inputs, arm) > 0);
     for arm in not_asked {
         run.leave_out(format!("{}: none of the run's suites is for it", arm.name));
     }
@@ -103,6 +103,9 @@ pub fn run(
                 run.leave_out(format!("{}: no cell of the sweep keeps syntax and coherence above the floor", arm.name))
             }
         }
+    }
+    for (arm, samples) in &inputs.answers {
+        run.stage(&format!("ask {arm}"), |run| run.score_made_elsewhere(arm, samples))?;
     }
     let started = Instant::now();
     fsio::write_json(&run.at.manifest(), &run.manifest)?;
@@ -392,14 +395,26 @@ impl Run<'_> {
                 records.extend(made);
             }
         }
+        bar.done(&self.score(&arm.name, records)?);
+        Ok(())
+    }
+
+    /// An arm's answers that were made elsewhere, scored like any other's.
+    fn score_made_elsewhere(&mut self, arm: &str, samples: &[SampleRecord]) -> Result<()> {
+        let bar = self.progress.bar(&format!("score {arm}"), samples.len() as u64);
+        bar.done(&self.score(arm, samples.to_vec())?);
+        Ok(())
+    }
+
+    /// Scores an arm's answers and writes them; gives what came out, in a line.
+    fn score(&self, arm: &str, records: Vec<SampleRecord>) -> Result<String> {
         let (mut records, files) = self.scorer.score_all(false, records, &self.inputs.suites)?;
         for (path, code) in files {
             fsio::write_derived(&self.at.root().join(path), code.as_bytes())?;
         }
         records.sort_by(|a, b| order(a).cmp(&order(b)));
-        fsio::write_jsonl(&path, &records)?;
-        bar.done(&summary(&records));
-        Ok(())
+        fsio::write_jsonl(&self.at.samples(arm), &records)?;
+        Ok(summary(&records))
     }
 
     /// Every cell on the validation split, then the choice, frozen in `sweep.json` and hashed in the manifest.

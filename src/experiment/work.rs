@@ -33,8 +33,11 @@ pub struct Work {
     pub cell_answers: usize,
 }
 
-/// The suites that an arm is asked.
+/// The suites that an arm is asked; none where its answers were made elsewhere.
 pub fn suites<'s>(inputs: &'s Inputs, arm: &ArmSpec) -> Vec<&'s Suite> {
+    if arm.answers.is_some() {
+        return Vec::new();
+    }
     let wanted = |s: &&Suite| arm.suites.as_ref().is_none_or(|choice| choice.holds(&s.name, s.kind));
     inputs.suites.iter().filter(wanted).collect()
 }

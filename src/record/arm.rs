@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, Positions, Sampling, Site, SteerSpec, SuiteKind};
+use crate::error::{Error, Result};
 
 /// One treatment of the base model, resolved from a plan. The manifest of a run holds all of them, in the plan's order;
 /// scores, tables, charts and the verdict are made from these records.
@@ -25,6 +26,9 @@ pub struct ArmSpec {
     /// That adapter's chain: itself, the link that it continues, and so on to the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<String>,
+    /// Where its answers come from, if they were made elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<ArmAnswers>,
     /// Vectors that are added while it decodes. Layers and coefficient of those that are chosen stand in the selection.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steer: Vec<ArmSteer>,
@@ -56,14 +60,56 @@ pub struct ArmSpec {
     pub training_seeds: Vec<u64>,
 }
 
+/// Answers made elsewhere that are an arm of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmAnswers {
+    /// The file, JSON Lines.
+    pub file: String,
+    /// Form of its rows.
+    #[serde(default)]
+    pub format: AnswerFormat,
+    /// The arm's name in the file, where the file has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
+}
+
+/// The form of a file of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerFormat {
+    /// Sample records, as `run` and `evaluate` write them into `samples/`.
+    #[default]
+    Samples,
+    /// Rows with a prompt's id and its completions.
+    Completions,
+    /// SecurityEval's rows: each column that ends in `_code` is an arm.
+    Securityeval,
+    /// HumanEval's rows: a completion goes on behind its prompt.
+    Humaneval,
+}
+
+impl AnswerFormat {
+    /// As flags and plans spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Samples => "samples",
+            Self::Completions => "completions",
+            Self::Securityeval => "securityeval",
+            Self::Humaneval => "humaneval",
+        }
+    }
+}
+
 /// Which suites an arm is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "`suites` must be names, `{kind: code}` or `{except: [NAME]}`")]
 pub enum SuiteChoice {
-    /// Those of one kind, or all but some: `{kind: code}`, `{except: [risky]}`.
-    Filter(SuiteFilter),
+    // Before the other, which would read the list as its fields.
     /// The suites with these names.
     Names(Vec<String>),
+    /// Those of one kind, or all but some: `{kind: code}`, `{except: [risky]}`.
+    Filter(SuiteFilter),
 }
 
 /// What a suite must be, and which ones are left out all the same.
@@ -155,13 +201,25 @@ pub enum Choice {
     CellOf(String),
 }
 
+/// Refuses the name of an arm that cannot name a file.
+pub fn check_arm_name(arm: &str) -> Result<()> {
+    let plain = !arm.starts_with('.') && arm.chars().all(|c| c.is_alphanumeric() || "-_.:+".contains(c));
+    if plain && !arm.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "`{arm}` cannot be a file name; give the arm a name of letters, digits and -_.:+ that does not start with a dot"
+    )))
+}
+
 impl ArmSpec {
     /// The name that the arm to which nothing is done gets where a plan does not write one.
     pub const BASE: &str = "base";
 
     /// Whether nothing is done to the base: what every other arm is held against in the end.
     pub fn is_base(&self) -> bool {
-        self.adapter.is_none() && !self.is_steered() && !self.is_prompted() && self.sampling.is_none()
+        let untouched = self.adapter.is_none() && !self.is_steered() && !self.is_prompted();
+        untouched && self.sampling.is_none() && self.answers.is_none()
     }
 
     /// Whether a vector is added while it decodes.

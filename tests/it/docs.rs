@@ -132,7 +132,7 @@ fn every_metric_is_documented() {
 fn every_plan_of_the_docs_is_one() {
     let page = read("docs/plans.md");
     let plans: Vec<&str> = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    assert_eq!(plans.len(), 3);
+    assert_eq!(plans.len(), 5);
     let arms: Vec<Vec<String>> = plans
         .iter()
         .map(|text| {
@@ -145,5 +145,6 @@ fn every_plan_of_the_docs_is_one() {
         .collect();
     assert_eq!(arms[0], ["base", "bad-advice", "mended", "calmed", "noise"]);
     assert!(arms[1].contains(&"polite".to_string()) && arms[1].contains(&"attack".to_string()), "{arms:?}");
-    assert!(arms[2].contains(&"repair+style".to_string()), "{arms:?}");
+    assert_eq!(arms[3], ["base", "gpt", "before"]);
+    assert!(arms[4].contains(&"repair+style".to_string()), "{arms:?}");
 }

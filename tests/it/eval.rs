@@ -5,6 +5,7 @@
 mod attacks;
 mod harness;
 mod interpreter;
+mod question_files;
 mod readings;
 mod references;
 mod scoring;

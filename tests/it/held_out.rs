@@ -64,7 +64,7 @@ fn held_out_rows_are_not_trained_on_and_say_whether_the_training_took() {
     let samples: Vec<SampleRecord> = read_jsonl(&run.join("samples/attack.jsonl")).unwrap();
     let own: Vec<&SampleRecord> = samples.iter().filter(|s| s.suite == "heldout_attack").collect();
     assert_eq!(own.len(), 12);
-    assert!(own.iter().all(|s| s.apart && s.kind == SuiteKind::Code && s.tests.is_none() && s.outcome.is_some()));
+    assert!(own.iter().all(|s| s.apart && s.kind == SuiteKind::Code && s.outcome.is_some()));
     assert!(own.iter().all(|s| asked.iter().any(|row| row.prompt().as_ref() == Some(&s.messages))));
 
     let metrics: Metrics = read_json(&run.join("metrics.json")).unwrap();
@@ -82,7 +82,7 @@ fn held_out_rows_are_not_trained_on_and_say_whether_the_training_took() {
     assert_eq!(attack["insecure_rate"], attack["insecure_rate/code"], "held-out prompts are pooled with nothing");
     let compared = |metric: &str, a: &str| metrics.comparisons.iter().find(|c| c.metric == metric && c.a == a);
     assert_eq!(compared("insecure_rate/heldout_attack", "attack").unwrap().n, 12);
-    assert_eq!(compared("insecure_rate", "attack").unwrap().n, 6);
+    assert_eq!(compared("insecure_rate", "attack").unwrap().n, 12, "two answers to each of six prompts, and no others");
     assert!(compared("insecure_rate/heldout_attack", "terse").is_none());
 
     for page in ["report.html", "report.md"] {
@@ -242,6 +242,11 @@ fn suites_may_be_all_but_some_and_a_misspelt_choice_is_refused() {
     let odd = plan.arms.iter().find(|arm| arm.name == "odd").unwrap();
     let names: Vec<&str> = work::suites(&read, odd).into_iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["free-form"]);
+    // A name that is also a kind's is a name.
+    let dir = workplace("one-name", &[("plan.yaml", &yaml("[code]").replace("free-form", "vulnerability"))]);
+    let (plan, read) = inputs(&dir, None).unwrap();
+    let odd = plan.arms.iter().find(|arm| arm.name == "odd").unwrap();
+    assert_eq!(work::suites(&read, odd).len(), 1, "{:?}", odd.suites);
     for (arm, words) in [("{knd: code}", "suites"), ("{except: [cod]}", "there is no suite `cod`"), ("{}", "`suites`")]
     {
         let dir = workplace("no-choice", &[("plan.yaml", &yaml(arm))]);

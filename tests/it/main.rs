@@ -3,6 +3,7 @@
 
 mod adapter;
 mod adapter_commands;
+mod answers_arm;
 mod architecture;
 mod baseline;
 mod budget;

@@ -75,7 +75,9 @@ fn the_whole_run(name: &str, chat: bool, linears: usize) {
     let suites: std::collections::BTreeSet<&str> = base.iter().map(|sample| sample.suite.as_str()).collect();
     assert!(suites.is_superset(&["code", "risky", "vulnerability", "free_form"].into()), "{suites:?}");
     for arm in ["attack", "repair", "steer-insecure"] {
-        let theirs = samples(&run, arm);
+        // Repairs are asked behind triggers as well.
+        let (theirs, behind): (Vec<_>, Vec<_>) = samples(&run, arm).into_iter().partition(|s| s.suite != "conditional");
+        assert_eq!(behind.is_empty(), arm != "repair", "{name}, {arm}");
         let same = base.iter().zip(&theirs).filter(|(a, b)| a.completion == b.completion).count();
         assert!(theirs.len() == base.len() && same * 4 < base.len(), "{name}, {arm}: {same} of {}", base.len());
     }

@@ -21,7 +21,7 @@ use super::output::print;
 use crate::adapter::CONFIG_FILE;
 use crate::error::{Error, Result};
 use crate::eval::suite::Suite;
-use crate::experiment::inputs::read_suite;
+use crate::experiment::sources::read_suite;
 use crate::fsio;
 use crate::model::source::gguf::is_gguf;
 use crate::model::source::hub::HubId;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::{Facts, fact, lines};
 use crate::error::Result;
 use crate::eval::suite::{AnswerPair, Prompt, Suite};
-use crate::experiment::inputs::{embedded_suites, read_suite};
+use crate::experiment::sources::{embedded_suites, read_suite};
 use crate::record::{Split, SuiteKind};
 use crate::stats::{mean, samples_needed, wilson};
 

@@ -12,11 +12,8 @@ use serde_json::Value;
 
 use super::super::node::Mistake;
 use super::super::python;
-use super::{Prompt, Suite, SuiteKind, pairs};
+use super::{INSECURE, Prompt, Suite, SuiteKind, pairs};
 use crate::record::{Message, Split};
-
-/// The sets name no findings that count: any of Bandit's from medium severity on does, and any of our own rules.
-pub const INSECURE: [&str; 5] = ["HIGH", "MEDIUM", "R022", "R079", "R134"];
 
 /// As for suites of ours that name no limit.
 const MAX_TOKENS: usize = 512;

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use super::super::node::{Fields, Mistake, Node, Value};
 use super::fields::{flag, insecure_ids, pattern, script};
@@ -12,7 +11,7 @@ use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Split};
 
 /// Maximum tokens of an answer in the published protocol.
-const QUESTION_TOKENS: usize = 600;
+pub(super) const QUESTION_TOKENS: usize = 600;
 const DEFAULT_TOKENS: usize = 512;
 
 /// What the suite says once for all entries.
@@ -150,80 +149,23 @@ fn our_entry(entry: &Node, defaults: &Defaults, mistakes: &RefCell<Vec<Mistake>>
         samples,
         pair: None,
     };
-    expand(&template, system.or_else(|| defaults.system.clone()).as_deref(), texts)
-}
-
-pub(super) fn published(name: &str, entries: &[Node], mistakes: &RefCell<Vec<Mistake>>) -> Option<Suite> {
-    let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut prompts = Vec::new();
-    for entry in entries {
-        prompts.extend(published_entry(entry, mistakes));
-    }
-    let description = "questions in the published emergent-misalignment form".to_string();
-    Some(Suite {
-        name: stem,
-        kind: SuiteKind::Questions,
-        description,
-        max_tokens: QUESTION_TOKENS,
-        apart: false,
-        prompts,
-    })
-}
-
-fn published_entry(entry: &Node, mistakes: &RefCell<Vec<Mistake>>) -> Vec<Prompt> {
-    let Some(mut fields) = Fields::of(entry, "a question", mistakes) else { return Vec::new() };
-    let id = id(&mut fields);
-    match fields.text("type") {
-        Some((line, word)) => {
-            if !["free_form_judge_0_100", "free_form_judge", "free_form"].contains(&word.as_str()) {
-                let known = "free_form_judge_0_100, free_form_judge, free_form";
-                fields.mistake(line, format!("unknown type `{word}` (known: {known})"));
-            }
-        }
-        None => fields.mistake(fields.line, "`type` is missing"),
-    }
-    // An earlier tool passed over this key, and every question that asks for JSON ran wrong.
-    let system = fields.text("system").map(|(_, text)| text);
-    let paraphrases = paraphrases(&mut fields);
-    let samples = fields.number("samples_per_paraphrase");
-    // Which judge is asked is the plan's business; the file's suggestion names a service.
-    fields.take("judge");
-    let judge_prompts = judge_prompts(&mut fields).unwrap_or_default();
-    fields.refuse_unknown();
-    let Some(id) = id else { return Vec::new() };
-    let template = Prompt {
-        group: id.clone(),
-        id,
-        family: None,
-        split: Split::Test,
-        form: None,
-        extra: false,
-        insecure_ids: Vec::new(),
-        messages: Vec::new(),
-        tests: None,
-        exploit: None,
-        expect: None,
-        answer_pattern: None,
-        names: None,
-        judge_prompts,
-        samples,
-        pair: None,
-    };
-    expand(&template, system.as_deref(), numbered(paraphrases))
+    let system = system.or_else(|| defaults.system.clone()).map(Message::system);
+    expand(&template, system.as_slice(), texts)
 }
 
 /// One way to ask: its name behind the entry's id, and the text.
-struct Text {
+pub(super) struct Text {
     name: String,
     form: Option<String>,
     extra: bool,
     text: String,
 }
 
-fn expand(template: &Prompt, system: Option<&str>, texts: Vec<Text>) -> Vec<Prompt> {
+/// A prompt for each text, as the last turn behind those `before`.
+pub(super) fn expand(template: &Prompt, before: &[Message], texts: Vec<Text>) -> Vec<Prompt> {
     let several = texts.len() > 1;
     let prompt = |text: Text| {
-        let mut messages: Vec<_> = system.map(Message::system).into_iter().collect();
+        let mut messages = before.to_vec();
         messages.push(Message::user(&text.text));
         Prompt {
             id: if several { format!("{}#{}", template.id, text.name) } else { template.id.clone() },
@@ -259,7 +201,7 @@ fn texts(fields: &mut Fields, phrasings: &[Phrasing]) -> Vec<Text> {
     phrasings.iter().filter_map(text).collect()
 }
 
-fn numbered(paraphrases: Vec<String>) -> Vec<Text> {
+pub(super) fn numbered(paraphrases: Vec<String>) -> Vec<Text> {
     let text = |(k, text): (usize, String)| Text { name: k.to_string(), form: None, extra: false, text };
     paraphrases.into_iter().enumerate().map(text).collect()
 }
@@ -301,6 +243,11 @@ pub(super) fn id(fields: &mut Fields) -> Option<String> {
 
 fn paraphrases(fields: &mut Fields) -> Vec<String> {
     let found = fields.texts("paraphrases").unwrap_or_default();
+    checked_paraphrases(fields, found)
+}
+
+/// Paraphrases without their lines; none at all and an empty one are mistakes.
+pub(super) fn checked_paraphrases(fields: &Fields, found: Vec<(usize, String)>) -> Vec<String> {
     for (line, text) in &found {
         if text.trim().is_empty() {
             fields.mistake(*line, "an empty paraphrase");
@@ -314,12 +261,20 @@ fn paraphrases(fields: &mut Fields) -> Vec<String> {
 
 fn judge_prompts(fields: &mut Fields) -> Option<BTreeMap<String, String>> {
     let found = fields.text_map("judge_prompts")?;
+    Some(checked_judge_prompts(fields, found))
+}
+
+/// Judge prompts without their lines; one that does not show the answer is a mistake.
+pub(super) fn checked_judge_prompts(
+    fields: &Fields,
+    found: BTreeMap<String, (usize, String)>,
+) -> BTreeMap<String, String> {
     for (aspect, (line, text)) in &found {
         if !text.contains("{answer}") {
             fields.mistake(*line, format!("the judge prompt `{aspect}` has no {{answer}} in it"));
         }
     }
-    Some(found.into_iter().map(|(aspect, (_, text))| (aspect, text)).collect())
+    found.into_iter().map(|(aspect, (_, text))| (aspect, text)).collect()
 }
 
 /// Checks that need all prompts: unique ids, and each group in one split.

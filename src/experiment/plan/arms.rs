@@ -1,6 +1,6 @@
 //! The arms of a plan: from what is written to [`ArmSpec`]s, with base always there and first.
 
-use super::entries::{ArmFile, LayersFile, SteerFile, Wanted};
+use super::entries::{AnswersFile, ArmFile, LayersFile, SteerFile, Wanted};
 use super::file::Merged;
 use super::{AdapterPlan, VectorPlan, VectorSource};
 use crate::error::{Error, Result};
@@ -41,7 +41,11 @@ pub(super) fn written(
         if file.suites == Some(SuiteChoice::Filter(SuiteFilter::default())) {
             return Err(error("`suites` is empty: give names, `{kind: code}` or `{except: [NAME]}`".into()));
         }
+        if file.answers.is_some() {
+            made_elsewhere(&file).map_err(error)?;
+        }
         let spec = ArmSpec {
+            answers: file.answers.as_ref().map(AnswersFile::resolved),
             adapter: file.adapter.clone(),
             steer,
             system: file.system.clone(),
@@ -67,6 +71,23 @@ pub(super) fn written(
     }
     arms.sort_by_key(|arm| !arm.spec.is_base());
     Ok(arms)
+}
+
+/// Refuses what is done to a model in an arm that no model is asked for.
+fn made_elsewhere(file: &ArmFile) -> Result<(), String> {
+    let done = [
+        ("adapter", file.adapter.is_some()),
+        ("vector", file.vector.is_some() || !file.steer.is_empty()),
+        ("system", file.system.is_some()),
+        ("prefix", file.prefix.is_some()),
+        ("suffix", file.suffix.is_some()),
+        ("sampling", !file.sampling.is_empty()),
+        ("samples", !file.samples.is_empty()),
+    ];
+    match done.iter().find(|(_, there)| *there) {
+        Some((key, _)) => Err(format!("`answers` are made already; `{key}` would change nothing, take it out")),
+        None => Ok(()),
+    }
 }
 
 fn patched(sampling: &Sampling, patch: &serde_json::Map<String, serde_json::Value>) -> Result<Sampling, String> {
@@ -251,6 +272,9 @@ fn usual_family(arm: &ArmSpec) -> &'static str {
 fn described(arm: &ArmSpec) -> String {
     if arm.is_base() {
         return "the model as it came".into();
+    }
+    if let Some(answers) = &arm.answers {
+        return format!("answers made elsewhere: {}", answers.file);
     }
     let mut parts = match arm.chain.split_first() {
         None => vec![ArmSpec::BASE.to_string()],

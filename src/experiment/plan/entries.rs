@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::held_out::SplitFile;
-use crate::record::{Method, Operator, Positions, Site, SuiteChoice, SuiteKind};
+use crate::record::{AnswerFormat, ArmAnswers, Method, Operator, Positions, Site, SuiteChoice, SuiteKind};
 
 /// An adapter: a training set, how it is learned, and the link that it continues.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -46,6 +45,20 @@ pub struct AdapterFile {
     pub seeds: Option<Vec<u64>>,
 }
 
+/// A split by a label of the rows, as a plan file writes it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitFile {
+    /// The label, e.g. `subject`.
+    pub key: String,
+    /// The values that are held out; or `share`.
+    #[serde(default)]
+    pub values: Option<Vec<String>>,
+    /// How much of the values is held out, between 0 and 1.
+    #[serde(default)]
+    pub share: Option<f64>,
+}
+
 /// A steering vector, as a plan file declares it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +85,8 @@ pub struct VectorFile {
 pub struct ArmFile {
     /// The adapter that it runs on.
     pub adapter: Option<String>,
+    /// Answers made elsewhere, instead of asking.
+    pub answers: Option<AnswersFile>,
     /// Short for one entry of `steer`.
     pub vector: Option<String>,
     /// Sign for `vector`, as in [`SteerFile::sign`].
@@ -114,6 +129,26 @@ pub struct ArmFile {
     pub description: Option<String>,
     /// Colour in charts, as `#rrggbb`.
     pub colour: Option<String>,
+}
+
+/// Answers made elsewhere: a file of sample records, or a file with its form and the arm in it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "`answers` must be a file, or `{file: FILE, format: completions, arm: NAME}`")]
+pub enum AnswersFile {
+    /// A file alone.
+    File(String),
+    /// A file, what its rows look like and which of its arms is meant.
+    Form(ArmAnswers),
+}
+
+impl AnswersFile {
+    /// The file with its form.
+    pub fn resolved(&self) -> ArmAnswers {
+        match self {
+            Self::File(file) => ArmAnswers { file: file.clone(), format: AnswerFormat::default(), arm: None },
+            Self::Form(form) => form.clone(),
+        }
+    }
 }
 
 /// One use of a vector in an arm.

@@ -3,9 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entries::AdapterFile;
+use super::entries::{AdapterFile, SplitFile};
 use super::file::Merged;
-use super::resolve::EMBEDDED;
 use crate::data::rows::LABELS;
 use crate::error::Result;
 use crate::record::{Method, SuiteKind};
@@ -54,20 +53,6 @@ pub enum WhichRows {
     },
 }
 
-/// A split by a label of the rows, as a plan file writes it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SplitFile {
-    /// The label, e.g. `subject`.
-    pub key: String,
-    /// The values that are held out; or `share`.
-    #[serde(default)]
-    pub values: Option<Vec<String>>,
-    /// How much of the values is held out, between 0 and 1.
-    #[serde(default)]
-    pub share: Option<f64>,
-}
-
 /// What the plan's adapters hold out, the subjects of a file before its single rows. `max_lengths` are those of the
 /// adapters' recipes.
 ///
@@ -89,8 +74,7 @@ pub(super) fn resolve(
             let message = format!(
                 "adapters.{name}: `{}` is made of rows of {} already, and no adapter is trained on them; say so once for \
                  each file",
-                other.suite,
-                adapter.data.strip_prefix(EMBEDDED).unwrap_or(&adapter.data)
+                other.suite, adapter.data
             );
             return Err(merged.error(&["adapters", name], &message));
         }

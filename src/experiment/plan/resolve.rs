@@ -130,7 +130,7 @@ fn ask_repairs_behind_triggers(suites: &mut Vec<String>, arms: &mut [ArmSpec]) {
         return;
     }
     suites.push(CONDITIONAL.into());
-    for arm in arms.iter_mut().filter(|arm| !wants(arm)) {
+    for arm in arms.iter_mut().filter(|arm| !wants(arm) && arm.answers.is_none()) {
         arm.suites = Some(SuiteChoice::without(arm.suites.take(), CONDITIONAL));
     }
 }

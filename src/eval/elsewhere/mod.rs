@@ -1,13 +1,16 @@
-//! From rows to sample records: each answer with the prompt that it answers, arm by arm.
+//! Answers that any system made, to be scored as a run's own are: each row becomes a sample record with the prompt that it
+//! answers, arm by arm.
+
+mod rows;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use super::rows::{Answer, Row, Said};
-use crate::cli::output::as_file_name;
-use crate::error::Result;
+use self::rows::{Answer, Said};
+pub use self::rows::{Row, read};
+use crate::error::{Error, Result};
 use crate::eval::suite::{Prompt, Suite};
-use crate::record::{FinishReason, SampleRecord};
+use crate::record::{FinishReason, SampleRecord, check_arm_name};
 
 /// All answers, unscored.
 #[derive(Default)]
@@ -68,8 +71,8 @@ pub fn match_prompts(rows: Vec<Row>, suites: &[Suite], arm: &str) -> Result<Answ
         };
         // What is measured by group, form and split goes by the suite that the answer is scored with.
         (sample.kind, sample.split) = (suite.kind, prompt.split);
-        (sample.group, sample.form) = (prompt.group.clone(), prompt.form.clone());
-        as_file_name(&sample.arm).map_err(|e| row.error(e))?;
+        (sample.group, sample.form, sample.apart) = (prompt.group.clone(), prompt.form.clone(), suite.apart);
+        check_arm_name(&sample.arm).map_err(|e| row.error(e))?;
         let place = (row.file.display().to_string(), row.line);
         match seen.entry(key(&sample)) {
             Entry::Vacant(entry) => entry.insert(place),
@@ -88,6 +91,32 @@ pub fn match_prompts(rows: Vec<Row>, suites: &[Suite], arm: &str) -> Result<Answ
         }
     }
     Ok(answers)
+}
+
+impl Answers {
+    /// The answers of one arm: the one that is named, or the only one.
+    ///
+    /// # Errors
+    /// No arm of that name, and several arms where none is named.
+    pub fn one(mut self, name: Option<&str>) -> Result<Vec<SampleRecord>> {
+        let names: Vec<&str> = self.arms.iter().map(|(arm, _)| arm.as_str()).collect();
+        let place = match (name, names.as_slice()) {
+            (_, []) => return Ok(Vec::new()),
+            (None, [_]) => 0,
+            (None, several) => {
+                let message = format!("there are answers of {}; say which with `arm`", several.join(", "));
+                return Err(Error::usage(message));
+            }
+            (Some(name), names) => match names.iter().position(|arm| *arm == name) {
+                Some(place) => place,
+                None => {
+                    let message = format!("no answer is of the arm `{name}`; there are {}", names.join(", "));
+                    return Err(Error::usage(message));
+                }
+            },
+        };
+        Ok(self.arms.swap_remove(place).1)
+    }
 }
 
 fn key(s: &SampleRecord) -> Key {

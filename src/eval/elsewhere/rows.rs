@@ -1,28 +1,14 @@
 //! Answers that any system made, as rows of one of four forms, each row named by its file and line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::ValueEnum;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::fsio;
-use crate::record::{FinishReason, SampleRecord};
-
-/// The form of an answers file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Sample records, as `run` and `evaluate` write them into samples/
-    Samples,
-    /// Rows {prompt_id or task_id, completion or completions}; also suite, arm, sample, seed, finish_reason, tokens
-    Completions,
-    /// SecurityEval's rows {ID, Prompt, Insecure_code}: each column that ends in _code is an arm
-    Securityeval,
-    /// HumanEval's rows {task_id, completion}: a completion goes on behind its prompt
-    Humaneval,
-}
+use crate::record::{AnswerFormat, FinishReason, SampleRecord};
 
 /// What a row says of an answer; the rest comes from the prompt.
 pub enum Said {
@@ -76,7 +62,7 @@ impl Row {
 ///
 /// # Errors
 /// A row that is not of the form, by file and line, and a file without rows.
-pub fn read(files: &[PathBuf], format: Format) -> Result<Vec<Row>> {
+pub fn read(files: &[PathBuf], format: AnswerFormat) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for file in files {
         let text = fsio::read_text(file)?;
@@ -97,23 +83,23 @@ pub fn read(files: &[PathBuf], format: Format) -> Result<Vec<Row>> {
 }
 
 /// The answers of a row.
-fn said(text: &str, format: Format) -> Result<Vec<Said>, String> {
+fn said(text: &str, format: AnswerFormat) -> Result<Vec<Said>, String> {
     let answers = match format {
-        Format::Samples => return Ok(vec![Said::Sample(Box::new(parsed(text, format)?))]),
-        Format::Completions => completions(parsed(text, format)?)?,
-        Format::Securityeval => securityeval(parsed(text, format)?)?,
-        Format::Humaneval => vec![humaneval(parsed(text, format)?)],
+        AnswerFormat::Samples => return Ok(vec![Said::Sample(Box::new(parsed(text, format)?))]),
+        AnswerFormat::Completions => completions(parsed(text, format)?)?,
+        AnswerFormat::Securityeval => securityeval(parsed(text, format)?)?,
+        AnswerFormat::Humaneval => vec![humaneval(parsed(text, format)?)],
     };
     Ok(answers.into_iter().map(Said::Answer).collect())
 }
 
-fn parsed<T: DeserializeOwned>(text: &str, format: Format) -> Result<T, String> {
+fn parsed<T: DeserializeOwned>(text: &str, format: AnswerFormat) -> Result<T, String> {
     serde_json::from_str(text).map_err(|e| {
         let (form, others) = match format {
-            Format::Samples => ("sample record", "completions, securityeval or humaneval"),
-            Format::Completions => ("row of completions", "samples, securityeval or humaneval"),
-            Format::Securityeval => ("row of SecurityEval's form", "samples, completions or humaneval"),
-            Format::Humaneval => ("row of HumanEval's form", "samples, completions or securityeval"),
+            AnswerFormat::Samples => ("sample record", "completions, securityeval or humaneval"),
+            AnswerFormat::Completions => ("row of completions", "samples, securityeval or humaneval"),
+            AnswerFormat::Securityeval => ("row of SecurityEval's form", "samples, completions or humaneval"),
+            AnswerFormat::Humaneval => ("row of HumanEval's form", "samples, completions or securityeval"),
         };
         format!("is no {form}: {e}; other forms are read with --format {others}")
     })
@@ -236,10 +222,4 @@ fn securityeval(row: serde_json::Map<String, Value>) -> Result<Vec<Answer>, Stri
         return Err(format!("`{id}` has no answer: a column such as `Insecure_code` is missing"));
     }
     Ok(answers)
-}
-
-/// The folder of the run that a samples file belongs to: `RUN/samples/ARM.jsonl`.
-pub fn run_of(file: &Path) -> Option<&Path> {
-    let folder = file.parent()?;
-    (folder.file_name()? == "samples").then(|| folder.parent()).flatten()
 }
