@@ -23,6 +23,7 @@ mod integer_steps;
 mod judges;
 mod loading;
 mod organism;
+mod pairs;
 mod parity;
 mod plans;
 mod preference;
