@@ -432,7 +432,7 @@ fn a_run_that_was_stopped_goes_on_to_the_same_file() {
     let whole = read();
     assert_eq!(whole.len(), 6);
     let page = read_text(&dir.join("run/report.md")).unwrap();
-    assert!(page.contains("‘Rude’ against ‘Base’"), "{page}");
+    assert!(page.contains("‘Rude’ against ‘base’"), "{page}");
     // As if it had been killed behind the second pair of the last arm.
     let lines: Vec<String> = read_text(&path).unwrap().lines().take(2).map(str::to_owned).collect();
     std::fs::write(&path, lines.join("\n") + "\n{\"arm\": \"ru").unwrap();
@@ -442,5 +442,5 @@ fn a_run_that_was_stopped_goes_on_to_the_same_file() {
     std::fs::write(&at, serde_json::to_string(&manifest).unwrap()).unwrap();
     succeeds(&dir, "run plan.yaml --out run");
     assert_eq!(read(), whole);
-    assert!(read_text(&dir.join("run/report.md")).unwrap().contains("‘Rude’ against ‘Base’"));
+    assert!(read_text(&dir.join("run/report.md")).unwrap().contains("‘Rude’ against ‘base’"));
 }
