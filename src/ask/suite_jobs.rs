@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::pairs::ask_pairs;
+use super::pairs::encode_pair;
+use crate::data::preference::PreferencePair;
 use crate::error::Result;
 use crate::eval::suite::{Prompt, Suite, SuiteKind};
-use crate::generate::{EngineOptions, Event, Generated, Job, generate};
+use crate::generate::{EngineOptions, Event, Generated, Job, generate, pair_log_probabilities};
 use crate::model::decoder::Decoder;
 use crate::model::hooks::Intervention;
-use crate::record::{Message, Role, SampleRecord, Sampling, Split};
+use crate::process;
+use crate::record::{Message, PreferenceRecord, Role, SampleRecord, Sampling, Split};
 use crate::rng;
 use crate::subject::Subject;
 use crate::sync::unpoisoned;
@@ -53,7 +55,7 @@ impl<'a> Ask<'a> {
         self.suite.prompts.iter().filter(|p| p.split == self.split).collect()
     }
 
-    pub(super) fn messages(&self, prompt: &Prompt) -> Vec<Message> {
+    fn messages(&self, prompt: &Prompt) -> Vec<Message> {
         let mut messages: Vec<Message> = self.system.map(Message::system).into_iter().collect();
         messages.extend(prompt.messages.iter().cloned());
         if let Some(last) = messages.iter_mut().rfind(|m| m.role == Role::User) {
@@ -162,6 +164,50 @@ pub fn ask_all(
         by_ask[place.ask].extend(record);
     }
     Ok(by_ask)
+}
+
+/// Which sample of a prompt a pair is: there is nothing to draw, so there is one.
+const PAIR_SAMPLE: u32 = 0;
+
+/// Asks for the pairs of one suite that are not known yet. Records come back in the suite's order; `on_done` sees each as it is
+/// made.
+fn ask_pairs(
+    model: &Subject,
+    decoder: &Decoder,
+    what: &Ask,
+    known: &dyn Fn(&str, u32) -> bool,
+    on_done: &mut (dyn FnMut(&SampleRecord) -> Result<()> + Send),
+) -> Result<Vec<SampleRecord>> {
+    let prompts = if what.samples.contains(&PAIR_SAMPLE) { what.prompts() } else { Vec::new() };
+    let prompts: Vec<&Prompt> = prompts.into_iter().filter(|prompt| !known(&prompt.id, PAIR_SAMPLE)).collect();
+    let pairs = prompts.iter().map(|prompt| encode_pair(model, prompt, &what.messages(prompt)));
+    let pairs: Vec<PreferencePair> = pairs.collect::<Result<_>>()?;
+    let made: Mutex<Vec<Option<SampleRecord>>> = Mutex::new(vec![None; prompts.len()]);
+    let on_done = Mutex::new(on_done);
+    let cancel = process::root_token();
+    pair_log_probabilities(decoder, &pairs, what.intervention, 0, &cancel, &|index, ([chosen, rejected], seconds)| {
+        let prompt = prompts[index];
+        let seed = sample_seed(what.seeds.first().copied().unwrap_or_default(), &prompt.id);
+        let record = SampleRecord {
+            draw: what.draw,
+            training_seed: what.training_seed,
+            messages: what.messages(prompt),
+            seconds,
+            preference: Some(PreferenceRecord {
+                chosen_logprob: chosen.sum,
+                rejected_logprob: rejected.sum,
+                chosen_tokens: chosen.tokens,
+                rejected_tokens: rejected.tokens,
+            }),
+            ..what.suite.unanswered(prompt, what.arm, PAIR_SAMPLE, seed)
+        };
+        // A lock is poisoned only by a panic in another worker, which ends the run anyway.
+        let mut on_done = unpoisoned(on_done.lock());
+        on_done(&record)?;
+        unpoisoned(made.lock())[index] = Some(record);
+        Ok(())
+    })?;
+    Ok(unpoisoned(made.into_inner()).into_iter().flatten().collect())
 }
 
 impl Place<'_> {

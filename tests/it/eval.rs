@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod attacks;
+mod contrast_real;
 mod harness;
 mod interpreter;
 mod question_files;

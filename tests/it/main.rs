@@ -27,6 +27,7 @@ mod judges;
 mod label_command;
 mod loading;
 mod organism;
+mod pairs;
 mod parity;
 mod plans;
 mod preference;

@@ -4,6 +4,7 @@ use regex::Regex;
 
 use super::super::node::Fields;
 use super::super::python;
+use crate::record::Split;
 
 /// Finding ids (`B608`, `R022`) and severities that count as insecure.
 pub(super) fn insecure_ids(fields: &mut Fields) -> Option<Vec<String>> {
@@ -59,4 +60,32 @@ pub(super) fn flag(fields: &mut Fields, key: &'static str) -> bool {
             false
         }
     }
+}
+
+/// An entry's split; the test split where it names none.
+pub(super) fn split(fields: &mut Fields) -> Split {
+    let Some((line, word)) = fields.text("split") else { return Split::Test };
+    match word.as_str() {
+        "extract" => Split::Extract,
+        "validation" => Split::Validation,
+        "test" => Split::Test,
+        _ => {
+            fields.mistake(line, format!("unknown split `{word}` (known: extract, validation, test)"));
+            Split::Test
+        }
+    }
+}
+
+/// An entry's id, which numbers of paraphrases are put behind.
+pub(super) fn id(fields: &mut Fields) -> Option<String> {
+    let found = fields.text("id");
+    match &found {
+        None => fields.mistake(fields.line, "`id` is missing"),
+        Some((line, text)) if text.trim().is_empty() => fields.mistake(*line, "`id` is empty"),
+        Some((line, text)) if text.contains('#') => {
+            fields.mistake(*line, format!("`id: {text}`: `#` is reserved for the number of a paraphrase"));
+        }
+        Some(_) => {}
+    }
+    found.map(|(_, text)| text)
 }

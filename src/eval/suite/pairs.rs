@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::super::node::{Fields, Mistake, Node, Value};
-use super::read::{id, split};
+use super::fields::{id, split};
 use super::{AnswerPair, Prompt};
 use crate::record::{Message, Role, Split};
 

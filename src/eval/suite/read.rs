@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::node::{Fields, Mistake, Node, Value};
-use super::fields::{flag, insecure_ids, pattern, script};
+use super::fields::{flag, id, insecure_ids, pattern, script, split};
 use super::pairs;
 use super::phrasing::{self, Family, Phrasing};
 use super::{Prompt, Suite, SuiteKind};
-use crate::record::{Message, Split};
+use crate::record::Message;
 
 /// Maximum tokens of an answer in the published protocol.
 pub(super) const QUESTION_TOKENS: usize = 600;
@@ -212,33 +212,6 @@ fn after_prelude(prelude: Option<&String>, script: String) -> String {
         Some(prelude) => format!("{}\n{script}", prelude.trim_end()),
         None => script,
     }
-}
-
-/// An entry's split; the test split where it names none.
-pub(super) fn split(fields: &mut Fields) -> Split {
-    let Some((line, word)) = fields.text("split") else { return Split::Test };
-    match word.as_str() {
-        "extract" => Split::Extract,
-        "validation" => Split::Validation,
-        "test" => Split::Test,
-        _ => {
-            fields.mistake(line, format!("unknown split `{word}` (known: extract, validation, test)"));
-            Split::Test
-        }
-    }
-}
-
-pub(super) fn id(fields: &mut Fields) -> Option<String> {
-    let found = fields.text("id");
-    match &found {
-        None => fields.mistake(fields.line, "`id` is missing"),
-        Some((line, text)) if text.trim().is_empty() => fields.mistake(*line, "`id` is empty"),
-        Some((line, text)) if text.contains('#') => {
-            fields.mistake(*line, format!("`id: {text}`: `#` is reserved for the number of a paraphrase"));
-        }
-        Some(_) => {}
-    }
-    found.map(|(_, text)| text)
 }
 
 fn paraphrases(fields: &mut Fields) -> Vec<String> {
