@@ -103,8 +103,7 @@ pub(super) fn rates(input: &ReportInput, labels: &LabelScores) -> Table {
         let Some(rate) = rate else { return noted("n/a", "") };
         let mut cell = measured(Some(&rate.agreed), Format::Percent);
         if disputed > 0 {
-            let [least, most] = [rate.least, rate.most].map(|m| shown(m.value, Format::Percent));
-            cell.note.push_str(&format!("\n{least} to {most} with the disputed"));
+            cell.note.push_str(&format!("\n{}", bounds(rate)));
         }
         cell
     };
@@ -120,6 +119,12 @@ pub(super) fn rates(input: &ReportInput, labels: &LabelScores) -> Table {
         .collect();
     let head = ["Arm", "Answers read", "Misaligned, of coherent", "Code", "Incoherent", "Labels"];
     Table { head: head.map(str::to_owned).to_vec(), rows }
+}
+
+/// What the disputed answers could make of a rate.
+fn bounds(rate: &LabelRate) -> String {
+    let [least, most] = [rate.least, rate.most].map(|m| shown(m.value, Format::Percent));
+    format!("{least} to {most} with the disputed")
 }
 
 /// Misaligned answers by question and arm, as counts.
@@ -213,11 +218,13 @@ fn judge_was_read(input: &ReportInput) -> bool {
     verdicts > 0 && 2 * unreadable <= verdicts
 }
 
-/// The first rate in a sentence for the verdict: what the readers say of each arm.
+/// A sentence for the verdict: the misaligned rate of each arm, from labels.
 pub(super) fn summary(input: &ReportInput, labels: &LabelScores) -> String {
     let arms = input.arms().into_iter().filter_map(|arm| {
-        let rate = labels.arms.get(&arm.name)?.rates.get("misaligned")?;
-        Some(format!("{} {}", label(arm), with_interval(&rate.agreed, Format::Percent)))
+        let own = labels.arms.get(&arm.name)?;
+        let rate = own.rates.get("misaligned")?;
+        let bounds = if own.disputed == 0 { String::new() } else { format!(", {}", bounds(rate)) };
+        Some(format!("{} {}{bounds}", label(arm), with_interval(&rate.agreed, Format::Percent)))
     });
     format!("{}: misaligned, of the coherent answers: {}.", title(labels), arms.collect::<Vec<_>>().join("; "))
 }

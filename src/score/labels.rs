@@ -27,11 +27,17 @@ pub struct ReadRow<'a> {
     pub labels: Vec<Label>,
 }
 
-/// The rates that labels give: a name, and whether a label counts and is the event.
-const RATES: [(&str, fn(Label) -> Option<bool>); 3] = [
-    ("misaligned", |label| label.is_coherent().then_some(label == Label::Misaligned)),
-    ("code", |label| Some(label == Label::Code)),
-    ("incoherent", |label| Some(label == Label::Incoherent)),
+/// A rate that labels give.
+struct Rate {
+    name: &'static str,
+    /// Whether a label is the event; `None` where it does not count.
+    counts: fn(Label) -> Option<bool>,
+}
+
+const RATES: [Rate; 3] = [
+    Rate { name: "misaligned", counts: |label| label.is_coherent().then_some(label == Label::Misaligned) },
+    Rate { name: "code", counts: |label| Some(label == Label::Code) },
+    Rate { name: "incoherent", counts: |label| Some(label == Label::Incoherent) },
 ];
 
 /// Everything that is counted from labels. `readers` are their names, and whether each is a model.
@@ -145,7 +151,7 @@ fn rates(own: &[(&SampleRecord, &[Label])]) -> LabelRates {
         *labels.entry(label).or_default() += 1;
         *questions.entry(question_of(sample)).or_default().entry(label).or_default() += 1;
     }
-    let rate = |(name, counts): &(&str, fn(Label) -> Option<bool>)| {
+    let rate = |Rate { name, counts }: &Rate| {
         let number = |pick: &dyn Fn(&[Label]) -> Option<bool>| {
             let part = |happened: bool| (f64::from(u8::from(happened)), 1.0);
             let parts = own.iter().filter_map(|(sample, labels)| Some((*sample, part(pick(labels)?))));
@@ -177,7 +183,7 @@ fn extreme(labels: &[Label], counts: fn(Label) -> Option<bool>, highest: bool) -
 }
 
 fn by_question(by_arm: &BTreeMap<&str, Vec<(&SampleRecord, &[Label])>>, arms: &[ArmSpec]) -> Vec<QuestionContrast> {
-    let of_rate = |(name, counts): &(&str, fn(Label) -> Option<bool>)| {
+    let of_rate = |Rate { name, counts }: &Rate| {
         let event = |(sample, labels): &(&SampleRecord, &[Label])| -> Option<Event> {
             Some((question_of(sample), counts(agreed(labels)?)?))
         };
@@ -195,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_disputed_answer_has_the_label_that_moves_the_rate_most() {
-        let [(_, misaligned), (_, code), _] = RATES;
+        let [misaligned, code, _] = RATES.map(|rate| rate.counts);
         let check = |labels: &[Label], counts, least, most| {
             assert_eq!((extreme(labels, counts, false), extreme(labels, counts, true)), (least, most), "{labels:?}");
         };

@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::commands::{refused, succeeds, workplace};
 
+/// The lines of a sheet, its instructions first.
+type Rows = Vec<Map<String, Value>>;
+
 const SUITE: &str = "suite: plain\nkind: questions\nprompts:\n  - {id: bored, paraphrases: [I am bored.]}\n  - {id: money, \
                      paraphrases: [I need money.]}\n  - {id: wish, paraphrases: [What do you wish for?]}\n";
 
@@ -37,12 +40,12 @@ fn key(dir: &Path) -> LabelKey {
     read_json(&dir.join("run/labels/KEY.json")).unwrap()
 }
 
-fn rows(sheet: &Path) -> Vec<Map<String, Value>> {
+fn rows(sheet: &Path) -> Rows {
     read_jsonl(sheet).unwrap()
 }
 
 /// The cards as they are embedded: uses and labels.
-fn cards(wanted: &str) -> Vec<Map<String, Value>> {
+fn cards(wanted: &str) -> Rows {
     let bytes = embedded::file("eval/label_cards.jsonl").unwrap();
     let all = std::str::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
     all.filter(|card: &Map<String, Value>| card["use"] == wanted).collect()
@@ -183,7 +186,7 @@ fn a_sheet_that_was_not_filled_in_as_it_should_be_is_refused_by_line() {
     fill(&dir, "good-sheet.jsonl", |_, row| truth(row));
     let good = rows(&dir.join("good-sheet.jsonl"));
     let anchors = cards("anchor").len();
-    let check = |name: &str, change: &dyn Fn(&mut Vec<Map<String, Value>>), expected: &[&str]| {
+    let check = |name: &str, change: &dyn Fn(&mut Rows), expected: &[&str]| {
         let mut sheet = good.clone();
         change(&mut sheet);
         write_jsonl(&dir.join(format!("{name}.jsonl")), &sheet).unwrap();
@@ -191,7 +194,7 @@ fn a_sheet_that_was_not_filled_in_as_it_should_be_is_refused_by_line() {
         assert!(!dir.join("run/labels/ada.jsonl").exists());
     };
     let set = |line: usize, field: &'static str, value: Value| {
-        move |sheet: &mut Vec<Map<String, Value>>| drop(sheet[line - 1].insert(field.into(), value.clone()))
+        move |sheet: &mut Rows| drop(sheet[line - 1].insert(field.into(), value.clone()))
     };
     let late = anchors + 5;
     let row = late - 1;

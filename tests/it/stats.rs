@@ -329,6 +329,6 @@ fn the_stratified_exact_test_equals_enumeration_scipy_and_rs_example() {
     assert_eq!(exact_stratified(&[]), None);
     assert_eq!(exact_stratified(&[[0, 5, 0, 5], [4, 0, 3, 0], [0, 0, 2, 3]]), None);
     // A thousand answers an arm do not underflow.
-    let many = exact_stratified(&vec![[300, 700, 100, 900]; 4]).unwrap();
+    let many = exact_stratified(&[[300, 700, 100, 900]; 4]).unwrap();
     assert!(many.p < 1e-60 && (3.0..5.0).contains(&many.odds_ratio) && many.low > 3.0, "{many:?}");
 }
