@@ -68,7 +68,13 @@ fn kind() -> Kind {
     Kind::Portable
 }
 
-/// `x Wᵀ` for whole rows of blocks, into the first columns of `out`'s rows.
+/// Whether there are such products with blocks of this format. Q2_K has a minimum for each 16 values, and Q3_K is rare: both
+/// are unpacked.
+pub(crate) fn multiplies(format: GgmlDType) -> bool {
+    !matches!(format, GgmlDType::Q2K | GgmlDType::Q3K)
+}
+
+/// `x Wᵀ` for whole rows of blocks of a format that [`multiplies`], into the first columns of `out`'s rows.
 ///
 /// # Safety
 /// `out` must hold `x`'s rows with a column for each row of the weight, touched by nobody else.

@@ -36,12 +36,18 @@ impl Metadata {
         self.read(key, "a whole number", whole)
     }
 
-    /// A number with a fraction.
+    /// A number with a fraction: of 32 bits, the shortest decimal that means it (0.95, not 0.949999988).
     ///
     /// # Errors
     /// A value of another type.
     pub fn float(&self, key: &str) -> Checked<Option<f64>> {
-        self.read(key, "a number", |value| value.to_f32().map(f64::from).or_else(|_| value.to_f64()).ok())
+        let shortest = |number: f32| number.to_string().parse().unwrap_or(f64::from(number));
+        self.read(key, "a number", |value| value.to_f32().map(shortest).or_else(|_| value.to_f64()).ok())
+    }
+
+    /// Whether there is a value of this name.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
     }
 
     /// A list of texts; empty where the key is missing.
@@ -66,6 +72,14 @@ impl Metadata {
     /// A value that is no list, or a list with something else in it.
     pub fn floats(&self, key: &str) -> Checked<Vec<f32>> {
         self.list(key, "a list of numbers", |value| value.to_f32().ok())
+    }
+
+    /// A list of true and false; empty where the key is missing.
+    ///
+    /// # Errors
+    /// A value that is no list, or a list with something else in it.
+    pub fn flags(&self, key: &str) -> Checked<Vec<bool>> {
+        self.list(key, "a list of true and false", |value| value.to_bool().ok())
     }
 
     /// A count that a model cannot do without.
