@@ -284,7 +284,7 @@ fn a_gguf_file_that_is_no_whole_model_is_refused_as_what_it_is() {
     let mut bytes = good().bytes();
     let name = b"blk.0.ffn_up.weight";
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4 + 2 * 8;
-    for (number, format) in [(20u32, "iq4_nl"), (23, "iq4_xs"), (39, "mxfp4"), (99, "value type 99")] {
+    for (number, format) in [(21u32, "iq3_s"), (23, "iq4_xs"), (39, "mxfp4"), (99, "value type 99")] {
         bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
         std::fs::write(&path, &bytes).unwrap();
         refuses(&path, &format!("{format} is not supported; supported: q4_0, "));

@@ -16,6 +16,7 @@ mod foreign_adapters;
 mod generate_command;
 mod generation;
 mod gguf;
+mod gguf_families;
 mod gguf_tokens;
 mod gradients;
 mod hub;
