@@ -144,12 +144,10 @@ fn every_value_type_is_read_as_the_gguf_package_reads_it() {
 fn types_that_have_no_products_in_integers_are_decoded_exactly_among_others_that_have() {
     let decoder = load_gguf(&fixture("../gguf/blocks.gguf"), WeightDtype::Auto).unwrap().decoder;
     let next = |products: Products| {
-        let mut decoder = decoder.clone();
-        decoder.step_products = products;
         let mut cache = [decoder.new_cache(4)];
         decoder.forward(&[1, 2], &mut Pass::prefill(&Segments::packed([2], 0), &mut cache)).unwrap();
         let mut rows: Vec<_> = cache.iter_mut().collect();
-        to_vec(&decoder.forward(&[3], &mut Pass::step(&mut rows)).unwrap()).unwrap()
+        to_vec(&decoder.forward(&[3], &mut Pass::step(&mut rows).with_products(products)).unwrap()).unwrap()
     };
     let (exact, integer) = (next(Products::Exact), next(Products::Integer));
     let largest = exact.iter().fold(0f32, |most, v| most.max(v.abs()));

@@ -36,6 +36,22 @@ impl Metadata {
         self.read(key, "a whole number", whole)
     }
 
+    /// A whole number of any width and sign.
+    ///
+    /// # Errors
+    /// A value of another type, or one above 2⁶³ − 1.
+    pub fn integer(&self, key: &str) -> Checked<Option<i64>> {
+        self.read(key, "a whole number", |value| signed(value).or_else(|| i64::try_from(whole(value)?).ok()))
+    }
+
+    /// A number, with a fraction or whole.
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub fn any_number(&self, key: &str) -> Checked<Option<f64>> {
+        self.float(key).or_else(|_| Ok(self.integer(key)?.map(|number| number as f64)))
+    }
+
     /// A number with a fraction: of 32 bits, the shortest decimal that means it (0.95, not 0.949999988).
     ///
     /// # Errors
@@ -43,6 +59,19 @@ impl Metadata {
     pub fn float(&self, key: &str) -> Checked<Option<f64>> {
         let shortest = |number: f32| number.to_string().parse().unwrap_or(f64::from(number));
         self.read(key, "a number", |value| value.to_f32().map(shortest).or_else(|_| value.to_f64()).ok())
+    }
+
+    /// What stands after `prefix` in the keys that begin with it, sorted.
+    pub fn keys_after(&self, prefix: &str) -> Vec<&str> {
+        let mut keys: Vec<&str> = self.0.keys().filter_map(|key| key.strip_prefix(prefix)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Sets a value, as a file with this key would.
+    #[cfg(test)]
+    pub(crate) fn insert(&mut self, key: &str, value: Value) {
+        self.0.insert(key.to_string(), value);
     }
 
     /// Whether there is a value of this name.
@@ -102,12 +131,19 @@ impl Metadata {
 }
 
 fn whole(value: &Value) -> Option<usize> {
-    let number = match value {
-        Value::I8(v) => u64::try_from(*v).ok(),
-        Value::I16(v) => u64::try_from(*v).ok(),
-        Value::I32(v) => u64::try_from(*v).ok(),
-        Value::I64(v) => u64::try_from(*v).ok(),
-        other => other.to_u64().ok(),
-    };
-    usize::try_from(number?).ok()
+    match signed(value) {
+        Some(number) => usize::try_from(number).ok(),
+        None => usize::try_from(value.to_u64().ok()?).ok(),
+    }
+}
+
+/// A number of a type with a sign.
+fn signed(value: &Value) -> Option<i64> {
+    match value {
+        Value::I8(v) => Some(i64::from(*v)),
+        Value::I16(v) => Some(i64::from(*v)),
+        Value::I32(v) => Some(i64::from(*v)),
+        Value::I64(v) => Some(*v),
+        _ => None,
+    }
 }
