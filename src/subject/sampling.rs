@@ -51,7 +51,7 @@ pub fn model_sampling(spec: &str, revision: Option<&str>, progress: Progress) ->
         let path = folder.join("generation_config.json");
         if bare && !speaks(&path)? {
             let metadata = metadata_of(file)?;
-            if let Some(sampling) = of_metadata(&metadata).map_err(|why| Error::file(file, why))? {
+            if let Some(sampling) = sampling_of_gguf(&metadata).map_err(|why| Error::file(file, why))? {
                 return Ok(sampling);
             }
         }
@@ -66,7 +66,7 @@ pub fn model_sampling(spec: &str, revision: Option<&str>, progress: Progress) ->
 }
 
 /// Whether a generation_config.json is there and says how answers are drawn.
-fn speaks(path: &Path) -> Result<bool> {
+pub(super) fn speaks(path: &Path) -> Result<bool> {
     if !path.exists() {
         return Ok(false);
     }
@@ -76,7 +76,7 @@ fn speaks(path: &Path) -> Result<bool> {
 
 /// The settings in a GGUF file's metadata; `None` if it has none. As converters copy them from a generation_config.json, they
 /// are applied in its order: penalty, temperature, top-k, top-p, min-p.
-fn of_metadata(metadata: &Metadata) -> std::result::Result<Option<Sampling>, String> {
+pub(super) fn sampling_of_gguf(metadata: &Metadata) -> std::result::Result<Option<Sampling>, String> {
     let keys = metadata.keys_after(PREFIX);
     if keys.is_empty() {
         return Ok(None);
@@ -120,7 +120,7 @@ mod tests {
     fn read(entries: &[(&str, Value)]) -> std::result::Result<Option<Sampling>, String> {
         let mut metadata = Metadata::default();
         entries.iter().for_each(|(key, value)| metadata.insert(&format!("{PREFIX}{key}"), value.clone()));
-        of_metadata(&metadata)
+        sampling_of_gguf(&metadata)
     }
 
     #[test]

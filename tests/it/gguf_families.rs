@@ -20,7 +20,7 @@ use crate::parity::{Expected, check_batch, check_steps};
 use crate::tiny::{fixture, folder, tensors};
 
 /// The files; whether the numbers of a step depend on how long the row will become.
-const FAMILIES: [(&str, bool); 6] = [
+pub const FAMILIES: [(&str, bool); 6] = [
     ("gemma2", false),
     ("gemma3", false),
     ("gemma3_keys", false),

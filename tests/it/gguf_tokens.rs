@@ -145,10 +145,15 @@ fn the_metadata_says_what_stands_around_a_text() {
 const CHATML: &str = "{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}\
                       {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
+/// A model with a vocabulary and a chat template.
+pub fn bare_parts() -> Parts {
+    byte_level("qwen2").set("tokenizer.chat_template", text(CHATML))
+}
+
 /// A folder with nothing but one file in it.
 fn bare(name: &str) -> PathBuf {
     let dir = folder(name);
-    byte_level("qwen2").set("tokenizer.chat_template", text(CHATML)).write(&dir.join("model.gguf"));
+    bare_parts().write(&dir.join("model.gguf"));
     dir
 }
 

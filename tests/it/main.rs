@@ -17,6 +17,7 @@ mod generate_command;
 mod generation;
 mod gguf;
 mod gguf_families;
+mod gguf_merge;
 mod gguf_tokens;
 mod gradients;
 mod hub;
