@@ -25,7 +25,7 @@ pub enum Products {
     Exact,
     /// In integers, as llama.cpp decodes: each 32 values of `x` are rounded to 8 bits with a scale of their own. Reads the
     /// blocks alone, which is several times faster for a few rows. Candle's own ops (`REALIGN_SIMD=plain`) stay exact, and
-    /// so do Q2_K and Q3_K.
+    /// so does Q2_K.
     Integer,
 }
 

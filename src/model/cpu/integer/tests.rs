@@ -38,6 +38,7 @@ fn blocks(format: GgmlDType, values: usize, seed: u64) -> Vec<u8> {
     rng.fill_bytes(&mut bytes);
     let halves: &[usize] = match format {
         GgmlDType::Q6K => &[208],
+        GgmlDType::Q3K => &[108],
         GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
         _ => &[0, 2],
     };
@@ -170,6 +171,7 @@ fn extremes_of_both_factors_do_not_overflow() {
             let size = format.type_size();
             let (first, last) = match format {
                 GgmlDType::Q6K => (0, 208),
+                GgmlDType::Q3K => (0, 108),
                 GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => (2, size),
                 _ => (4, size),
             };
