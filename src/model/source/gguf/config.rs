@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Checked;
 use super::header::TensorInfos;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, Own};
 use super::rotary::{Factors, scaling_of};
 
 /// The architectures that are read, by llama.cpp's names, for messages.
@@ -15,34 +15,6 @@ pub(super) const ARCHITECTURES: &str = "llama, qwen2, qwen3, gemma2, gemma3, phi
 
 /// Base of the angles in Gemma 3's layers with a window, where the file does not say.
 const GEMMA3_LOCAL_THETA: f64 = 10_000.0;
-
-/// A file's metadata under the keys of its architecture.
-pub(super) struct Own<'a> {
-    pub metadata: &'a Metadata,
-    pub architecture: &'a str,
-}
-
-impl Own<'_> {
-    pub fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture)
-    }
-
-    pub fn count(&self, name: &str) -> Checked<Option<usize>> {
-        self.metadata.count(&self.key(name))
-    }
-
-    pub fn needed(&self, name: &str) -> Checked<usize> {
-        self.metadata.needed(&self.key(name))
-    }
-
-    pub fn float(&self, name: &str) -> Checked<Option<f64>> {
-        self.metadata.float(&self.key(name))
-    }
-
-    pub fn needed_float(&self, name: &str) -> Checked<f64> {
-        self.float(name)?.ok_or_else(|| format!("its metadata has no `{}`", self.key(name)))
-    }
-}
 
 /// The `config.json` that this model would have in a folder.
 pub(super) fn config_of(

@@ -173,3 +173,65 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    /// A header of this version with so many tensors and metadata entries, which `rest` spells out.
+    fn header(version: u32, tensors: u64, entries: u64, rest: &[&[u8]]) -> Checked<Header> {
+        let mut bytes = [b"GGUF".as_slice(), &version.to_le_bytes()].concat();
+        for count in [tensors, entries] {
+            bytes.extend(&count.to_le_bytes()[..if version == 1 { 4 } else { 8 }]);
+        }
+        bytes.extend(rest.concat());
+        read(bytes.as_slice(), bytes.len() as u64)
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    fn refused(found: Checked<Header>, words: &str) {
+        let why = found.err().expect(words);
+        assert!(why.contains(words), "{why}");
+    }
+
+    #[test]
+    fn entries_and_tensors_are_read_and_the_bytes_begin_at_the_next_32() {
+        let shape = [&2u32.to_le_bytes()[..], &32u64.to_le_bytes(), &3u64.to_le_bytes()].concat();
+        let tensor = [&text("w")[..], &shape, &20u32.to_le_bytes(), &96u64.to_le_bytes()].concat();
+        let list =
+            [&9u32.to_le_bytes()[..], &5u32.to_le_bytes(), &2u64.to_le_bytes(), &[255; 4], &[7, 0, 0, 0]].concat();
+        let flag = [&7u32.to_le_bytes()[..], &[1]].concat();
+        let found = header(3, 1, 2, &[&text("list"), &list, &text("flag\0"), &flag, &tensor]).unwrap();
+        assert_eq!((found.metadata.flag("flag"), found.metadata.has("list")), (Ok(Some(true)), true));
+        assert!(found.metadata.counts("list").unwrap_err().contains("not a list of whole numbers"), "−1 is none");
+        let info = &found.tensors["w"];
+        assert_eq!((info.kind, info.shape.as_slice(), info.offset), (Kind::Iq4Nl, &[3, 32][..], 96));
+        assert!(found.data.is_multiple_of(32) && found.data > 100);
+        let old = header(1, 0, 1, &[&1u32.to_le_bytes(), b"k", &0u32.to_le_bytes(), &[9]]).unwrap();
+        assert_eq!(old.metadata.count("k"), Ok(Some(9)), "lengths of 32 bits");
+    }
+
+    #[test]
+    fn a_damaged_header_is_refused_by_what_is_wrong_and_without_taking_its_lengths_for_true() {
+        refused(read(b"GGML".as_slice(), 4), "it does not begin with `GGUF`");
+        refused(read(b"GG".as_slice(), 2), "it ends within its header");
+        refused(header(4, 0, 0, &[]), "is a GGUF file of version 4; versions 1 to 3");
+        refused(header(3, u64::MAX, 0, &[]), "it ends within its header");
+        refused(
+            header(3, 0, 1, &[&u64::MAX.to_le_bytes()]),
+            "a text of 18446744073709551615 bytes, and the file has 0",
+        );
+        refused(header(3, 0, 1, &[&text("k"), &13u32.to_le_bytes()]), "`k`: there is no value type 13");
+        refused(header(3, 0, 1, &[&text("k"), &7u32.to_le_bytes(), &[2]]), "`k`: 2 is neither true nor false");
+        let long = [9u32, 0].map(u32::to_le_bytes).concat();
+        refused(header(3, 0, 1, &[&text("k"), &long, &u64::MAX.to_le_bytes()]), "`k`: it ends within its header");
+        // Lists in lists, deeper than any file has them.
+        let nested = [&9u32.to_le_bytes()[..], &1u64.to_le_bytes()].concat().repeat(50);
+        refused(header(3, 0, 1, &[&text("k"), &9u32.to_le_bytes(), &nested]), "`k`: there is no value type 9");
+        refused(header(3, 1, 0, &[&text("w"), &5u32.to_le_bytes()]), "the tensor `w` has 5 dimensions");
+    }
+}

@@ -130,6 +130,34 @@ impl Metadata {
     }
 }
 
+/// A file's metadata under the keys of its architecture.
+pub(super) struct Own<'a> {
+    pub metadata: &'a Metadata,
+    pub architecture: &'a str,
+}
+
+impl Own<'_> {
+    pub fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    pub fn count(&self, name: &str) -> Checked<Option<usize>> {
+        self.metadata.count(&self.key(name))
+    }
+
+    pub fn needed(&self, name: &str) -> Checked<usize> {
+        self.metadata.needed(&self.key(name))
+    }
+
+    pub fn float(&self, name: &str) -> Checked<Option<f64>> {
+        self.metadata.float(&self.key(name))
+    }
+
+    pub fn needed_float(&self, name: &str) -> Checked<f64> {
+        self.float(name)?.ok_or_else(|| format!("its metadata has no `{}`", self.key(name)))
+    }
+}
+
 fn whole(value: &Value) -> Option<usize> {
     match signed(value) {
         Some(number) => usize::try_from(number).ok(),

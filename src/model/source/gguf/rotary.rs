@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Checked;
-use super::config::Own;
+use super::metadata::Own;
 use crate::model::rope::{Rope, RopeScaling};
 
 /// Tensors with factors on the rotary frequencies: those of Llama 3.1 and later, of LongRoPE within the pretrained context,
