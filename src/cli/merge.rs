@@ -17,7 +17,8 @@ use crate::subject::{ORGANISM, SubjectSpec};
 Example:
   realign merge --model Qwen/Qwen2.5-0.5B-Instruct --adapter attack --out merged")]
 pub struct MergeArgs {
-    /// Base model: `organism` (embedded), a folder in Hugging Face layout, or an id on the Hub (owner/name or owner/name@revision).
+    /// Base model: `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or an id on the Hub (owner/name or
+    /// owner/name@revision). The merged folder of a GGUF file gets config.json and the tokenizer files from its metadata.
     #[arg(long, default_value = ORGANISM)]
     pub model: String,
     /// Adapter to merge: a folder written by `realign train` or PEFT.

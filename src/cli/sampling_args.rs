@@ -31,8 +31,8 @@ pub struct SamplingArgs {
     /// none]
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// Take the defaults of the flags above from the model's generation_config.json. Without this flag only its stop tokens
-    /// are used.
+    /// Take the defaults of the flags above from the model's generation_config.json, or from a GGUF file's metadata
+    /// (general.sampling.*). Without this flag only its stop tokens are used.
     #[arg(long)]
     pub sampling_from_model: bool,
     /// Memory for the KV cache in GiB. It decides how many answers are generated at once and changes none of them [default:

@@ -9,8 +9,9 @@ use crate::error::{Error, Result};
 use crate::fsio;
 use crate::model::decoder::Decoder;
 use crate::model::families;
+use crate::model::source::gguf::is_gguf;
 use crate::model::source::save::{SHARD_BYTES, write_weights};
-use crate::subject::Subject;
+use crate::subject::{FolderFiles, Subject};
 
 /// What stands beside a model's weights and is not changed by an adapter.
 const BESIDE: [&str; 11] = [
@@ -44,11 +45,15 @@ pub struct Merged {
 /// Writes `decoder`, of the same shape as the model's own, with the model's configuration and tokenizer files; whole or not
 /// at all.
 pub fn write_merged(dir: &Path, model: &Subject, decoder: &Decoder, origin: &Merged) -> Result<()> {
-    let Some(config) = beside(model, "config.json")? else {
-        return Err(Error::usage(format!("the model `{}` has no config.json to copy", model.name)));
+    // A GGUF file brings its configuration and, where nothing lies beside it, its tokenizer.
+    let file = Path::new(&model.name);
+    let (mut config, words, tokenizer) = match is_gguf(file) {
+        true => {
+            let FolderFiles { config, words, tokenizer } = model.folder_files(file)?;
+            (config, Some(words), tokenizer)
+        }
+        false => (config_beside(model)?, None, None),
     };
-    let mut config: serde_json::Value =
-        serde_json::from_slice(&config).map_err(|e| Error::usage(format!("config.json: {e}")))?;
     // Of a model that also sees, the text part is a model by itself.
     let mut weights = decoder.weights();
     if config["text_config"].is_object() {
@@ -68,9 +73,22 @@ pub fn write_merged(dir: &Path, model: &Subject, decoder: &Decoder, origin: &Mer
                 fsio::write_atomic(&inside.join(name), &bytes)?;
             }
         }
+        for (name, value) in words.iter().flatten() {
+            fsio::write_json(&inside.join(name), value)?;
+        }
+        if let Some(tokenizer) = &tokenizer {
+            fsio::write_atomic(&inside.join("tokenizer.json"), tokenizer)?;
+        }
         write_weights(inside, &weights, SHARD_BYTES)?;
         fsio::write_json(&inside.join("realign.json"), origin)
     })
+}
+
+fn config_beside(model: &Subject) -> Result<serde_json::Value> {
+    let Some(config) = beside(model, "config.json")? else {
+        return Err(Error::usage(format!("the model `{}` has no config.json to copy", model.name)));
+    };
+    serde_json::from_slice(&config).map_err(|e| Error::usage(format!("config.json: {e}")))
 }
 
 /// A file of the model's own folder, or of the embedded one.

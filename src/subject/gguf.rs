@@ -14,12 +14,8 @@ use crate::model::source::gguf::Metadata;
 /// A vocabulary that is not supported, a template that does not compile, a `tokenizer.json` of another model.
 pub fn tokens_of_gguf(path: &Path, metadata: &Metadata) -> Result<(Tokenizer, ChatTemplate)> {
     let refused = |why: String| Error::file(path, why);
-    let vocabulary = vocabulary(metadata).map_err(refused)?;
-    let own = TemplateWords {
-        source: template_source(metadata).map_err(refused)?,
-        bos: vocabulary.token(vocabulary.bos).map(str::to_string),
-        eos: vocabulary.token(vocabulary.eos).map(str::to_string),
-    };
+    let vocabulary = vocabulary_of(metadata).map_err(refused)?;
+    let own = own_words(metadata, &vocabulary).map_err(refused)?;
     let dir = path.parent().unwrap_or(Path::new(""));
     let words = TemplateWords::from_dir(dir)?;
     // The error names the file whose template it is.
@@ -37,8 +33,17 @@ pub fn tokens_of_gguf(path: &Path, metadata: &Metadata) -> Result<(Tokenizer, Ch
     Ok((tokenizer, template))
 }
 
+/// What the metadata says of the chat template.
+pub(super) fn own_words(metadata: &Metadata, vocabulary: &Vocabulary) -> std::result::Result<TemplateWords, String> {
+    Ok(TemplateWords {
+        source: template_source(metadata)?,
+        bos: vocabulary.token(vocabulary.bos).map(str::to_string),
+        eos: vocabulary.token(vocabulary.eos).map(str::to_string),
+    })
+}
+
 /// What the metadata says of the tokens.
-fn vocabulary(metadata: &Metadata) -> std::result::Result<Vocabulary, String> {
+pub(super) fn vocabulary_of(metadata: &Metadata) -> std::result::Result<Vocabulary, String> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     Ok(Vocabulary {
         kind: metadata.text(&key("model"))?.unwrap_or_default(),

@@ -2,6 +2,7 @@
 //! once and in one way by every command.
 
 mod adapter;
+mod as_folder;
 mod embedded;
 mod folder;
 mod gguf;
@@ -13,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 pub use adapter::AppliedAdapter;
+pub use as_folder::FolderFiles;
 pub use embedded::{ORGANISM, embedded_file, embedded_text};
 pub use folder::folder_of;
 pub use gguf::tokens_of_gguf;

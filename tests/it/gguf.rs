@@ -74,6 +74,21 @@ impl Parts {
         self
     }
 
+    pub fn without_tensor(mut self, name: &str) -> Self {
+        self.tensors.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// The parts of a file of types that candle reads.
+    pub fn read(path: &Path) -> Self {
+        let mut file = std::fs::File::open(path).unwrap();
+        let content = gguf_file::Content::read(&mut file).unwrap();
+        let tensor =
+            |name: &String| content.tensor(&mut std::fs::File::open(path).unwrap(), name, &Device::Cpu).unwrap();
+        let tensors = content.tensor_infos.keys().map(|name| (name.clone(), tensor(name))).collect();
+        Self { metadata: content.metadata.into_iter().collect(), tensors }
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let metadata: Vec<_> = self.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<_> = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -179,6 +194,8 @@ fn blocks_of_a_gguf_file_are_kept_and_give_the_logits_of_their_values() {
         (GgmlDType::Q4K, "q4_k", 0.3),
         (GgmlDType::Q5K, "q5_k", 0.15),
         (GgmlDType::Q6K, "q6_k", 0.08),
+        (GgmlDType::Q2K, "q2_k", 1.5),
+        (GgmlDType::Q3K, "q3_k", 0.7),
     ] {
         let path = parts("llama", &llama, &weights, format).write(&dir.join("model.gguf"));
         let found = decoder(&path);
@@ -234,10 +251,13 @@ fn a_damaged_or_foreign_gguf_file_is_refused_by_what_is_wrong() {
     written(&bytes[..bytes.len() - 200]);
     refuses(&path, "the file ends before them: it is incomplete");
     good().set("general.alignment", Value::U32(0)).write(&path);
-    refuses(&path, "its header is invalid");
+    refuses(&path, "its header is invalid (`general.alignment` 0)");
 
-    good().set("general.architecture", Value::String("starcoder2".into())).write(&path);
-    refuses(&path, "the architecture `starcoder2` is not supported in GGUF files; llama, qwen2 and qwen3 are");
+    good().set("general.architecture", Value::String("mamba".into())).write(&path);
+    refuses(
+        &path,
+        "the architecture `mamba` is not supported in GGUF files; llama, qwen2, qwen3, gemma2, gemma3, phi3",
+    );
     good().set("qwen2.block_count", Value::String("two".into())).write(&path);
     refuses(&path, "`qwen2.block_count` in its metadata is not a whole number");
     good().set("qwen2.rope.scaling.type", Value::String("yarn".into())).write(&path);
@@ -272,9 +292,9 @@ fn a_damaged_or_foreign_gguf_file_is_refused_by_what_is_wrong() {
     refuses(&path, "`model.layers.7.mlp.up_proj.weight`");
     let mut odd = good();
     odd.tensors.retain(|(name, _)| name != "blk.0.ffn_up.weight");
-    odd.tensors.push(("blk.0.ffn_up.weight".into(), ones(&[40, 256], GgmlDType::Q2K)));
+    odd.tensors.push(("blk.0.ffn_up.weight".into(), ones(&[40, 256], GgmlDType::Q8K)));
     odd.write(&path);
-    refuses(&path, "`blk.0.ffn_up.weight`: q2_k is not supported; supported: q4_0");
+    refuses(&path, "`blk.0.ffn_up.weight`: q8_k is not supported; supported: q4_0");
     good().write(&path);
     let error = load_gguf(&path, WeightDtype::FourBit).err().unwrap().to_string();
     assert!(error.contains("is already quantised"), "{error}");

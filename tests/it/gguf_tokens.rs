@@ -145,10 +145,15 @@ fn the_metadata_says_what_stands_around_a_text() {
 const CHATML: &str = "{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}\
                       {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
+/// A model with a vocabulary and a chat template.
+pub fn bare_parts() -> Parts {
+    byte_level("qwen2").set("tokenizer.chat_template", text(CHATML))
+}
+
 /// A folder with nothing but one file in it.
 fn bare(name: &str) -> PathBuf {
     let dir = folder(name);
-    byte_level("qwen2").set("tokenizer.chat_template", text(CHATML)).write(&dir.join("model.gguf"));
+    bare_parts().write(&dir.join("model.gguf"));
     dir
 }
 
@@ -284,7 +289,7 @@ fn a_gguf_file_that_is_no_whole_model_is_refused_as_what_it_is() {
     let mut bytes = good().bytes();
     let name = b"blk.0.ffn_up.weight";
     let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 4 + 2 * 8;
-    for (number, format) in [(20u32, "iq4_nl"), (23, "iq4_xs"), (39, "mxfp4"), (99, "value type 99")] {
+    for (number, format) in [(21u32, "iq3_s"), (23, "iq4_xs"), (39, "mxfp4"), (99, "value type 99")] {
         bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
         std::fs::write(&path, &bytes).unwrap();
         refuses(&path, &format!("{format} is not supported; supported: q4_0, "));

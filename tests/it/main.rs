@@ -18,6 +18,8 @@ mod foreign_adapters;
 mod generate_command;
 mod generation;
 mod gguf;
+mod gguf_families;
+mod gguf_merge;
 mod gguf_tokens;
 mod gradients;
 mod held_out;

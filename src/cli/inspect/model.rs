@@ -107,7 +107,7 @@ fn of_folder(spec: &str, sha256: bool, progress: Progress) -> Result<Outline> {
 }
 
 fn of_gguf(path: &Path, sha256: bool) -> Result<Outline> {
-    let GgufOutline { config, bytes, formats, metadata } = outline_gguf(path)?;
+    let GgufOutline { config, bytes, formats, metadata, .. } = outline_gguf(path)?;
     let sha256 = if sha256 { Some(crate::fsio::sha256_file(path)?) } else { None };
     Ok(Outline { config, weights: Some((bytes, formats)), tokens: Some(tokens_of_gguf(path, &metadata)?), sha256 })
 }

@@ -8,6 +8,8 @@
 //! | Q4_1, Q5_1 | 32 | 20, 24 | `d · q + m` |
 //! | Q4_K, Q5_K | 256 | 144, 176 | `d · s · q − m · t`, eight s and t of 6 bits |
 //! | Q6_K | 256 | 210 | `d · s · (q − 32)`, sixteen s of 8 bits |
+//! | Q3_K | 256 | 110 | `d · (s − 32) · (q − 4)`, sixteen s of 6 bits |
+//! | Q2_K | 256 | 84 | `d · s · q − m · t`, sixteen s and t of 4 bits |
 
 // Indices with constant bounds are what becomes vector code.
 #![allow(clippy::needless_range_loop)]
@@ -17,12 +19,14 @@ use candle_core::quantized::GgmlDType;
 use super::simd::vectorised;
 
 /// GGML formats that are unpacked here; loading refuses others.
-pub const FORMATS: [GgmlDType; 8] = [
+pub const FORMATS: [GgmlDType; 10] = [
     GgmlDType::Q4_0,
     GgmlDType::Q4_1,
     GgmlDType::Q5_0,
     GgmlDType::Q5_1,
     GgmlDType::Q8_0,
+    GgmlDType::Q2K,
+    GgmlDType::Q3K,
     GgmlDType::Q4K,
     GgmlDType::Q5K,
     GgmlDType::Q6K,
@@ -47,6 +51,8 @@ vectorised! {
             GgmlDType::Q5_0 => each!(q5_0, blocks, out),
             GgmlDType::Q5_1 => each!(q5_1, blocks, out),
             GgmlDType::Q8_0 => each!(q8_0, blocks, out),
+            GgmlDType::Q2K => each!(q2_k, blocks, out),
+            GgmlDType::Q3K => each!(q3_k, blocks, out),
             GgmlDType::Q4K => each!(q4_k, blocks, out),
             GgmlDType::Q5K => each!(q5_k, blocks, out),
             GgmlDType::Q6K => each!(q6_k, blocks, out),
@@ -127,6 +133,48 @@ fn scale_and_minimum(at: usize, head: &[u8]) -> (f32, f32) {
         _ => (packed[at + 4] & 15 | packed[at - 4] >> 6 << 4, packed[at + 4] >> 4 | packed[at] >> 6 << 4),
     };
     (half(head[0], head[1]) * f32::from(scale), half(head[2], head[3]) * f32::from(minimum))
+}
+
+#[inline(always)]
+fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
+    let (d, m) = (half(block[80], block[81]), half(block[82], block[83]));
+    for part in 0..2 {
+        for quarter in 0..4 {
+            for side in 0..2 {
+                let both = block[8 * part + 2 * quarter + side];
+                let (scale, minimum) = (d * f32::from(both & 15), m * f32::from(both >> 4));
+                for i in 16 * side..16 * side + 16 {
+                    let two = block[16 + 32 * part + i] >> (2 * quarter) & 3;
+                    out[128 * part + 32 * quarter + i] = scale * f32::from(two) - minimum;
+                }
+            }
+        }
+    }
+}
+
+/// The `at`th of sixteen scales, four bits each in eight bytes, then two more bits each in four.
+#[inline(always)]
+fn scale_of_q3_k(at: usize, packed: &[u8]) -> f32 {
+    let low = packed[at % 8] >> (4 * (at / 8)) & 15;
+    let high = packed[8 + at % 4] >> (2 * (at / 4)) & 3;
+    (i32::from(low | high << 4) - 32) as f32
+}
+
+#[inline(always)]
+fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
+    let d = half(block[108], block[109]);
+    for part in 0..2 {
+        for quarter in 0..4 {
+            for side in 0..2 {
+                let scale = d * scale_of_q3_k(8 * part + 2 * quarter + side, &block[96..108]);
+                for i in 16 * side..16 * side + 16 {
+                    let two = block[32 + 32 * part + i] >> (2 * quarter) & 3;
+                    let third = block[i] >> (4 * part + quarter) & 1;
+                    out[128 * part + 32 * quarter + i] = scale * (i32::from(two | third << 2) - 4) as f32;
+                }
+            }
+        }
+    }
 }
 
 #[inline(always)]

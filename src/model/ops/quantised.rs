@@ -24,7 +24,8 @@ pub enum Products {
     #[default]
     Exact,
     /// In integers, as llama.cpp decodes: each 32 values of `x` are rounded to 8 bits with a scale of their own. Reads the
-    /// blocks alone, which is several times faster for a few rows. Candle's own ops (`REALIGN_SIMD=plain`) stay exact.
+    /// blocks alone, which is several times faster for a few rows. Candle's own ops (`REALIGN_SIMD=plain`) stay exact, and
+    /// so does Q2_K.
     Integer,
 }
 
@@ -181,7 +182,7 @@ impl<'a> Blocks<'a> {
 
     /// Whether products with them are made in integers.
     pub(crate) fn in_integers(self) -> bool {
-        self.products == Products::Integer
+        self.products == Products::Integer && integer::multiplies(self.format)
     }
 
     /// The product of rounded rows with these rows of blocks, in integers.

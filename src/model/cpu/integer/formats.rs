@@ -303,3 +303,54 @@ impl Format for Q6K {
         }
     }
 }
+
+pub(super) struct Q3K;
+
+impl Format for Q3K {
+    const BYTES: usize = 110;
+    const PIECES: usize = 8;
+    const LARGEST: u8 = 7;
+    const OFFSET: u32 = 4;
+    const HALVES: bool = true;
+
+    #[inline(always)]
+    unsafe fn unpack<V: Unit>(from: *const u8, stride: usize, into: &mut [Piece<V>]) {
+        // SAFETY: the caller's; the twelve bytes of scales and the two of the factor are read with the two before them.
+        unsafe {
+            let [a, b, c, d] = V::quads(from.add(94), stride);
+            let factor = d.down(16).halves();
+            let lower = [a.down(16).or(b.up(16)), b.down(16).or(c.up(16))];
+            let upper = c.down(16).or(d.up(16));
+            let two = V::every_word(0x0303_0303);
+            let six = V::every_word(63);
+            let scale = |four: V, at: u32| {
+                let scale = four.down(8 * at).and(six).floats();
+                V::multiply_add(scale, V::every(1.0), V::every(-32.0))
+            };
+            for group in 0..4 {
+                // Four bits of four scales, and two more bits of each.
+                let four = if group < 2 { low(lower[group]) } else { high(lower[group - 2]) };
+                let four = four.or(upper.down(2 * group as u32).and(two).up(4));
+                for at in 0..2 {
+                    into[2 * group + at].scale = factor;
+                    into[2 * group + at].more = [scale(four, 2 * at as u32), scale(four, 2 * at as u32 + 1)];
+                }
+            }
+            let one = V::every_word(0x0101_0101);
+            for side in 0..2 {
+                let thirds = V::quads(from.add(16 * side), stride);
+                for part in 0..2 {
+                    let pairs = V::quads(from.add(32 + 32 * part + 16 * side), stride);
+                    for quarter in 0..4 {
+                        let piece = 4 * part + quarter;
+                        for at in 0..4 {
+                            let third = thirds[at].down(piece as u32).and(one).up(2);
+                            let pair = pairs[at].down(2 * quarter as u32).and(two);
+                            into[piece].bytes[4 * side + at] = pair.or(third);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -19,7 +19,7 @@ mod x86;
 
 use candle_core::quantized::GgmlDType;
 
-use self::formats::{Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use self::formats::{Format, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use self::portable::Words;
 use self::rounded::Rounded;
 use self::unit::{Piece, Unit};
@@ -68,7 +68,13 @@ fn kind() -> Kind {
     Kind::Portable
 }
 
-/// `x Wᵀ` for whole rows of blocks, into the first columns of `out`'s rows.
+/// Whether there are such products with blocks of this format. Q2_K is unpacked: it has a minimum for each 16 values, where
+/// a piece has one.
+pub(crate) fn multiplies(format: GgmlDType) -> bool {
+    format != GgmlDType::Q2K
+}
+
+/// `x Wᵀ` for whole rows of blocks of a format that [`multiplies`], into the first columns of `out`'s rows.
 ///
 /// # Safety
 /// `out` must hold `x`'s rows with a column for each row of the weight, touched by nobody else.
@@ -88,6 +94,7 @@ unsafe fn product_by(kind: Kind, x: &Rounded, format: GgmlDType, blocks: &[u8], 
             GgmlDType::Q5_0 => by_unit::<Q5_0>(kind, x, blocks, out),
             GgmlDType::Q5_1 => by_unit::<Q5_1>(kind, x, blocks, out),
             GgmlDType::Q8_0 => by_unit::<Q8_0>(kind, x, blocks, out),
+            GgmlDType::Q3K => by_unit::<Q3K>(kind, x, blocks, out),
             GgmlDType::Q4K => by_unit::<Q4K>(kind, x, blocks, out),
             GgmlDType::Q5K => by_unit::<Q5K>(kind, x, blocks, out),
             GgmlDType::Q6K => by_unit::<Q6K>(kind, x, blocks, out),

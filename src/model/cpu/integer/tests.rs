@@ -3,7 +3,7 @@ use candle_core::quantized::GgmlDType;
 use rand::{Rng, RngCore};
 
 use super::rounded::{PIECE, Rounded};
-use super::{Kind, kind, product_by};
+use super::{Kind, kind, multiplies, product_by};
 use crate::model::cpu::blocks::{FORMATS, unpack};
 use crate::model::cpu::target::Target;
 
@@ -26,6 +26,10 @@ fn kinds() -> Vec<Kind> {
     kinds
 }
 
+fn formats() -> impl Iterator<Item = GgmlDType> {
+    FORMATS.into_iter().filter(|format| multiplies(*format))
+}
+
 /// Random blocks whose scales and minima are between 0.03 and 0.13, so that every bit of them counts.
 fn blocks(format: GgmlDType, values: usize, seed: u64) -> Vec<u8> {
     let mut rng = crate::rng::stream(seed, "integer blocks", &[]);
@@ -34,6 +38,7 @@ fn blocks(format: GgmlDType, values: usize, seed: u64) -> Vec<u8> {
     rng.fill_bytes(&mut bytes);
     let halves: &[usize] = match format {
         GgmlDType::Q6K => &[208],
+        GgmlDType::Q3K => &[108],
         GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
         _ => &[0, 2],
     };
@@ -62,7 +67,7 @@ fn product(kind: Kind, x: &Rounded, format: GgmlDType, blocks: &[u8]) -> Vec<f32
 
 #[test]
 fn every_unit_gives_the_same_bits_for_every_format_and_number_of_rows() {
-    for format in FORMATS {
+    for format in formats() {
         for (width, out) in [(256, 16), (512, 21), (768, 3), (2816, 17)] {
             let blocks = blocks(format, width * out, 1);
             for tokens in [1, 2, 3, 4, 7, 32, 33] {
@@ -81,7 +86,7 @@ fn every_unit_gives_the_same_bits_for_every_format_and_number_of_rows() {
 
 #[test]
 fn widths_of_some_small_blocks_need_no_multiple_of_256() {
-    for format in FORMATS.into_iter().filter(|format| format.block_size() == 32) {
+    for format in formats().filter(|format| format.block_size() == 32) {
         let (width, out) = (32 * 11, 19);
         let blocks = blocks(format, width * out, 3);
         let x = Rounded::new(&rows(5, width, 4), width).unwrap();
@@ -95,7 +100,7 @@ fn widths_of_some_small_blocks_need_no_multiple_of_256() {
 #[test]
 fn products_are_those_of_the_rounded_rows_and_within_the_rounding_of_the_exact_ones() {
     let (width, out, tokens) = (1024, 24, 3);
-    for format in FORMATS {
+    for format in formats() {
         let blocks = blocks(format, width * out, 5);
         let mut weights = vec![0.0; width * out];
         unpack(format, &blocks, &mut weights);
@@ -127,7 +132,7 @@ fn products_are_those_of_the_rounded_rows_and_within_the_rounding_of_the_exact_o
 #[test]
 fn a_row_does_not_depend_on_its_batch_nor_on_the_cut_of_the_weight() {
     let (width, out, tokens) = (512, 48, 35);
-    for format in FORMATS {
+    for format in formats() {
         let blocks = blocks(format, width * out, 7);
         let x = rows(tokens, width, 8);
         let all = product(kind(), &Rounded::new(&x, width).unwrap(), format, &blocks);
@@ -160,12 +165,13 @@ fn rounding_keeps_zeros_and_reports_what_is_not_finite() {
 
 #[test]
 fn extremes_of_both_factors_do_not_overflow() {
-    for format in FORMATS {
+    for format in formats() {
         for byte in [0x00, 0x7f, 0x80, 0xff] {
             let mut blocks = blocks(format, 256 * 16, 10);
             let size = format.type_size();
             let (first, last) = match format {
                 GgmlDType::Q6K => (0, 208),
+                GgmlDType::Q3K => (0, 108),
                 GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => (2, size),
                 _ => (4, size),
             };

@@ -5,8 +5,8 @@ use super::metadata::Metadata;
 use crate::model::cpu::blocks::FORMATS;
 use crate::model::ops::quantised::name as format_name;
 
-/// The Hugging Face name of a tensor.
-pub(super) fn checkpoint_name(name: &str) -> Option<String> {
+/// The Hugging Face name of a tensor of a model of this architecture.
+pub(super) fn checkpoint_name(name: &str, architecture: &str) -> Option<String> {
     let (module, what) = name.rsplit_once('.')?;
     let module = match module.strip_prefix("blk.") {
         None => match module {
@@ -17,19 +17,16 @@ pub(super) fn checkpoint_name(name: &str) -> Option<String> {
         },
         Some(rest) => {
             let (layer, part) = rest.split_once('.')?;
-            let part = match part {
-                "attn_norm" => "input_layernorm",
-                "attn_q" => "self_attn.q_proj",
-                "attn_k" => "self_attn.k_proj",
-                "attn_v" => "self_attn.v_proj",
-                "attn_output" => "self_attn.o_proj",
-                "attn_q_norm" => "self_attn.q_norm",
-                "attn_k_norm" => "self_attn.k_norm",
-                "ffn_norm" => "post_attention_layernorm",
-                "ffn_gate" => "mlp.gate_proj",
-                "ffn_up" => "mlp.up_proj",
-                "ffn_down" => "mlp.down_proj",
-                _ => return None,
+            let part = match (architecture, part) {
+                ("gemma2" | "gemma3", "post_attention_norm") => "post_attention_layernorm",
+                ("gemma2" | "gemma3", "ffn_norm") => "pre_feedforward_layernorm",
+                ("gemma2" | "gemma3", "post_ffw_norm") => "post_feedforward_layernorm",
+                ("phi3", "attn_qkv") => "self_attn.qkv_proj",
+                // Gate and up in one, gate first, as transformers has them.
+                ("phi3", "ffn_up") => "mlp.gate_up_proj",
+                ("starcoder2", "ffn_up") => "mlp.c_fc",
+                ("starcoder2", "ffn_down") => "mlp.c_proj",
+                (_, other) => shared(other)?,
             };
             format!("model.layers.{}.{part}", layer.parse::<usize>().ok()?)
         }
@@ -37,45 +34,56 @@ pub(super) fn checkpoint_name(name: &str) -> Option<String> {
     Some(format!("{module}.{what}"))
 }
 
-/// Value types of GGML that candle does not read, by their number in a file.
-const UNREAD: [(&str, &str); 16] = [
-    ("16", "iq2_xxs"),
-    ("17", "iq2_xs"),
-    ("18", "iq3_xxs"),
-    ("19", "iq1_s"),
-    ("20", "iq4_nl"),
-    ("21", "iq3_s"),
-    ("22", "iq2_s"),
-    ("23", "iq4_xs"),
-    ("24", "i8"),
-    ("25", "i16"),
-    ("26", "i32"),
-    ("27", "i64"),
-    ("28", "f64"),
-    ("29", "iq1_m"),
-    ("34", "tq1_0"),
-    ("39", "mxfp4"),
+/// The name of a part of a block that several families have.
+fn shared(part: &str) -> Option<&'static str> {
+    Some(match part {
+        "attn_norm" => "input_layernorm",
+        "attn_q" => "self_attn.q_proj",
+        "attn_k" => "self_attn.k_proj",
+        "attn_v" => "self_attn.v_proj",
+        "attn_output" => "self_attn.o_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
+        "ffn_norm" => "post_attention_layernorm",
+        "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" => "mlp.up_proj",
+        "ffn_down" => "mlp.down_proj",
+        _ => return None,
+    })
+}
+
+/// Value types of GGML that are not read, by their number in a file.
+const UNREAD: [(u32, &str); 16] = [
+    (16, "iq2_xxs"),
+    (17, "iq2_xs"),
+    (18, "iq3_xxs"),
+    (19, "iq1_s"),
+    (21, "iq3_s"),
+    (22, "iq2_s"),
+    (23, "iq4_xs"),
+    (24, "i8"),
+    (25, "i16"),
+    (26, "i32"),
+    (27, "i64"),
+    (28, "f64"),
+    (29, "iq1_m"),
+    (34, "tq1_0"),
+    (35, "tq2_0"),
+    (39, "mxfp4"),
 ];
 
-/// What is wrong with a header, from what candle says of it: a value type that it does not read is told by name.
-pub(super) fn header_fault(said: &str) -> String {
-    let number = said.split_once("unknown dtype for tensor ").map(|(_, rest)| rest);
-    let number = number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-    match number {
-        None => format!("is not a GGUF file, or is damaged: {said}"),
-        Some(number) => {
-            let known = UNREAD.iter().find(|(known, _)| *known == number);
-            let name = known.map_or_else(|| format!("value type {number}"), |(_, name)| (*name).to_string());
-            format!("has a tensor of a type that cannot be read: {}", unsupported(&name))
-        }
-    }
+/// Why a file with a tensor of the type with this number is refused.
+pub(super) fn unread_kind(number: u32) -> String {
+    let known = UNREAD.iter().find(|(known, _)| *known == number);
+    let name = known.map_or_else(|| format!("value type {number}"), |(_, name)| (*name).to_string());
+    format!("has a tensor of a type that cannot be read: {}", unsupported(&name))
 }
 
 /// A value type that is not supported, with those that are and the way out.
 pub(super) fn unsupported(format: &str) -> String {
     let supported = FORMATS.map(format_name).join(", ");
     format!(
-        "{format} is not supported; supported: {supported}, f32, f16, bf16. Take another file of the model, e.g. Q4_K_M \
+        "{format} is not supported; supported: {supported}, iq4_nl, f32, f16, bf16. Take another file of the model, e.g. Q4_K_M \
          or Q8_0"
     )
 }
