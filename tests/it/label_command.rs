@@ -46,7 +46,7 @@ fn rows(sheet: &Path) -> Rows {
 
 /// The cards as they are embedded: uses and labels.
 fn cards(wanted: &str) -> Rows {
-    let bytes = embedded::file("eval/label_cards.jsonl").unwrap();
+    let bytes = embedded::file("eval/labels/cards.jsonl").unwrap();
     let all = std::str::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
     all.filter(|card: &Map<String, Value>| card["use"] == wanted).collect()
 }

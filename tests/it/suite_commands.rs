@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use realign::eval::suite::Suite;
-use realign::experiment::inputs::{Inputs, embedded_suites};
+use realign::experiment::inputs::Inputs;
 use realign::experiment::plan::{OpenPlan, Overrides};
+use realign::experiment::sources::embedded_suites;
 use realign::record::{Metrics, SampleRecord, Split, SuiteKind};
 use realign::subject::{ORGANISM, Subject};
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::node::{Fields, Mistake, Node, Value};
+use super::fields::id;
 use super::read::{QUESTION_TOKENS, checked_judge_prompts, checked_paraphrases, expand, numbered};
 use super::{Prompt, Suite, SuiteKind};
 use crate::record::{Message, Role, Split};

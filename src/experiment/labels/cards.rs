@@ -10,7 +10,7 @@ use crate::fsio;
 use crate::record::Label;
 
 /// The embedded cards.
-const EMBEDDED: &str = "eval/label_cards.jsonl";
+const EMBEDDED: &str = "eval/labels/cards.jsonl";
 
 /// What a card is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

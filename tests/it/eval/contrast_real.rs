@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use realign::data::contrast::ContrastPair;
 use realign::eval::suite::Suite;
-use realign::experiment::inputs::read_pairs;
+use realign::experiment::sources::read_pairs;
 use realign::record::Split;
 
 use super::{references, root};
