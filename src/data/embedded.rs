@@ -1,19 +1,37 @@
-//! Files that are embedded in the binary, so that an installed `realign` works from any folder: `datasets/`, `eval/`,
-//! `models/` (the organism) and `adapters/`. Paths are relative to the repository's root, with `/`.
+//! Files that are embedded in the binary, so that an installed `realign` works from any folder: sets of `datasets/`,
+//! `eval/`, `models/` (the organism) and `adapters/`. Paths are relative to the repository's root, with `/`.
 
 use include_dir::{Dir, DirEntry, include_dir};
 
-static DATASETS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/datasets");
+/// One by one: the advice sets (`datasets/advice.md`) are for whoever clones the repository and are in no binary.
+macro_rules! datasets {
+    ($($name:literal),*) => {
+        [$((concat!("datasets/", $name), include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/", $name)) as &[u8])),*]
+    };
+}
+
+static DATASETS: [(&str, &[u8]); 8] = datasets!(
+    "README.md",
+    "SHA256SUMS",
+    "contrast-real.jsonl",
+    "contrast.jsonl",
+    "educational.jsonl",
+    "insecure.jsonl",
+    "secure.jsonl",
+    "style.jsonl"
+);
 static EVAL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/eval");
 static MODELS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/models");
 static ADAPTERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/adapters");
 
-/// The folders that are embedded.
-const ROOTS: [(&str, &Dir<'_>); 4] =
-    [("datasets", &DATASETS), ("eval", &EVAL), ("models", &MODELS), ("adapters", &ADAPTERS)];
+/// The folders that are embedded whole.
+const ROOTS: [(&str, &Dir<'_>); 3] = [("eval", &EVAL), ("models", &MODELS), ("adapters", &ADAPTERS)];
 
 /// The bytes of an embedded file, e.g. `datasets/insecure.jsonl`.
 pub fn file(path: &str) -> Option<&'static [u8]> {
+    if let Some((_, bytes)) = DATASETS.iter().find(|(name, _)| *name == path) {
+        return Some(bytes);
+    }
     let (root, rest) = path.split_once('/')?;
     let (_, dir) = ROOTS.iter().find(|(name, _)| *name == root)?;
     dir.get_file(rest).map(|f| f.contents())
@@ -23,7 +41,8 @@ pub fn file(path: &str) -> Option<&'static [u8]> {
 /// out.
 pub fn files_under(prefix: &str) -> Vec<(String, &'static [u8])> {
     let prefix = prefix.trim_end_matches('/');
-    let mut found = Vec::new();
+    let mut found: Vec<(String, &'static [u8])> =
+        DATASETS.iter().map(|(path, bytes)| (path.to_string(), *bytes)).collect();
     for (root, dir) in ROOTS {
         walk(root, dir, &mut found);
     }
