@@ -38,7 +38,7 @@ Examples:
   realign run my-plan.yaml --dry-run")]
 pub struct RunArgs {
     /// Plan to run: a YAML file, or the name of an embedded plan (default, seed003, em-qwen-coder, em-rank1-0.5b,
-    /// starcoder). Flags override what the plan says [default: default]
+    /// qwen2.5-coder-0.5b, starcoder). Flags override what the plan says [default: default]
     pub plan: Option<PathBuf>,
     /// Base model: `organism` (embedded), a folder in Hugging Face layout, a GGUF file, or an id on the Hugging Face Hub
     /// (owner/name or owner/name@revision) [default: the plan's]
@@ -153,10 +153,11 @@ pub fn run(args: &RunArgs, progress: Progress) -> Result<()> {
     }
     let pythons = Scorer::pythons(&plan.python, model.organism, &inputs.suites, progress)?;
     let scorer = Scorer::start(&pythons, Level::ladder(args.allow_unsandboxed), judges)?;
-    let begun = run::begun(&args.out)?;
+    let begun = budget::begun(&args.out)?;
     let mut rates = None;
     if begun.is_none() {
-        rates = Some(measure(&plan, &model, &inputs, &scorer, plan.budget.as_ref().map(|budget| budget.seconds))?);
+        let seconds = plan.budget.as_ref().map(|budget| budget.seconds);
+        rates = Some(measure(&plan, &model, &inputs, &scorer, seconds, !args.dry_run)?);
     }
     if let Some(budget) = plan.budget.clone() {
         let given_up = match (&rates, begun) {

@@ -176,7 +176,16 @@ fn mean(values: &[usize]) -> f64 {
 
 /// Measures this plan's work on this model and machine: with a budget in seconds always on answers and training steps,
 /// without one only where that is quick.
-pub fn measure(plan: &Plan, model: &Subject, inputs: &Inputs, scorer: &Scorer, budget: Option<f64>) -> Result<Rates> {
+///
+/// Judges are only asked within a budget, and where `judging` allows it: an endpoint's answers cost money.
+pub fn measure(
+    plan: &Plan,
+    model: &Subject,
+    inputs: &Inputs,
+    scorer: &Scorer,
+    budget: Option<f64>,
+    judging: bool,
+) -> Result<Rates> {
     let workers = process::workers(0) as f64;
     let memory_bytes = process::memory_bytes();
     let forward_token = forward_seconds(&model.decoder)? / workers;
@@ -206,7 +215,8 @@ pub fn measure(plan: &Plan, model: &Subject, inputs: &Inputs, scorer: &Scorer, b
     let part = ((may_take - fixed) / (probe - fixed).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
     let limit = ((part * longest as f64) as usize).max(PROBE_TOKENS);
     asked.iter_mut().for_each(|(_, job)| job.max_new_tokens = job.max_new_tokens.min(limit));
-    measured_rates(plan, model, inputs, scorer, &asked, block)
+    let judges = (judging && budget.is_some()).then_some(scorer);
+    measured_rates(plan, model, inputs, judges, &asked, block)
 }
 
 /// Tokens of an answer that the probe generates at least.
@@ -262,7 +272,7 @@ fn measured_rates(
     plan: &Plan,
     model: &Subject,
     inputs: &Inputs,
-    scorer: &Scorer,
+    judges: Option<&Scorer>,
     asked: &[Asked],
     block: Rates,
 ) -> Result<Rates> {
@@ -274,6 +284,8 @@ fn measured_rates(
     };
     let jobs: Vec<Job> = asked.iter().map(|(_, job)| job.clone()).collect();
     let first: Vec<Job> = jobs.iter().map(|job| Job { max_new_tokens: 1, ..job.clone() }).collect();
+    // The first time warms up.
+    timed(&first)?;
     let (prompt, _) = timed(&first)?;
     let (seconds, made) = timed(&jobs)?;
     let mut seen: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -291,7 +303,7 @@ fn measured_rates(
         prompt: prompt / jobs.len() as f64,
         answer_token: (seconds - prompt).max(0.0) / tokens.max(1) as f64,
         tokens: seen.into_iter().map(|(suite, lengths)| (suite, mean(&lengths))).collect(),
-        judged: judge_seconds(scorer, asked, &made)?,
+        judged: judges.map_or(Ok(0.0), |scorer| judge_seconds(scorer, asked, &made))?,
         basis: Basis::Tried,
         ..block
     })
@@ -343,9 +355,9 @@ fn check_seconds(scorer: &Scorer) -> f64 {
         tests: Some(format!("import solution\nassert solution.answer() == {i}\n")),
         exploit: None,
     };
-    let each = 2 * process::workers(0);
-    // The first round starts the interpreters.
-    let rounds = [(0..each).map(job).collect::<Vec<_>>(), (each..2 * each).map(job).collect()];
+    let each = process::workers(0);
+    // The first round starts the interpreters; the second one is long enough to keep all of them at work.
+    let rounds = [(0..2 * each).map(job).collect::<Vec<_>>(), (2 * each..24 * each).map(job).collect()];
     let mut seconds = 0.0;
     for jobs in rounds {
         let started = Instant::now();

@@ -9,7 +9,7 @@ use super::artifacts::Artifacts;
 use super::estimate::{Estimate, duration};
 use super::grid::{self, Cell};
 use super::inputs::Inputs;
-use super::plan::{AdapterPlan, Budget, GiveUp, Plan, VectorSource};
+use super::plan::{AdapterPlan, Plan, VectorSource};
 use super::reporting;
 use super::steering::{self, Trial, Tried};
 use super::work;
@@ -119,19 +119,6 @@ pub fn run(
 /// Whether an arm is asked after the sweep, which chooses its layers and coefficient.
 fn waits(arm: &ArmSpec) -> bool {
     arm.choice().is_some()
-}
-
-/// What the run that was begun in `out` gave up for its budget; `None` where none was begun.
-pub fn begun(out: &Path) -> Result<Option<Vec<GiveUp>>> {
-    let path = Artifacts::new(out).manifest();
-    if !path.exists() {
-        return Ok(None);
-    }
-    let manifest: Manifest = fsio::read_json(&path)?;
-    let budget = manifest.plan.get("budget").cloned().map(serde_json::from_value::<Budget>).transpose();
-    Ok(Some(
-        budget.map_err(|e| Error::file(&path, format!("plan: budget: {e}")))?.map_or_else(Vec::new, |b| b.given_up),
-    ))
 }
 
 /// Opens the run directory: a new one, or one that was begun with the same plan.

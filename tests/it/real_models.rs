@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use realign::adapter;
 use realign::data::template::PLAIN;
 use realign::experiment::inputs::Inputs;
-use realign::experiment::plan::file::DEFAULT;
 use realign::experiment::plan::{OpenPlan, Overrides};
 use realign::fsio::{read_json, read_jsonl, read_text};
 use realign::record::{Manifest, Message, Metrics, SampleRecord, SweepCell};
@@ -18,7 +17,8 @@ use crate::tiny::{fixture, folder};
 
 /// Embedded plans that repeat a published experiment.
 fn published() -> Vec<String> {
-    realign::experiment::plan::file::names().into_iter().filter(|name| name != DEFAULT).collect()
+    let repeats = |name: &String| OpenPlan::read(Some(Path::new(name)), Overrides::default()).unwrap().published.is_some();
+    realign::experiment::plan::file::names().into_iter().filter(repeats).collect()
 }
 
 /// A base model's tokenizer has no template; a chat model's has one.
