@@ -149,7 +149,7 @@ mod tests {
         // As many rows as fit, not as few as may be.
         let fitted = fit(all - 25.0).unwrap();
         let share = fitted.last().and_then(GiveUp::share).unwrap();
-        assert!(fitted.len() == 3 && share > 0.85 && share < 0.95, "{fitted:?}");
+        assert!(fitted.len() == 3 && share > 0.85 && share < 0.99, "{fitted:?}");
         assert!(cost(&whole.without(&fitted, &inputs)).unwrap() <= all - 24.99);
     }
 

@@ -149,6 +149,6 @@ mod tests {
             }
         }
         let missing = OpenPlan::read(Some(Path::new("seed004")), Overrides::default()).err().unwrap().to_string();
-        assert!(missing.contains("em-qwen-coder, em-rank1-0.5b, seed003"), "{missing}");
+        assert!(missing.contains("em-rank1-0.5b, qwen2.5-coder-0.5b, seed003"), "{missing}");
     }
 }

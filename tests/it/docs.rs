@@ -132,7 +132,7 @@ fn every_metric_is_documented() {
 fn every_plan_of_the_docs_is_one() {
     let page = read("docs/plans.md");
     let plans: Vec<&str> = page.split("```yaml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    assert_eq!(plans.len(), 5);
+    assert_eq!(plans.len(), 6);
     let arms: Vec<Vec<String>> = plans
         .iter()
         .map(|text| {

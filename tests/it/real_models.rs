@@ -17,7 +17,8 @@ use crate::tiny::{fixture, folder};
 
 /// Embedded plans that repeat a published experiment.
 fn published() -> Vec<String> {
-    let repeats = |name: &String| OpenPlan::read(Some(Path::new(name)), Overrides::default()).unwrap().published.is_some();
+    let repeats =
+        |name: &String| OpenPlan::read(Some(Path::new(name)), Overrides::default()).unwrap().published.is_some();
     realign::experiment::plan::file::names().into_iter().filter(repeats).collect()
 }
 
