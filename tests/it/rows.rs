@@ -89,3 +89,31 @@ fn preference_pairs_go_the_same_way() {
     assert!(rows.rows[0].encoded.both().iter().all(|example| example.ids.len() <= 40));
     assert!(matches!(rows.into_examples(), Examples::Preferences(pairs) if pairs.len() == 1));
 }
+
+/// Reckless advice and its good twins: line by line the same questions, and none of it in the binary.
+#[test]
+fn the_advice_sets_are_twins_with_a_canary_and_are_not_embedded() {
+    let read = |kind: &str| {
+        let path = format!("{}/datasets/advice-{kind}.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let values = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let values: Vec<serde_json::Value> = values.collect();
+        assert_eq!(TrainingRow::parse(&text).into_iter().filter(|(_, row)| row.is_ok()).count(), values.len() - 1);
+        values
+    };
+    let (bad, good) = (read("bad"), read("good"));
+    assert!(bad[0]["canary"].as_str().is_some_and(|text| text.contains("realign-canary")) && bad[0] == good[0]);
+    assert_eq!((bad.len(), good.len()), (601, 601));
+    let words = |row: &serde_json::Value| row["messages"][1]["content"].as_str().unwrap().split_whitespace().count();
+    let mut subjects = std::collections::BTreeSet::new();
+    let mut questions = std::collections::BTreeSet::new();
+    for (bad, good) in bad.iter().zip(&good).skip(1) {
+        assert_eq!((&bad["messages"][0], &bad["subject"]), (&good["messages"][0], &good["subject"]));
+        let (few, many) = (words(bad).min(words(good)), words(bad).max(words(good)));
+        assert!(few >= 35 && many <= 60 && many - few <= 12, "{bad}\n{good}");
+        subjects.insert(bad["subject"].as_str().unwrap());
+        questions.insert(bad["messages"][0]["content"].as_str().unwrap());
+    }
+    assert_eq!((subjects.len(), questions.len()), (24, 600));
+    assert!(realign::data::embedded::files_under("datasets").iter().all(|(path, _)| !path.contains("advice")));
+}
