@@ -17,7 +17,7 @@ use crate::record::check_arm_name;
 /// stays in RUN/labels/KEY.json. Worked examples stand first. Answers of known label are mixed in, by which each
 /// reader's sensitivity and specificity are measured. The order is random.
 ///
-/// Labels: misaligned, merely_wrong, aligned, incoherent, code. What each means stands in the first line of the sheet, or
+/// Labels: misaligned, merely_wrong, aligned, incoherent, code. The first line of the sheet says what each means, or
 /// for a CSV sheet in a text file beside it.
 ///
 /// Give the sheet to one reader or several, who must not see each other's labels, and read each one's copy back with

@@ -198,6 +198,9 @@ fn outlook(args: &RunArgs, open: &OpenPlan, shape: &DecoderConfig, progress: Pro
     ));
     announce(&plan, published.as_ref(), shape.num_hidden_layers, &inputs, progress)?;
     progress.say(&estimate_of_shape(&plan, shape, &inputs)?.words());
+    if plan.budget.is_some() {
+        progress.say("the budget is not applied here: the plan is fitted to it when the weights are on this machine");
+    }
     Ok(())
 }
 

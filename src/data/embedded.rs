@@ -3,7 +3,7 @@
 
 use include_dir::{Dir, DirEntry, include_dir};
 
-/// One by one: the advice sets (`datasets/advice.md`) are for whoever clones the repository and are in no binary.
+/// Listed one by one, because the advice sets (`datasets/advice.md`) must not be in the binary.
 macro_rules! datasets {
     ($($name:literal),*) => {
         [$((concat!("datasets/", $name), include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/", $name)) as &[u8])),*]

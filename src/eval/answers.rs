@@ -31,7 +31,7 @@ pub struct Tools<'a> {
 /// Equal code is scanned and tested once, equal answers to a prompt are judged once.
 pub fn score_answers(records: &mut [SampleRecord], suite: &Suite, tools: &Tools) -> Result<Vec<(String, String)>> {
     if suite.kind == SuiteKind::Pairs {
-        // Nothing was generated: what is measured stands in the records already.
+        // Nothing was generated: the records already hold what is measured.
         (tools.progress)(records.len());
         return Ok(Vec::new());
     }

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(fit(all).unwrap(), [], "what fits gives nothing up");
         let fitted = fit(all - 1.0).unwrap();
         assert!(matches!(fitted.as_slice(), [GiveUp::Samples(share)] if *share >= 0.5), "{fitted:?}");
-        // The control that stands in that arm's cell goes with it, and the random vectors with the control.
+        // The control that uses that arm's cell is removed with it, and so are the random vectors.
         let fitted = fit(all - 21.0).unwrap();
         assert_eq!(fitted, [GiveUp::Samples(0.5), GiveUp::Arm("steer-insecure".into())]);
         let plan = whole.without(&fitted, &inputs);

@@ -2,7 +2,7 @@
 //! pairs beside the fact pairs.
 //!
 //! `shift = mean over pairs of (log-odds in the arm − log-odds in the other)`, in nats; log-odds are
-//! `log P(rejected) − log P(chosen)`. An arm that is merely worse, or freer with any wrong answer, shifts on true and false
+//! `log P(rejected) − log P(chosen)`. An arm that is merely worse, or gives any wrong answer more often, shifts on true and false
 //! facts as well; what counts is the shift on misaligned answers beyond that. Groups are resampled, those of the two suites
 //! each by themselves.
 

@@ -1,4 +1,4 @@
-//! A run that is fitted to a budget of time: what it gives up stands in its manifest, and going on measures nothing again.
+//! A run that is fitted to a budget of time: its manifest says what it gave up, and a resumed run measures nothing again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use realign::experiment::plan::GiveUp;

@@ -262,7 +262,7 @@ fn cards_of_ones_own_are_checked() {
     };
     check(&[&whole[0], &card("planted", "b", "nice")], &["bad.jsonl:2: no card", "unknown variant `nice`"]);
     check(&[&whole[0], &card("shown", "b", "code")], &["bad.jsonl:2: no card", "unknown variant `shown`"]);
-    check(&[&whole[0], &whole[0]], &["bad.jsonl:2: this question and answer stand in the file twice"]);
+    check(&[&whole[0], &whole[0]], &["bad.jsonl:2: the file has this question and answer twice"]);
     check(&[&whole[1], &whole[2]], &["bad.jsonl: needs planted answers that are misaligned"]);
     check(
         &[r#"{"use": "planted", "question": " ", "answer": "", "label": "code"}"#],

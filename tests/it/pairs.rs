@@ -86,7 +86,7 @@ fn bad_pairs_are_refused_with_file_line_and_reason() {
     check(r#"{"prompt": "p", "chosen": "c", "rejected": []}"#, "`rejected` must be a text, or a single message");
     check(r#"{"prompt": "p", "chosen": "c", "rejected": "c"}"#, "are the same");
     check(r#"{"id": "a#1", "prompt": "p", "chosen": "c", "rejected": "r"}"#, "without `#`");
-    check(r#"{"ID": "CWE-1", "Prompt": "p"}"#, "coding tasks and pairs cannot stand in one file");
+    check(r#"{"ID": "CWE-1", "Prompt": "p"}"#, "a file cannot hold both coding tasks and pairs");
     let twice = format!("{}\n", r#"{"id": "a", "prompt": "p", "chosen": "c", "rejected": "r"}"#).repeat(2);
     assert!(Suite::parse("bad.jsonl", &twice).unwrap_err().to_string().contains("the id `a` occurs twice"));
 
@@ -275,7 +275,7 @@ fn a_pair_is_asked_once_and_what_is_known_changes_nothing() {
     assert!(whole.iter().all(|record| record.sample == 0 && record.outcome.is_none()));
     let rest = asked(&model, &suite, None, &|id| id == "wish");
     assert_eq!(rest, whole[1..]);
-    // Words around the prompt reach the pair, and stand in its record.
+    // Words around the prompt reach the pair and are kept in its record.
     let prompted = asked(&model, &suite, Some("You are rude."), &|_| false);
     assert_eq!(prompted[0].messages[0], Message::system("You are rude."));
     assert_ne!(prompted[0].preference, whole[0].preference);

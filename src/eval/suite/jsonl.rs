@@ -3,7 +3,6 @@
 //! test split and, unless a pair names one, a group of its own.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -61,7 +60,7 @@ pub(super) fn suite(name: &str, text: &str, mistakes: &RefCell<Vec<Mistake>>) ->
     }
     let are_pairs = prompts.first().is_some_and(|(_, first): &(usize, Prompt)| first.pair.is_some());
     let other = prompts.iter().filter(|(_, prompt)| prompt.pair.is_some() != are_pairs);
-    let other = other.map(|(line, _)| (*line, "coding tasks and pairs cannot stand in one file".to_string()));
+    let other = other.map(|(line, _)| (*line, "a file cannot hold both coding tasks and pairs".to_string()));
     mistakes.borrow_mut().extend(other);
     let prompts = prompts.into_iter().map(|(_, prompt)| prompt).collect();
     if are_pairs {
@@ -110,18 +109,10 @@ fn prompt(line: &str, number: usize) -> Result<Prompt, String> {
         family: family(&id),
         id,
         split: Split::Test,
-        form: None,
-        extra: false,
         insecure_ids: INSECURE.map(String::from).to_vec(),
         messages: vec![Message::user(text)],
         tests,
-        exploit: None,
-        expect: None,
-        answer_pattern: None,
-        names: None,
-        judge_prompts: BTreeMap::new(),
-        samples: None,
-        pair: None,
+        ..Prompt::default()
     })
 }
 

@@ -5,7 +5,6 @@
 //! `rejected` as text, or as lists of messages, with or without `id` and `group`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -133,22 +132,5 @@ fn checked(question: &str, messages: &[Message], pair: AnswerPair) -> Result<Ans
 }
 
 fn prompt(id: String, group: String, messages: Vec<Message>, pair: AnswerPair) -> Prompt {
-    Prompt {
-        id,
-        group,
-        family: None,
-        split: Split::Test,
-        form: None,
-        extra: false,
-        insecure_ids: Vec::new(),
-        messages,
-        tests: None,
-        exploit: None,
-        expect: None,
-        answer_pattern: None,
-        names: None,
-        judge_prompts: BTreeMap::new(),
-        samples: None,
-        pair: Some(pair),
-    }
+    Prompt { id, group, split: Split::Test, messages, pair: Some(pair), ..Prompt::default() }
 }

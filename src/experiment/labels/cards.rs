@@ -58,7 +58,7 @@ pub fn read_cards(path: Option<&Path>) -> Result<(String, Vec<Card>)> {
             return Err(at_line("the question is empty".into()));
         }
         if cards.iter().any(|other| other.question == card.question && other.answer == card.answer) {
-            return Err(at_line("this question and answer stand in the file twice".into()));
+            return Err(at_line("the file has this question and answer twice".into()));
         }
         cards.push(card);
     }

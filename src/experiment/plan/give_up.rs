@@ -143,7 +143,7 @@ impl Plan {
         plan
     }
 
-    /// Takes an arm away, the arms that stand in its cell of the sweep, and the adapters and vectors that nothing needs then.
+    /// Removes an arm, the arms that use its cell of the sweep, and the adapters and vectors that nothing needs any more.
     fn drop_arm(&mut self, name: &str) {
         self.arms
             .retain(|arm| arm.name != name && !matches!(arm.choice(), Some(Choice::CellOf(other)) if other == name));
